@@ -1,0 +1,38 @@
+# make study: set up, train the quick study on MNIST, write its report.   make test: set up, pass all tests.
+CONFIG  ?= configs/quick.yaml
+STORAGE ?= results
+PYTHON  ?= python3
+BIN     := .venv/bin
+STUDY    = $(STORAGE)/$(basename $(notdir $(CONFIG)))
+
+.PHONY: study test fast lint bench calibration clean
+
+study: .venv/ready
+	$(BIN)/python -m study run $(CONFIG) storage=$(STORAGE)
+	$(BIN)/python -m analysis $(STUDY)
+
+test: .venv/ready lint
+	$(BIN)/python -m pytest
+
+fast: .venv/ready
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: .venv/ready
+	$(BIN)/python -m tests.benchmarks
+
+calibration: .venv/ready
+	$(BIN)/python -m analysis.calibration --out analysis/published/calibration
+
+# The environment is made anew whenever what it should hold has changed.
+.venv/ready: setup.cfg constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is %s: make PYTHON=python3.12" % sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[study,test]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis

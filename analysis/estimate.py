@@ -1,0 +1,49 @@
+"""The form every finding takes: a number that says what it is, how sure we are, and what it rests on."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class Estimate(BaseModel):
+    """One number with its interval or test, or the reason why there is none.
+
+    Never NaN and never a zero-width interval: where the data cannot give a number, `declined` says why.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    level: float | None = None
+    """Confidence of [low, high], e.g. 0.95."""
+    p_value: float | None = None
+    """Two-sided unless `method` says otherwise."""
+    method: str
+    """What was computed, in a reader's words: "mean of paired differences ± t, 19 degrees of freedom"."""
+    n: int
+    """Units the number rests on (seeds, pairs, digits: see `unit`) ..."""
+    planned: int
+    """... of this many planned."""
+    unit: str
+    population: Literal["seeds", "seeds and digits"] | None = None
+    role: Literal["confirmatory", "check", "sensitivity", "descriptive"] = "descriptive"
+    warning: str | None = None
+    """E.g. "below nominal: covers about 91% at n = 10"."""
+    declined: str | None = None
+    """Why there is no estimate, interval or p-value, in one sentence."""
+    runs: str | None = None
+    """Key into findings' `run_sets`: the run ids this rests on."""
+
+    @model_validator(mode="after")
+    def _honest(self) -> Self:
+        if (self.low is None) != (self.high is None) or (self.low is not None and self.level is None):
+            raise ValueError("an interval needs both limits and its level")
+        if self.low is not None and not self.low < self.high:
+            raise ValueError(f"interval [{self.low}, {self.high}] has no width: decline it instead")
+        if self.estimate is None and self.p_value is None and self.declined is None:
+            raise ValueError("a finding without a number must say why")
+        return self

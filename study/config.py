@@ -1,0 +1,210 @@
+"""StudyConfig: everything that one config file describes, typed and strict. Reading the file: config_file.py."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+
+from study.seeding import generator
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+ModelName = Annotated[
+    str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*(:[A-Za-z_][A-Za-z0-9_]*)?$")
+]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Mistake(ValueError):
+    """A mistake that spans several keys: carries the key it is reported under."""
+
+    def __init__(self, key: str, found: object, allowed: str) -> None:
+        super().__init__(allowed)
+        self.key, self.found, self.allowed = key, found, allowed
+
+
+class Block(BaseModel):
+    """A part of the config: unknown keys, wrong types and non-finite numbers are mistakes."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class LogUniform(Block):
+    """Random search: `count` learning rates, log-uniform between two limits, rounded to four digits."""
+
+    log_uniform: tuple[Positive, Positive]
+    count: Annotated[int, Field(ge=1, le=10_000)]
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.log_uniform[0] < self.log_uniform[1]:
+            raise ValueError("log_uniform: two limits, the smaller first")
+        return self
+
+
+class Factorial(Block):
+    """Seeds of the variance study: every combination of so many init, order and split seeds."""
+
+    init: Annotated[int, Field(ge=1, le=1000)]
+    order: Annotated[int, Field(ge=1, le=1000)]
+    split: Annotated[int, Field(ge=1, le=1000)] = 1
+
+
+def _rates(value: object) -> str:
+    """Which alternative of `learning_rates` a value is meant as. Tags are bracketed so that no key can equal one."""
+    return "<search>" if isinstance(value, Mapping | LogUniform) else "<list>"
+
+
+def _seeds(value: object) -> str:
+    if isinstance(value, Mapping | Factorial):
+        return "<factorial>"
+    return "<list>" if isinstance(value, list | tuple) else "<count>"
+
+
+def _width(value: object) -> str:
+    return "<word>" if isinstance(value, str) else "<count>"
+
+
+Rates = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=10_000)]
+SeedList = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=100_000)]
+SeedCount = Annotated[int, Field(ge=1, le=100_000)]
+Seeds = int | tuple[int, ...] | Factorial
+
+
+class Training(Block):
+    """The recipe: one for all models of a study."""
+
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 64
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    validation_size: Annotated[int, Field(ge=1)] = 5000
+    split_seed: Seed = 0
+
+
+class Launching(Block):
+    """Machine knobs: none of them is part of a run's identity."""
+
+    cpus_per_trial: Annotated[int, Field(ge=1, le=1024)] = 1
+    gpus_per_trial: Annotated[float, Field(ge=0, le=64)] = 0
+    pack: Annotated[
+        Annotated[Literal["learning_rates"], Tag("<word>")] | Annotated[int, Field(ge=1, le=100_000), Tag("<count>")],
+        Discriminator(_width),
+    ] = "learning_rates"
+    workers: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """At most so many packs at a time; null: as many as the CPUs and GPUs allow."""
+    max_failures: Annotated[int, Field(ge=0, le=1000)] = 2
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 60
+    """An epoch that ends sooner than this after the last checkpoint makes none."""
+
+
+class Wandb(Block):
+    """Where Weights & Biases logs. A key never goes here: WANDB_API_KEY or `wandb login`."""
+
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    project: Name = "lenet5-vs-mlp"
+    entity: Name | None = None
+
+
+class Reference(Block):
+    """A published result to set beside ours."""
+
+    source: str
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+    note: str = ""
+
+
+class Analysis(Block):
+    """The study's pre-registration: its hash is stored with the first launch."""
+
+    candidate: ModelName | None = None
+    """Null: the first model."""
+    baselines: tuple[ModelName, ...] | None = None
+    """Null: all other models."""
+    confidence: Fraction = 0.95
+    margin: Fraction = 0.001
+    resamples: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
+    seed: Seed = 0
+    references: dict[ModelName, tuple[Reference, ...]] = {}
+    expected: dict[ModelName, tuple[Fraction, Fraction]] = {}
+    """Test accuracy that each model is expected to reach at its selected rate; outside it, the report warns."""
+
+
+class StudyConfig(Block):
+    """Everything that one config file describes."""
+
+    name: Name
+    dataset: Annotated[str, Field(min_length=1, max_length=4096)] = "mnist"
+    models: Annotated[tuple[ModelName, ...], Field(min_length=1, max_length=1000)]
+    learning_rates: Annotated[
+        Annotated[Rates, Tag("<list>")] | Annotated[LogUniform, Tag("<search>")], Discriminator(_rates)
+    ]
+    seeds: Annotated[
+        Annotated[SeedCount, Tag("<count>")]
+        | Annotated[SeedList, Tag("<list>")]
+        | Annotated[Factorial, Tag("<factorial>")],
+        Discriminator(_seeds),
+    ]
+    training: Training = Training()
+    launch: Launching = Launching()
+    wandb: Wandb = Wandb()
+    storage: Annotated[str, Field(min_length=1, max_length=4096)] = "results"
+    analysis: Analysis = Analysis()
+
+    @field_validator("name")
+    @classmethod
+    def _no_parent(cls, name: str) -> str:
+        if ".." in name:
+            raise ValueError("a name without '..'")
+        return name
+
+    @field_validator("models", "learning_rates", "seeds")
+    @classmethod
+    def _unique(cls, values: object) -> object:
+        if isinstance(values, tuple) and (twice := sorted({v for v in values if values.count(v) > 1})):
+            raise ValueError(f"each value once ({', '.join(map(str, twice[:3]))} is there twice)")
+        return values
+
+    @model_validator(mode="after")
+    def _analysed_models_exist(self) -> Self:
+        named = {"candidate": [self.analysis.candidate] if self.analysis.candidate else []}
+        named["baselines"] = list(self.analysis.baselines or ())
+        named |= {"references": list(self.analysis.references), "expected": list(self.analysis.expected)}
+        for key in ("candidate", "baselines"):
+            for model in named[key]:
+                if model not in self.models:
+                    raise Mistake(f"analysis.{key}", model, f"one of models: {', '.join(self.models)}")
+        if len(set(named["baselines"])) < len(named["baselines"]) or self.candidate in named["baselines"]:
+            raise Mistake("analysis.baselines", named["baselines"], "models other than the candidate, each once")
+        return self
+
+    @property
+    def candidate(self) -> str:
+        """The model whose advantage the study measures."""
+        return self.analysis.candidate or self.models[0]
+
+    def learning_rate_grid(self) -> tuple[float, ...]:
+        """The learning rates, drawn where the config asks for random search."""
+        if not isinstance(self.learning_rates, LogUniform):
+            return self.learning_rates
+        search = self.learning_rates
+        low, high = map(math.log, search.log_uniform)
+        drawn = generator("learning_rates", search.seed).uniform(low, high, search.count)
+        return tuple(dict.fromkeys(float(f"{rate:.4g}") for rate in np.exp(drawn)))
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole config as plain JSON values, defaults filled in."""
+        return self.model_dump(mode="json")
+
+    def analysis_sha256(self) -> str:
+        """Hash of the analysis block: what the study declared before it saw any result."""
+        text = json.dumps(self.resolved()["analysis"], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()

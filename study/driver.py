@@ -1,0 +1,100 @@
+"""The driver's side of a study: takes the workers' reports, writes the ledger, counts deaths. No Ray in here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from study import checkpoints
+from study.errors import StorageError
+from study.ledger import Ledger
+from study.progress import Progress
+from study.records import METRICS, Provenance, Record
+from study.runs import Pack
+
+MOST_DEATHS = 5
+"""A pack whose worker dies so often without a new epoch has failed; before that, deaths are no failures."""
+
+
+class Driver:
+    """Receives what workers report of their packs, named by index, and is the only writer of records."""
+
+    def __init__(self, ledger: Ledger, packs: Sequence[Pack], ended: Mapping[str, Record], progress: Progress) -> None:
+        """`ended` are the records that exist and are never rewritten."""
+        self._ledger = ledger
+        self._packs = packs
+        self._ended = dict(ended)
+        self._progress = progress
+        self._starts = [0] * len(packs)
+        self._deaths = [0] * len(packs)
+        self._failed: set[int] = set()
+        self.stopped: str | None = None
+        """Why the study cannot go on, once the storage has refused."""
+
+    def receive(self, index: int, message: Mapping[str, Any]) -> None:
+        """Take one report of the pack's worker: `started`, `epoch`, `done`, `failed` or `stopped`."""
+        if self.stopped or index in self._failed:
+            return
+        if warning := message.get("warning"):
+            self._progress.warn(warning)
+        try:
+            if "started" in message:
+                self._started(index, message["node"])
+            elif "epoch" in message:
+                self._deaths[index] = 0
+                self._progress.epoch(index, message["epoch"])
+            elif "done" in message:
+                self._done(index, message)
+            elif "failed" in message:
+                self._fail(index, Provenance.model_validate(message["failed"]))
+            else:
+                self.stopped = message["stopped"]
+        except StorageError as error:
+            self.stopped = str(error)
+
+    def gives_up(self, index: int) -> bool:
+        """Whether the pack has failed and is not to be started again."""
+        return index in self._failed
+
+    def _started(self, index: int, node: str) -> None:
+        self._progress.started(index)
+        if self._starts[index] > 0:
+            self._deaths[index] += 1
+            self._progress.warn(f"pack {self._packs[index].pack_id}: its worker died; started again on {node}")
+        self._starts[index] += 1
+        if self._deaths[index] >= MOST_DEATHS:
+            pack = self._packs[index]
+            error = f"its worker died {MOST_DEATHS} times without a new epoch; the kernel may have ended it for memory"
+            self._fail(index, Provenance(pack_id=pack.pack_id, pack_size=len(pack.runs), node=node, error=error))
+
+    def _done(self, index: int, message: Mapping[str, Any]) -> None:
+        for position, text in enumerate(message["records"]):
+            record = Record.model_validate_json(text)
+            predictions = None
+            if record.state == "finished":
+                predictions = {name: labels[position] for name, labels in message["predictions"].items()}
+            self._write(index, record, predictions)
+        checkpoints.delete(self._ledger.storage, self._packs[index])
+        self._progress.ended(index, self._states(index))
+
+    def _fail(self, index: int, provenance: Provenance) -> None:
+        self._failed.add(index)
+        pack = self._packs[index]
+        for planned in pack.runs:
+            nothing = dict.fromkeys(METRICS, ())
+            record = Record(**dict(planned), state="failed", epochs=nothing, provenance=provenance)
+            self._write(index, record)
+        checkpoints.delete(self._ledger.storage, pack)
+        self._progress.warn(f"pack {pack.pack_id} failed: {(provenance.error or '').splitlines()[-1]}")
+        self._progress.ended(index, self._states(index))
+
+    def _write(self, index: int, record: Record, predictions: Mapping[str, Any] | None = None) -> None:
+        if record.run_id in self._ended:
+            return
+        attempts = record.provenance.attempts + max(0, self._starts[index] - 1)
+        provenance = record.provenance.model_copy(update={"attempts": attempts})
+        record = record.model_copy(update={"provenance": provenance})
+        self._ended[record.run_id] = self._ledger.write_record(record, predictions)
+
+    def _states(self, index: int) -> list[str]:
+        return [self._ended[planned.run_id].state for planned in self._packs[index].runs]

@@ -1,0 +1,164 @@
+"""Ray Tune launches the packs; the driver writes the ledger as they end. The one file that imports Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import ray
+from ray import tune
+
+from study.data import Dataset
+from study.driver import Driver
+from study.records import DatasetInfo
+from study.runs import Pack
+from study.worker import Settings, train_pack
+
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM reached the driver."""
+
+
+def launch(
+    packs: Sequence[Pack],
+    data: Dataset,
+    settings: Settings,
+    driver: Driver,
+    *,
+    lost: Callable[[], bool] = bool,
+    address: str | None = None,
+    cpus_per_trial: int = 1,
+    gpus_per_trial: float = 0,
+    workers: int | None = None,
+    dashboard: bool = False,
+    secrets: dict[str, str] | None = None,
+) -> None:
+    """Train all packs and hand every report to `driver`, which decides when to stop; so does `lost`.
+
+    Raises Interrupted on SIGINT and SIGTERM. `secrets` are environment variables for the workers; they
+    travel in memory only.
+    """
+    _quiet()
+    with _signals(), _cluster(address, data, dashboard):
+        # NumPy arrays reach the workers without a copy, and thousands of packs without being unpickled whole.
+        texts = [pack.model_dump_json().encode() for pack in packs]
+        trainable = tune.with_parameters(
+            _trial,
+            arrays=[np.ascontiguousarray(getattr(data, name)) for name in ARRAYS],
+            info=data.info.model_dump_json(),
+            text=np.frombuffer(b"".join(texts), np.uint8),
+            ends=np.cumsum([len(text) for text in texts]),
+            settings=settings,
+            secrets=secrets or {},
+        )
+        resources = {"cpu": cpus_per_trial} | ({"gpu": gpus_per_trial} if gpus_per_trial else {})
+        with tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True) as scratch:
+            tune.Tuner(
+                tune.with_resources(trainable, resources),
+                param_space={"pack": tune.grid_search(list(range(len(packs))))},
+                tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=workers),
+                run_config=tune.RunConfig(
+                    name="packs",
+                    storage_path=scratch,
+                    verbose=0,
+                    stop=_Reports(driver, lost),
+                    # Tune counts killed workers and lost nodes as failures of the trial: the counting is ours.
+                    failure_config=tune.FailureConfig(max_failures=-1),
+                ),
+            ).fit()
+
+
+def _trial(
+    config: dict[str, int],
+    arrays: list[np.ndarray],
+    info: str,
+    text: np.ndarray,
+    ends: np.ndarray,
+    settings: Settings,
+    secrets: dict[str, str],
+) -> None:
+    """Ray Tune's unit of work: one pack."""
+    os.environ.update(secrets)
+    index = config["pack"]
+    begin = 0 if index == 0 else int(ends[index - 1])
+    pack = Pack.model_validate_json(text[begin : int(ends[index])].tobytes())
+    data = Dataset(*arrays, info=DatasetInfo.model_validate_json(info))
+    train_pack(pack, data, settings, lambda message: tune.report({"pack": index, "message": message}))
+
+
+class _Reports(tune.Stopper):
+    """Hands each report to the driver, and asks it whether to go on.
+
+    Tune shows a result to its stopper before anything else, so the report is taken out before Tune keeps it.
+    """
+
+    def __init__(self, driver: Driver, lost: Callable[[], bool]) -> None:
+        self._driver = driver
+        self._lost = lost
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        message = result.pop("message", None)
+        if message is not None:
+            self._driver.receive(result["pack"], message)
+        return self._driver.gives_up(result["pack"])
+
+    def stop_all(self) -> bool:
+        return self._driver.stopped is not None or self._lost()
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Raise Interrupted on SIGINT and SIGTERM, once; what follows is shutting down and is not interrupted."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _cluster(address: str | None, data: Dataset, dashboard: bool) -> Iterator[None]:
+    """A Ray of our own on this machine, or the cluster at `address`; left alone if one is connected already."""
+    if ray.is_initialized():
+        yield
+        return
+    options: dict[str, Any] = dict(log_to_driver=False, logging_level=logging.CRITICAL)
+    if address is None:
+        held = sum(getattr(data, name).nbytes for name in ARRAYS)
+        options |= dict(address="local", object_store_memory=max(512 * 2**20, 4 * held))
+        options |= dict(include_dashboard=dashboard, dashboard_host="127.0.0.1")
+    else:
+        options |= dict(address=address)
+    ray.init(**options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _quiet() -> None:
+    """Silence Tune and Ray, whose place on the screen our own progress takes."""
+    os.environ |= {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+    for name in ("ray", "ray.tune", "ray.air"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

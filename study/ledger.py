@@ -1,0 +1,174 @@
+"""All records of a study: the truth that analysis reads. Layout: DESIGN in README, section "What is stored"."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from study.errors import UserError
+from study.records import Record, Study
+from study.storage import Storage
+
+RECORD_NAME = re.compile(r"^[0-9a-f]{12}\.json$")
+
+
+class LedgerError(UserError):
+    """A file of the ledger is not what it should be: its path and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file under runs/ that is no valid record, and so enters no average."""
+
+    path: str
+    reason: str
+
+
+class Ledger:
+    """Reads and writes one study's files. The driver is the only writer of records."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    # study.json
+
+    def read_study(self) -> Study | None:
+        """study.json, or None before the first launch. Raises LedgerError if it is not valid."""
+        try:
+            return Study.model_validate_json(self.storage.read("study.json"))
+        except FileNotFoundError:
+            return None
+        except (ValidationError, UnicodeDecodeError, RecursionError) as error:
+            raise LedgerError(f"{self.storage.path('study.json')}: {_first(error)}") from None
+
+    def write_study(self, study: Study) -> None:
+        """Replace study.json."""
+        self.storage.write("study.json", study.model_dump_json(indent=1).encode() + b"\n")
+
+    # records
+
+    def records(self) -> tuple[dict[str, Record], list[Problem]]:
+        """Every valid record by run_id, and every file under runs/ that is none."""
+        found: dict[str, Record] = {}
+        problems = []
+        for name in self.storage.names("runs"):
+            path = f"runs/{name}"
+            try:
+                if not RECORD_NAME.match(name):
+                    raise ValueError("its name is no <run_id>.json")
+                record = Record.model_validate_json(self.storage.read(path))
+                if record.run_id != name.removesuffix(".json"):
+                    raise ValueError(f"it holds run {record.run_id}, a duplicate or a foreign record")
+                found[record.run_id] = record
+            except (ValueError, RecursionError) as error:
+                problems.append(Problem(self.storage.path(path), _first(error)))
+        return found, problems
+
+    def write_record(self, record: Record, predictions: dict[str, np.ndarray] | None = None) -> Record:
+        """Write a run's predictions, then its record, which is the commit mark; returns the record written.
+
+        `predictions` holds the labels predicted, uint8, `val` of shape [validation digits] and `test` of
+        shape [test digits].
+        """
+        if predictions is not None:
+            content = npz(predictions)
+            record = record.model_copy(update={"predictions_sha256": hashlib.sha256(content).hexdigest()})
+            self.storage.write(f"predictions/{record.run_id}.npz", content)
+        record = Record.model_validate(record.model_dump())
+        self.storage.write(f"runs/{record.run_id}.json", record.model_dump_json(indent=1).encode() + b"\n")
+        return record
+
+    def predictions(self, record: Record) -> dict[str, np.ndarray]:
+        """The labels that a finished run predicted: `val` and `test`, uint8.
+
+        Raises LedgerError when the file is missing, altered or of another shape.
+        """
+        name = f"predictions/{record.run_id}.npz"
+        try:
+            content = self.storage.read(name)
+        except FileNotFoundError:
+            raise LedgerError(f"{self.storage.path(name)}: missing") from None
+        if hashlib.sha256(content).hexdigest() != record.predictions_sha256:
+            raise LedgerError(f"{self.storage.path(name)}: its SHA-256 is not the one in the record")
+        return from_npz(content, self.storage.path(name))
+
+    # what analysis needs of the data
+
+    def write_dataset(self, arrays: dict[str, np.ndarray]) -> None:
+        """Write dataset/<name>.npy for every array that is not there yet."""
+        for name, array in arrays.items():
+            path = f"dataset/{name}.npy"
+            if not self.storage.exists(path):
+                buffer = io.BytesIO()
+                np.save(buffer, array, allow_pickle=False)
+                self.storage.write(path, buffer.getvalue())
+
+    def dataset(self, name: str) -> np.ndarray:
+        """`test_images` [digit, height, width], `test_labels` [digit] or `val_labels_<split_seed>` [digit], uint8."""
+        path = f"dataset/{name}.npy"
+        try:
+            return np.load(io.BytesIO(self.storage.read(path)), allow_pickle=False)
+        except FileNotFoundError:
+            raise LedgerError(f"{self.storage.path(path)}: missing") from None
+        except (ValueError, EOFError, OSError) as error:
+            raise LedgerError(f"{self.storage.path(path)}: {_first(error)}") from None
+
+    def files(self) -> Iterator[str]:
+        """The names of all files that make up the ledger, in order; checkpoints and reports are not among them."""
+        yield "study.json"
+        for folder in ("runs", "predictions", "dataset"):
+            for name in self.storage.names(folder):
+                yield f"{folder}/{name}"
+
+
+def export(storage: Storage, file: Path) -> int:
+    """Write the ledger at `storage` to one ZIP, the same bytes for the same ledger; returns how many files it holds.
+
+    Raises UserError when there is no study at `storage` or `file` cannot be written.
+    """
+    if not storage.exists("study.json"):
+        raise UserError(f"{storage}: holds no study (no study.json)")
+    names = list(Ledger(storage).files())
+    try:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in names:
+                archive.writestr(zipfile.ZipInfo(name), storage.read(name), zipfile.ZIP_DEFLATED)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written: {error.strerror}") from None
+    return len(names)
+
+
+def npz(arrays: dict[str, np.ndarray]) -> bytes:
+    """Arrays as the bytes of an .npz file: the same bytes for the same arrays."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def from_npz(content: bytes, path: str) -> dict[str, np.ndarray]:
+    """The arrays in the bytes of an .npz file, never unpickled. Raises LedgerError naming `path`."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, KeyError) as error:
+        raise LedgerError(f"{path}: {_first(error)}") from None
+
+
+def _first(error: Exception) -> str:
+    """The first complaint of an error, on one line."""
+    if isinstance(error, ValidationError):
+        complaint = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, complaint["loc"]))
+        return " ".join(f"{where}: {complaint['msg']}".removeprefix(": ").split())
+    if isinstance(error, json.JSONDecodeError):
+        return "not valid JSON"
+    return " ".join(str(error).split()) or type(error).__name__

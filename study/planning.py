@@ -1,0 +1,106 @@
+"""From a config to what is to be trained: the plan, the frozen packs, and what the ledger already holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from study import data, models, provenance
+from study.config import StudyConfig
+from study.data import Dataset
+from study.errors import UserError
+from study.ledger import Ledger, Problem
+from study.records import Launch, Record, Study
+from study.runs import Pack, PlannedRun, packs, plan, work
+from study.storage import Storage
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study ready to be trained or told about."""
+
+    config: StudyConfig
+    dataset: Dataset
+    ledger: Ledger
+    planned: tuple[PlannedRun, ...]
+    study: Study
+    """study.json as this launch would leave it."""
+    records: Mapping[str, Record]
+    """Records that exist, of this plan and of earlier ones."""
+    problems: Sequence[Problem]
+
+    def todo(self, retry_failed: bool = False) -> list[Pack]:
+        """Packs of this plan in which a run has no record yet, longest first, so that no core idles at the end."""
+        wanted = {p.run_id for p in self.planned}
+        ended = self.ended(retry_failed)
+        open_packs = [
+            pack for pack in self.study.packs if any(r.run_id in wanted and r.run_id not in ended for r in pack.runs)
+        ]
+        return sorted(open_packs, key=work, reverse=True)
+
+    def ended(self, retry_failed: bool = False) -> dict[str, Record]:
+        """Records that are not to be made again."""
+        return {k: r for k, r in self.records.items() if not (retry_failed and r.state == "failed")}
+
+
+def prepare(config: StudyConfig, *, mix_recipes: bool = False) -> Prepared:
+    """Load the data, plan all runs, and join the plan to what the ledger holds.
+
+    Packs are frozen once planned: runs that are new form new packs, whatever `launch.pack` says now. Raises
+    UserError when the study of this name was trained by another recipe, unless `mix_recipes`.
+    """
+    dataset = data.load(config.dataset)
+    data.split(dataset.info.n_train, config.training.validation_size, config.training.split_seed)
+    described = {name: models.identity(name, dataset.info.shape, dataset.info.classes) for name in config.models}
+    planned = plan(config, dataset.identity(), described)
+    ledger = Ledger(Storage(config.storage) / config.name)
+    study = ledger.read_study()
+    records, problems = ledger.records()
+    recipe = planned[0].run.recipe
+    if study is not None and not mix_recipes:
+        _same_recipe(study, recipe, ledger)
+    frozen = () if study is None else study.packs
+    known = {run.run_id for pack in frozen for run in pack.runs}
+    fresh = packs([run for run in planned if run.run_id not in known], config.launch.pack)
+    commit, dirty = provenance.git()
+    launch = Launch(
+        config=config.resolved(),
+        analysis_sha256=config.analysis_sha256(),
+        recipe=recipe,
+        git_commit=commit,
+        git_dirty=dirty,
+        versions=provenance.versions(),
+        started_at=provenance.now(),
+    )
+    study = Study(
+        name=config.name,
+        dataset=dataset.info,
+        launches=(*(() if study is None else study.launches), launch),
+        packs=(*frozen, *fresh),
+    )
+    return Prepared(config, dataset, ledger, planned, study, records, problems)
+
+
+def commit(prepared: Prepared) -> None:
+    """Write study.json and the arrays that analysis needs, before anything is trained."""
+    dataset, validation_size = prepared.dataset, prepared.config.training.validation_size
+    arrays = {"test_images": dataset.test_images, "test_labels": dataset.test_labels}
+    for split_seed in sorted({planned.run.split_seed for planned in prepared.planned}):
+        _, validation = data.split(dataset.info.n_train, validation_size, split_seed)
+        arrays[f"val_labels_{split_seed}"] = dataset.train_labels[validation]
+    prepared.ledger.write_dataset(arrays)
+    prepared.ledger.write_study(prepared.study)
+
+
+def _same_recipe(study: Study, recipe: Mapping[str, object], ledger: Ledger) -> None:
+    before = study.launches[-1].recipe
+    different = [
+        f"{key}: {before.get(key)!r} before, {recipe.get(key)!r} now"
+        for key in sorted({*before, *recipe})
+        if before.get(key) != recipe.get(key)
+    ]
+    if different:
+        raise UserError(
+            f"{ledger.storage}: holds a study of another recipe ({'; '.join(different)}); "
+            "allowed: the same recipe, another name=…, or --mix-recipes"
+        )

@@ -1,0 +1,125 @@
+"""What the user sees while a study trains: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from study.runs import Pack, work
+
+LINE_SECONDS = 15.0
+"""Without a terminal, at most one line in so many seconds."""
+
+
+def duration(seconds: float | None) -> str:
+    """A duration as people say it: "40 s", "12 min", "1 h 05 min"; "?" for None."""
+    if seconds is None:
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """Print one plain line: whatever `text` holds is no markup, and long lines are left to the terminal."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+class Progress:
+    """Counts runs done, running and failed, and estimates the time left from the work done so far."""
+
+    def __init__(self, packs: Sequence[Pack], console: Console) -> None:
+        self._packs = packs
+        self._console = console
+        self._costs = [work(pack) for pack in packs]
+        self._total = sum(self._costs)
+        self._runs = sum(len(pack.runs) for pack in packs)
+        self._epochs = [0] * len(packs)
+        self._done = self._trained = 0.0
+        self._running: set[int] = set()
+        self._states: Counter[str] = Counter()
+        self._began = self._printed = time.monotonic()
+        self._bar = Bar(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[counts]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("training", total=self._total or 1, counts="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        self._show()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def started(self, index: int) -> None:
+        """A worker took up the pack."""
+        self._running.add(index)
+        self._show()
+
+    def epoch(self, index: int, epoch: int) -> None:
+        """The pack has ended an epoch, counted from 1."""
+        share = self._costs[index] / self._packs[index].runs[0].run.epochs
+        # Epochs that a checkpoint saved were not trained in this session and say nothing about its speed.
+        self._trained += share if epoch > self._epochs[index] else 0
+        self._advance(index, epoch)
+        self._show()
+
+    def ended(self, index: int, states: Sequence[str]) -> None:
+        """All runs of the pack have records, in these states."""
+        self._advance(index, self._packs[index].runs[0].run.epochs)
+        self._running.discard(index)
+        self._states.update(states)
+        self._show(line=True)
+
+    def warn(self, text: str) -> None:
+        """Print one line above the bar."""
+        say(self._console, text, "yellow")
+
+    def numbers(self) -> dict[str, Any]:
+        """Runs ended by state, running and planned, and seconds left: what the lock file tells others."""
+        return {
+            "states": dict(self._states),
+            "running": sum(len(self._packs[i].runs) for i in self._running),
+            "runs": self._runs,
+            "seconds_left": self.seconds_left(),
+        }
+
+    def seconds_left(self) -> float | None:
+        """From the speed of this session so far; None before the first epoch."""
+        if not self._trained:
+            return None
+        return (time.monotonic() - self._began) * (self._total - self._done) / self._trained
+
+    def _advance(self, index: int, epoch: int) -> None:
+        epochs = self._packs[index].runs[0].run.epochs
+        self._done += self._costs[index] * max(0, epoch - self._epochs[index]) / epochs
+        self._epochs[index] = max(epoch, self._epochs[index])
+
+    def _counts(self) -> str:
+        numbers = self.numbers()
+        ended = sum(self._states.values())
+        parts = [f"{ended} of {numbers['runs']} runs done", f"{numbers['running']} running"]
+        parts += [f"{self._states[state]} {state}" for state in ("diverged", "failed") if self._states[state]]
+        return " · ".join([*parts, f"{duration(numbers['seconds_left'])} left"])
+
+    def _show(self, line: bool = False) -> None:
+        if self._console.is_terminal:
+            self._bar.update(self._task, completed=self._done, counts=self._counts())
+        elif line and (time.monotonic() - self._printed >= LINE_SECONDS or sum(self._states.values()) == self._runs):
+            self._printed = time.monotonic()
+            say(self._console, self._counts())

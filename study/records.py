@@ -1,0 +1,135 @@
+"""The schema of what a study leaves behind: one record per ended run, and study.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from study.runs import Frozen, Hex12, Pack, Run, Sha256
+
+FORMAT = 1
+METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
+"""Metrics of every epoch. Losses are mean cross-entropies in nats, accuracies fractions in [0, 1].
+
+Those of `train` are running means over the epoch's batches, as the weights change; those of `val` and
+`test` are taken in evaluation mode over the whole split at the end of the epoch.
+"""
+
+State = Literal["finished", "diverged", "failed"]
+
+
+class Provenance(BaseModel):
+    """Everything about time, machine, versions and attempts: no part of what a study promises to reproduce."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    train_seconds: float | None = None
+    """Seconds the pack trained, divided by its members."""
+    pack_id: Hex12
+    pack_size: int
+    device: str | None = None
+    node: str | None = None
+    threads: int | None = None
+    versions: Mapping[str, str] = {}
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+    attempts: int = 1
+    error: str | None = None
+
+
+class Record(Frozen):
+    """What the ledger holds of one run. A run has ended when its record exists."""
+
+    format: Literal[1] = FORMAT
+    run_id: Hex12
+    state: State
+    run: Run
+    n_parameters: int = Field(ge=0)
+    macs: int = Field(ge=0)
+    """Multiply-accumulates of one image's forward pass."""
+    epochs: Mapping[str, tuple[float, ...]]
+    """Metric → its value after each finite epoch; see METRICS."""
+    diverged_epoch: int | None = None
+    """The first epoch (from 1) whose losses or parameters were not finite."""
+    final: Mapping[str, float] | None = None
+    """METRICS at the end of the last epoch, those of `train` in evaluation mode over the whole training split."""
+    predictions_sha256: Sha256 | None = None
+    """Of the bytes of predictions/<run_id>.npz; null where the run has none."""
+    provenance: Provenance
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.run_id != self.run.run_id:
+            raise ValueError(f"run_id {self.run_id} does not belong to this run, whose id is {self.run.run_id}")
+        if set(self.epochs) != set(METRICS) or len({len(v) for v in self.epochs.values()}) != 1:
+            raise ValueError(f"epochs must hold equally many values of each of {', '.join(METRICS)}")
+        ended = {
+            "finished": self.n_epochs == self.run.epochs and self.diverged_epoch is None,
+            "diverged": self.diverged_epoch == self.n_epochs + 1 <= self.run.epochs,
+            "failed": self.n_epochs == 0 and self.diverged_epoch is None,
+        }
+        if not ended[self.state]:
+            raise ValueError(f"state {self.state} contradicts the {self.n_epochs} epochs recorded")
+        complete = self.final is not None and set(self.final) == set(METRICS) and self.predictions_sha256 is not None
+        empty = self.final is None and self.predictions_sha256 is None
+        if not (complete if self.state == "finished" else empty):
+            raise ValueError("a finished run has final metrics and predictions, any other has neither")
+        accuracies = [x for name in METRICS if name.endswith("accuracy") for x in self.epochs[name]]
+        accuracies += [x for name, x in (self.final or {}).items() if name.endswith("accuracy")]
+        if not all(0 <= x <= 1 for x in accuracies):
+            raise ValueError("accuracies must lie in [0, 1]")
+        return self
+
+    @property
+    def n_epochs(self) -> int:
+        """Finite epochs recorded."""
+        return len(self.epochs[METRICS[0]])
+
+
+class DatasetInfo(Frozen):
+    """What study.json says of the data."""
+
+    name: str
+    sha256: Sha256
+    """Of the four files' checksums, in the order of `files`."""
+    files: Mapping[str, Sha256]
+    """IDX file → SHA-256 of its decompressed bytes."""
+    n_train: int
+    """Images in the training file: training and validation split together."""
+    n_test: int
+    classes: int
+    shape: tuple[int, int, int]
+    """Channels, height, width."""
+    pixel_mean: float
+    pixel_sd: float
+
+
+class Launch(BaseModel):
+    """One start of the driver."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    config: Mapping
+    analysis_sha256: Sha256
+    """Hash of the config's analysis block: the pre-registration."""
+    recipe: Mapping
+    git_commit: str | None
+    git_dirty: bool | None
+    versions: Mapping[str, str]
+    started_at: str
+
+
+class Study(BaseModel):
+    """study.json: what was planned, in which packs, from which data, by which launches."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = FORMAT
+    name: str
+    dataset: DatasetInfo
+    launches: Sequence[Launch]
+    packs: Sequence[Pack]

@@ -1,0 +1,166 @@
+"""One launch of a study: hold its lock, train what is missing, tell the user."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+
+from study import planning, provenance, tracking
+from study.config import StudyConfig
+from study.driver import Driver
+from study.errors import LockedError, UserError
+from study.lock import Lock
+from study.planning import Prepared
+from study.progress import Progress, duration, say
+from study.runs import Pack, work
+from study.storage import Storage
+from study.worker import Settings
+
+MACS_PER_SECOND = 8e9
+"""Multiply-accumulates of forward passes that one core gets through while training, where no record says better."""
+
+
+def run(
+    config: StudyConfig,
+    console: Console,
+    *,
+    again: str,
+    address: str | None = None,
+    retry_failed: bool = False,
+    dashboard: bool = False,
+    mix_recipes: bool = False,
+) -> int:
+    """Train what is missing; returns the exit code. `again` is the command that resumes, for messages."""
+    storage = Storage(config.storage)
+    if address and storage.local and not Path(config.storage).is_absolute():
+        raise UserError(
+            f"storage: found {config.storage!r}; allowed with --address: an absolute path on a shared mount, or a URI, "
+            "since a relative path would end up in a job's temporary folder"
+        )
+    with Lock(storage / config.name) as lock:
+        prepared = planning.prepare(config, mix_recipes=mix_recipes)
+        todo = prepared.todo(retry_failed)
+        for problem in prepared.problems:
+            say(console, f"{problem.path}: {problem.reason}; it is not counted as a record", style="yellow")
+        if not todo:
+            say(console, f"{config.name}: all {len(prepared.planned)} runs have a record; nothing to train")
+            return _summary(prepared, console)
+        planning.commit(prepared)
+        say(console, f"{config.name}: {_extent(prepared, retry_failed)}, in {len(todo)} packs")
+        settings = _settings(config, prepared)
+        from study import launch
+
+        with Progress(todo, console) as progress:
+            lock.tell = progress.numbers
+            driver = Driver(prepared.ledger, todo, prepared.ended(retry_failed), progress)
+            try:
+                launch.launch(
+                    todo,
+                    prepared.dataset,
+                    settings,
+                    driver,
+                    lost=lambda: lock.lost,
+                    address=address,
+                    dashboard=dashboard,
+                    cpus_per_trial=config.launch.cpus_per_trial,
+                    gpus_per_trial=config.launch.gpus_per_trial,
+                    workers=config.launch.workers,
+                    secrets=tracking.environment(os.environ),
+                )
+            except launch.Interrupted as error:
+                progress.warn(f"stopped by {error}; every ended run is kept; to go on: {again}")
+                return 130
+        if lock.lost:
+            raise LockedError(f"{prepared.ledger.storage}: another driver took this study over; this one has stopped")
+        if driver.stopped:
+            say(console, f"error: {driver.stopped}", style="red")
+            say(console, f"every ended run is kept; to go on once there is room: {again}")
+            return 3
+    prepared = planning.prepare(config, mix_recipes=True)
+    if settings.tracking.mode == "offline":
+        say(console, f"W&B files of this launch, offline: {settings.tracking.folder}")
+    return _summary(prepared, console)
+
+
+def show_plan(config: StudyConfig, console: Console, *, retry_failed: bool = False, mix_recipes: bool = False) -> int:
+    """Print what would run: counts, packs, estimated time."""
+    prepared = planning.prepare(config, mix_recipes=mix_recipes)
+    todo = prepared.todo(retry_failed)
+    grid, seeds = config.learning_rate_grid(), len({p.run.seed for p in prepared.planned})
+    rates = "learning rate" if len(grid) == 1 else "learning rates"
+    say(
+        console,
+        f"{config.name}: {len(config.models)} models × {len(grid)} {rates} × {seeds} seeds × "
+        f"{config.training.epochs} epochs = {len(prepared.planned)} runs",
+    )
+    say(console, f"to train: {_extent(prepared, retry_failed)}, in {len(todo)} packs")
+    for model in config.models:
+        packs = [pack for pack in todo if pack.runs[0].run.model == model]
+        say(console, f"  {model}: {sum(len(p.runs) for p in packs)} runs in {len(packs)} packs")
+    workers = config.launch.workers or max(1, (os.cpu_count() or 1) // config.launch.cpus_per_trial)
+    seconds = sum(_seconds(pack, prepared) for pack in todo) / workers
+    say(console, f"estimated time on {workers} workers: {duration(seconds)}")
+    return 0
+
+
+def _seconds(pack: Pack, prepared: Prepared) -> float:
+    """A pack's training time: from records of the same model if there are any, else from its arithmetic."""
+    model = pack.runs[0].run.model
+    known = [
+        r.provenance.train_seconds / r.run.epochs
+        for r in prepared.records.values()
+        if r.run.model == model and r.provenance.train_seconds
+    ]
+    if known:
+        return sum(known) / len(known) * sum(planned.run.epochs for planned in pack.runs)
+    n_train = prepared.dataset.info.n_train - prepared.config.training.validation_size
+    return work(pack) * n_train / MACS_PER_SECOND
+
+
+def _settings(config: StudyConfig, prepared: Prepared) -> Settings:
+    storage = prepared.ledger.storage
+    mode = tracking.resolve(config.wandb.mode, os.environ)
+    folder = Path(tempfile.gettempdir()) / f"lenet5-vs-mlp-{os.getuid()}" / config.name / "wandb"
+    return Settings(
+        storage=storage.root if not storage.local else storage.path("."),
+        threads=config.launch.cpus_per_trial,
+        device="cuda" if config.launch.gpus_per_trial else "cpu",
+        max_failures=config.launch.max_failures,
+        checkpoint_seconds=config.launch.checkpoint_seconds,
+        tracking=tracking.Settings(
+            mode=mode,
+            project=config.wandb.project,
+            entity=config.wandb.entity,
+            folder=str(folder),
+            study=config.name,
+        ),
+        git=provenance.git(),
+    )
+
+
+def _extent(prepared: Prepared, retry_failed: bool) -> str:
+    ended = prepared.ended(retry_failed)
+    missing = sum(planned.run_id not in ended for planned in prepared.planned)
+    return f"{missing} of {len(prepared.planned)} runs"
+
+
+def _summary(prepared: Prepared, console: Console) -> int:
+    """Print how many planned runs ended how; 0 if each has an outcome, 1 if some failed or are missing."""
+    states = Counter(
+        prepared.records[p.run_id].state if p.run_id in prepared.records else "missing" for p in prepared.planned
+    )
+    counts = ", ".join(f"{states[s]} {s}" for s in ("finished", "diverged", "failed", "missing") if states[s])
+    say(console, f"{prepared.config.name}: {counts}, of {len(prepared.planned)} runs planned")
+    say(console, f"records: {prepared.ledger.storage}")
+    if states["failed"]:
+        failed = next(
+            r for p in prepared.planned if (r := prepared.records.get(p.run_id)) is not None and r.state == "failed"
+        )
+        last = (failed.provenance.error or "").splitlines()[-1:]
+        say(console, f"last line of a failure ({failed.run_id}, {failed.run.model}): {''.join(last)}", style="red")
+        say(console, "to try them again: add --retry-failed")
+    return 1 if states["failed"] or states["missing"] else 0

@@ -1,0 +1,167 @@
+"""Where a study is kept: a folder or an object store, with whole-file atomic writes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+from pyarrow import fs
+
+from study.errors import StorageError, UserError
+
+URI = re.compile(r"^([a-z][a-z0-9+.-]*)://")
+TEMPORARY = ".writing-"
+
+
+class Storage:
+    """Files under one root, named by relative paths with `/`.
+
+    A local path or a shared mount is written by temporary file, fsync and rename; an object store by one
+    whole-object PUT. A reader therefore sees an old file or a new one, never a torn one.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        """Raises UserError for a URI that names no known kind of storage, StorageError if it is out of reach."""
+        self.root = os.fspath(root)
+        scheme = URI.match(self.root)
+        self.local = scheme is None or scheme[1] == "file"
+        try:
+            if scheme:
+                self._fs, self._base = fs.FileSystem.from_uri(self.root)
+            else:
+                self._fs, self._base = fs.LocalFileSystem(), str(Path(self.root).absolute())
+        except (pa.ArrowInvalid, NotImplementedError) as error:
+            raise UserError(
+                f"storage: found {self.root!r}; allowed: a path, or an s3:// or gs:// URI ({error})"
+            ) from None
+        except OSError as error:
+            raise self._stopped("open", "", error) from error
+        if not self._base.strip("/"):
+            raise UserError(f"storage: found {self.root!r}; allowed: a URI that names a bucket")
+
+    def __str__(self) -> str:
+        return self.root
+
+    def __truediv__(self, name: str) -> Storage:
+        """The storage of a sub-folder. A URI keeps its query, where an endpoint may be named."""
+        root, question, query = self.root.partition("?") if URI.match(self.root) else (self.root, "", "")
+        return Storage(root.rstrip("/") + "/" + check_relative(name) + question + query)
+
+    def path(self, name: str) -> str:
+        """The full path of a file, for messages and for local access."""
+        return f"{self._base}/{check_relative(name)}"
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file. Raises FileNotFoundError where there is none, StorageError for anything else."""
+        try:
+            if self.local:
+                return Path(self.path(name)).read_bytes()
+            with self._fs.open_input_stream(self.path(name)) as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(self.path(name)) from None
+        except OSError as error:
+            raise self._stopped("read", name, error) from error
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        try:
+            return self._fs.get_file_info(self.path(name)).type == fs.FileType.File
+        except OSError as error:
+            raise self._stopped("read", name, error) from error
+
+    def names(self, folder: str) -> list[str]:
+        """The names of the files in a folder, sorted; temporary files left by a dead writer are passed over."""
+        try:
+            selector = fs.FileSelector(self.path(folder), allow_not_found=True)
+            infos = self._fs.get_file_info(selector)
+        except OSError as error:
+            raise self._stopped("list", folder, error) from error
+        files = [i.base_name for i in infos if i.type == fs.FileType.File]
+        return sorted(name for name in files if not name.startswith(TEMPORARY))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a whole file atomically. Raises StorageError."""
+        path = self.path(name)
+        try:
+            if self.local:
+                _write_local(Path(path), content)
+            else:
+                with self._fs.open_output_stream(path) as file:
+                    file.write(content)
+        except OSError as error:
+            raise self._stopped("write", name, error) from error
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a file that must not be there yet; False if it is. Atomic on local and shared mounts only."""
+        if not self.local:
+            if self.exists(name):
+                return False
+            self.write(name, content)
+            return True
+        path = Path(self.path(name))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _temporary(path, content) as temporary:
+                # A link is exclusive on NFS too, where O_EXCL was not always.
+                os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise self._stopped("write", name, error) from error
+        return True
+
+    def delete(self, name: str) -> None:
+        """Remove a file; one that is not there is no error."""
+        try:
+            self._fs.delete_file(self.path(name))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise self._stopped("delete", name, error) from error
+
+    def _stopped(self, verb: str, name: str, error: OSError) -> StorageError:
+        where = f"{self.root}/{name}" if name else self.root
+        reason = error.strerror or str(error).splitlines()[0]
+        return StorageError(f"storage: cannot {verb} {where}: {reason}")
+
+
+def check_relative(name: str) -> str:
+    """`name` unchanged, if it stays inside the root it is joined to. Raises UserError otherwise."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+        raise UserError(f"storage: found the name {name!r}; allowed: a name that stays inside the storage")
+    return name
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, content: bytes) -> Iterator[str]:
+    """A temporary file beside `path` that durably holds `content`; gone at the end unless it was renamed."""
+    handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+def _write_local(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary(path, content) as temporary:
+        os.replace(temporary, path)
+    # The rename itself is durable only once the folder is.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
