@@ -109,7 +109,7 @@ def _describe(error: ValidationError) -> str:
     cause = mistake.get("ctx", {}).get("error")
     if isinstance(cause, Mistake):
         return f"{cause.key}: found {_show(cause.found)}; allowed: {cause.allowed}"
-    place = [part for part in mistake["loc"] if not str(part).startswith("<")]
+    place = _place(mistake["loc"])
     key = ".".join(map(str, place)) or "the file"
     if mistake["type"] == "extra_forbidden":
         known = _keys_at(place[:-1])
@@ -122,6 +122,12 @@ def _describe(error: ValidationError) -> str:
     if not isinstance(cause, ValueError):
         allowed = ALLOWED.get(".".join(part for part in place if isinstance(part, str)), allowed)
     return f"{key}: found {_show(mistake['input'])}; allowed: {_one_line(allowed)}"
+
+
+def _place(loc: tuple[str | int, ...]) -> list[str | int]:
+    """The keys that lead to a mistake, without pydantic's tags of the alternatives that config.py names in <>."""
+    tag = {"learning_rates": 1, "seeds": 1, "launch": 2}.get(str(loc[0]) if loc else "")
+    return [part for i, part in enumerate(loc) if not (i == tag and str(part).startswith("<"))]
 
 
 def _keys_at(place: list) -> list[str]:

@@ -68,12 +68,8 @@ class Driver:
             self._fail(index, Provenance(pack_id=pack.pack_id, pack_size=len(pack.runs), node=node, error=error))
 
     def _done(self, index: int, message: Mapping[str, Any]) -> None:
-        for position, text in enumerate(message["records"]):
-            record = Record.model_validate_json(text)
-            predictions = None
-            if record.state == "finished":
-                predictions = {name: labels[position] for name, labels in message["predictions"].items()}
-            self._write(index, record, predictions)
+        for text, predictions in message["records"]:
+            self._write(index, Record.model_validate_json(text), predictions)
         checkpoints.delete(self._ledger.storage, self._packs[index])
         self._progress.ended(index, self._states(index))
 
@@ -94,7 +90,8 @@ class Driver:
         attempts = record.provenance.attempts + max(0, self._starts[index] - 1)
         provenance = record.provenance.model_copy(update={"attempts": attempts})
         record = record.model_copy(update={"provenance": provenance})
-        self._ended[record.run_id] = self._ledger.write_record(record, predictions)
+        self._ledger.write_record(record, predictions)
+        self._ended[record.run_id] = record
 
     def _states(self, index: int) -> list[str]:
         return [self._ended[planned.run_id].state for planned in self._packs[index].runs]

@@ -8,6 +8,11 @@ class UserError(Exception):
 
     exit_code = 2
 
+    def __init__(self, message: str) -> None:
+        # What was found may hold anything: line ends and terminal controls among it are not passed on.
+        line = " ".join(message.split())
+        super().__init__("".join(c if c.isprintable() else "?" for c in line))
+
 
 class StorageError(Exception):
     """The storage refused to read or write: full, read-only, unreachable."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import ray
 from ray import tune
+from ray.tune.stopper import NoopStopper
 
 from study.data import Dataset
 from study.driver import Driver
@@ -105,6 +106,10 @@ class _Reports(tune.Stopper):
         self._driver = driver
         self._lost = lost
 
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        # Tune pickles its settings for a restore that we never do; the driver stays out of it.
+        return NoopStopper, ()
+
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         message = result.pop("message", None)
         if message is not None:
@@ -159,6 +164,7 @@ def _quiet() -> None:
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
     }
     for name in ("ray", "ray.tune", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -73,19 +73,18 @@ class Ledger:
                 problems.append(Problem(self.storage.path(path), _first(error)))
         return found, problems
 
-    def write_record(self, record: Record, predictions: dict[str, np.ndarray] | None = None) -> Record:
-        """Write a run's predictions, then its record, which is the commit mark; returns the record written.
+    def write_record(self, record: Record, predictions: dict[str, np.ndarray] | None = None) -> None:
+        """Write a run's predictions, then its record, which is the commit mark.
 
         `predictions` holds the labels predicted, uint8, `val` of shape [validation digits] and `test` of
         shape [test digits].
         """
         if predictions is not None:
             content = npz(predictions)
-            record = record.model_copy(update={"predictions_sha256": hashlib.sha256(content).hexdigest()})
+            if hashlib.sha256(content).hexdigest() != record.predictions_sha256:
+                raise ValueError(f"run {record.run_id}: the predictions are not those of its record")
             self.storage.write(f"predictions/{record.run_id}.npz", content)
-        record = Record.model_validate(record.model_dump())
         self.storage.write(f"runs/{record.run_id}.json", record.model_dump_json(indent=1).encode() + b"\n")
-        return record
 
     def predictions(self, record: Record) -> dict[str, np.ndarray]:
         """The labels that a finished run predicted: `val` and `test`, uint8.

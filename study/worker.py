@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from study import checkpoints, provenance, tracking
 from study.data import Dataset
 from study.errors import StorageError
-from study.runs import Pack
+from study.ledger import npz
+from study.records import Provenance, Record
+from study.runs import Pack, PlannedRun
 from study.secrets import mask
 from study.storage import Storage
 from study.training import Epoch, train
@@ -40,15 +44,26 @@ class Settings:
 def train_pack(pack: Pack, data: Dataset, settings: Settings, report: Report) -> None:
     """Train a pack and report: its start, every epoch, and at the end either `done`, `failed` or `stopped`.
 
-    An exception in training is tried again, `max_failures` times, from the last checkpoint.
-    Storage that refuses a checkpoint is reported as `stopped`, for the driver to end the study.
+    An exception in training is tried again, `max_failures` times, from the last checkpoint. Storage that
+    refuses a checkpoint is reported as `stopped`, for the driver to end the study.
     """
     torch.set_num_threads(settings.threads)
-    started_at = provenance.now()
-    report({"started": True, "node": provenance.node()})
+    base = Provenance(
+        pack_id=pack.pack_id,
+        pack_size=len(pack.runs),
+        device=settings.device,
+        node=provenance.node(),
+        threads=settings.threads,
+        versions=provenance.versions(),
+        git_commit=settings.git[0],
+        git_dirty=settings.git[1],
+        started_at=provenance.now(),
+    )
+    report({"started": True, "node": base.node})
     for attempt in range(1, settings.max_failures + 2):
+        where = base.model_copy(update={"attempts": attempt})
         try:
-            report(_attempt(pack, data, settings, report, started_at, attempt))
+            report(_attempt(pack, data, settings, report, where))
             return
         except StorageError as error:
             report({"stopped": mask(str(error))})
@@ -56,38 +71,53 @@ def train_pack(pack: Pack, data: Dataset, settings: Settings, report: Report) ->
         except Exception:
             # Whatever a model raises is a failure of its pack, never of the study.
             lines = traceback.format_exc().strip().splitlines()[-ERROR_LINES:]
-            error_text = mask("\n".join(lines))
-    where = _where(pack, settings, started_at, attempts=attempt) | {"error": error_text}
-    report({"failed": where})
+            failed = where.model_copy(update={"error": mask("\n".join(lines)), "ended_at": provenance.now()})
+    report({"failed": failed.model_dump()})
 
 
-def _attempt(
-    pack: Pack, data: Dataset, settings: Settings, report: Report, started_at: str, attempt: int
-) -> dict[str, Any]:
+def _attempt(pack: Pack, data: Dataset, settings: Settings, report: Report, where: Provenance) -> dict[str, Any]:
+    """Train the pack from its checkpoint, or from the start, to its end; returns the report of its records."""
     storage = Storage(settings.storage)
     state, warning = checkpoints.load(storage, pack)
-    first = 0 if state is None else state["epochs_done"]
-    tracker = tracking.Tracker(settings.tracking, pack.runs, resumed_epoch=first)
+    tracker = tracking.Tracker(settings.tracking, pack.runs, resumed_epoch=state["epochs_done"] if state else 0)
     began = saved = time.monotonic()
-    before = 0.0 if state is None else state["train_seconds"]
+    before = state["train_seconds"] if state else 0.0
     try:
-        runs = [planned.run for planned in pack.runs]
-        history: list[Epoch] = []
-        for epoch in train(runs, data, device=settings.device, checkpoint=state):
-            history.append(epoch)
-            tracker.log(epoch.epoch, epoch.metrics, epoch.finite)
-            seconds = before + time.monotonic() - began
-            if epoch.final is None and time.monotonic() - saved >= settings.checkpoint_seconds:
-                checkpoints.save(storage, pack, {**epoch.state(), "train_seconds": seconds})
-                saved = time.monotonic()
+        for epoch in train([planned.run for planned in pack.runs], data, device=settings.device, checkpoint=state):
+            tracker.log(epoch.epoch, epoch.metrics, epoch.finite[-1])
+            now = time.monotonic()
+            if epoch.final is None and now - saved >= settings.checkpoint_seconds:
+                checkpoints.save(storage, pack, {**epoch.state(), "train_seconds": before + now - began})
+                saved = now
             report({"epoch": epoch.epoch, "warning": warning})
             warning = None
-        where = _where(pack, settings, started_at, attempts=attempt)
-        where |= {"train_seconds": round(seconds / len(pack.runs), 3), "ended_at": provenance.now()}
-        records = _records(pack, epoch, where)
-        tracker.finish({r.run_id: r for r in records})
-    except BaseException as error:
+    except Exception as error:
         tracker.fail(mask(str(error)))
         raise
-    predictions = {} if epoch.final is None else {"val": epoch.val, "test": epoch.test}
-    return {"done": True, "records": [r.model_dump_json() for r in records], "predictions": predictions}
+    seconds = round((before + now - began) / len(pack.runs), 3)
+    where = where.model_copy(update={"train_seconds": seconds, "ended_at": provenance.now()})
+    ended = [record(planned, k, epoch, where) for k, planned in enumerate(pack.runs)]
+    tracker.finish([r for r, _ in ended])
+    return {
+        "done": True,
+        "records": [(r.model_dump_json(), predictions) for r, predictions in ended],
+        "warning": "; ".join(tracker.warnings) or None,
+    }
+
+
+def record(planned: PlannedRun, k: int, last: Epoch, where: Provenance) -> tuple[Record, dict[str, np.ndarray] | None]:
+    """The record of member k after the last epoch, and its predictions if it has finished."""
+    n_finite = int(last.finite[:, k].sum())
+    finished = n_finite == planned.run.epochs
+    epochs = {name: tuple(values[:n_finite, k].tolist()) for name, values in last.history.items()}
+    predictions = {split: labels[k] for split, labels in last.predictions.items()} if finished else None
+    ended = Record(
+        **dict(planned),
+        state="finished" if finished else "diverged",
+        epochs=epochs,
+        diverged_epoch=None if finished else n_finite + 1,
+        final={name: float(values[k]) for name, values in last.final.items()} if finished else None,
+        predictions_sha256=hashlib.sha256(npz(predictions)).hexdigest() if finished else None,
+        provenance=where,
+    )
+    return ended, predictions

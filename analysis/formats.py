@@ -1,0 +1,145 @@
+"""One table in four forms: CSV with every digit, and Markdown, LaTeX and HTML as a reader sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from analysis import text
+from analysis.estimate import Estimate
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: `shown` holds what is printed, `data` the same rows with every digit."""
+
+    name: str
+    title: str
+    caption: str
+    shown: pd.DataFrame
+    data: pd.DataFrame
+    numbers: frozenset[str] = frozenset()
+    """Columns of `shown` that are set flush right."""
+    notes: tuple[str, ...] = ()
+    long: bool = False
+    """Whether the page folds it away."""
+
+
+class Cell(NamedTuple):
+    """What a cell shows, and the columns it stands for in the CSV."""
+
+    shown: str
+    data: dict[str, object]
+    number: bool = True
+
+
+def words(column: str, value: object, shown: str | None = None) -> Cell:
+    """A cell of text."""
+    return Cell(str(value) if shown is None else shown, {column: value}, number=False)
+
+
+def number(column: str, value: object, shown: str) -> Cell:
+    """A cell of one number, unrounded in the CSV."""
+    return Cell(shown, {column: value})
+
+
+@dataclass
+class Rows:
+    """Collects rows of cells, and the reasons of those that are declined as numbered notes."""
+
+    cells: list[dict[str, Cell]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, **cells: Cell) -> None:
+        """Append a row; keyword names become column heads, with their underscores as spaces."""
+        self.cells.append({name.replace("_", " "): cell for name, cell in cells.items()})
+
+    def marked(self, shown: str, reason: str | None) -> str:
+        """`shown` with the mark of the note that says `reason`."""
+        if reason is None:
+            return shown
+        if reason not in self.notes:
+            self.notes.append(reason)
+        return f"{shown} [{self.notes.index(reason) + 1}]"
+
+    def estimate(self, column: str, e: Estimate | None, shown: str) -> Cell:
+        """A cell of an estimate; declined, it shows a dash and the reason becomes a note."""
+        if e is None:
+            return Cell(text.DASH, {column: None})
+        return Cell(self.marked(shown, e.declined), flat(column, e))
+
+    def table(self, name: str, title: str, caption: str, *, long: bool = False) -> Table | None:
+        """The table of all rows added; None if there are none."""
+        if not self.cells:
+            return None
+        return Table(
+            name=name,
+            title=title,
+            caption=caption,
+            shown=pd.DataFrame([{head: cell.shown for head, cell in row.items()} for row in self.cells]),
+            data=pd.DataFrame([{k: v for cell in row.values() for k, v in cell.data.items()} for row in self.cells]),
+            numbers=frozenset(head for row in self.cells for head, cell in row.items() if cell.number),
+            notes=tuple(f"[{i}] {note}" for i, note in enumerate(self.notes, 1)),
+            long=long,
+        )
+
+
+def flat(column: str, e: Estimate) -> dict[str, object]:
+    """All that an estimate says, as columns of a CSV."""
+    fields = e.model_dump(exclude={"estimate", "runs", "role"})
+    return {column: e.estimate} | {f"{column}_{name}": value for name, value in fields.items()}
+
+
+def as_csv(table: Table) -> str:
+    """All digits, one row a line, no formatting."""
+    return table.data.to_csv(index=False, lineterminator="\n")
+
+
+def as_markdown(table: Table) -> str:
+    """A GitHub table under its title, notes below."""
+    line = "| {} |".format
+    rows = [[text.markdown(str(cell)) for cell in row] for row in table.shown.itertuples(index=False)]
+    rule = ["---:" if column in table.numbers else "---" for column in table.shown.columns]
+    grid = [list(map(text.markdown, table.shown.columns)), rule, *rows]
+    body = "\n".join(line(" | ".join(row)) for row in grid)
+    notes = "\n\n".join(text.markdown(note) for note in (table.caption, *table.notes))
+    return f"**{text.markdown(table.title)}**\n\n{body}\n\n{notes}\n"
+
+
+def as_latex(table: Table) -> str:
+    r"""A float with booktabs rules, to be \input; needs \usepackage{booktabs} and [T1]{fontenc}."""
+    shown = table.shown.map(lambda cell: text.latex(str(cell)))
+    shown.columns = [text.latex(column) for column in table.shown.columns]
+    columns = "".join(_column(table, column) for column in table.shown.columns)
+    tabular = shown.style.hide(axis="index").to_latex(hrules=True, column_format=f"@{{}}{columns}@{{}}")
+    notes = "".join(f"\\par {text.latex(note)}\n" for note in table.notes)
+    return (
+        "\\begin{table*}\n\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}\n"
+        f"\\caption{{{text.latex(table.title)}. {text.latex(table.caption)}}}\n"
+        f"\\label{{tab:{table.name}}}\n{tabular}"
+        f"\\par\\smallskip\\begin{{minipage}}{{\\linewidth}}\\scriptsize\\raggedright\n{notes}\\end{{minipage}}\n"
+        "\\end{table*}\n"
+    )
+
+
+def _column(table: Table, column: str) -> str:
+    longest = table.shown[column].map(len).max()
+    if longest > 34:
+        return f"p{{{0.34 if longest > 60 else 0.24}\\linewidth}}"
+    return "r" if column in table.numbers else "l"
+
+
+def write(tables: Sequence[Table], folder: Path) -> list[Path]:
+    """Write every table as CSV, Markdown and LaTeX; the paths written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for table in tables:
+        for suffix, render in ((".csv", as_csv), (".md", as_markdown), (".tex", as_latex)):
+            path = folder / f"{table.name}{suffix}"
+            path.write_text(render(table), encoding="utf-8")
+            written.append(path)
+    return written

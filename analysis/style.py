@@ -1,0 +1,137 @@
+"""The one place for looks: sizes, fonts, colours and how a figure becomes a file. Importing it changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from analysis.text import plain, short_names
+
+COLUMN, PAGE = 3.35, 7.0
+"""Widths in inches: one column and the full text width of a two-column paper."""
+
+INK, MUTED, FAINT, ALARM = "#222222", "#767676", "#d4d4d4", "#b3261e"
+
+# Okabe and Ito (2008), without yellow and black: told apart with any common colour blindness, and each also by marker and dash.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)), (0, (7, 2)))
+
+RC = {
+    "font.family": "DejaVu Sans",  # matplotlib brings it: the same figure on every machine
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 4,
+    "axes.labelsize": 7,
+    "axes.labelpad": 2.5,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "text.color": INK,
+    "text.parse_math": False,  # a model's name may hold a dollar sign
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "xtick.major.pad": 2,
+    "ytick.major.pad": 2,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+    "lines.solid_capstyle": "round",
+    "patch.linewidth": 0.6,
+    "legend.fontsize": 6.5,
+    "legend.frameon": False,
+    "legend.handlelength": 1.9,
+    "legend.columnspacing": 1.2,
+    "legend.borderaxespad": 0.2,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.03,
+    "figure.dpi": 150,
+    "savefig.facecolor": "white",
+    "pdf.fonttype": 42,  # TrueType, embedded: journals refuse Type 3
+    "ps.fonttype": 42,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "study",  # else the ids in an SVG are drawn at random
+    "path.simplify": True,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one model looks in every figure."""
+
+    label: str
+    colour: str
+    marker: str
+    dash: str | tuple
+
+
+def looks(models: Sequence[str]) -> dict[str, Look]:
+    """The look of every model, by its position in the config."""
+    names = short_names(models)
+    styles = zip(models, cycle(COLOURS), cycle(MARKERS), cycle(DASHES), strict=False)
+    return {model: Look(names[model], colour, marker, dash) for model, colour, marker, dash in styles}
+
+
+@contextmanager
+def applied() -> Iterator[None]:
+    """Draw and save inside this context; outside it matplotlib is as it was."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(RC)
+        yield
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as PDF and SVG: the same bytes for the same figure, for neither holds a date."""
+    paths = [folder / f"{name}.pdf", folder / f"{name}.svg"]
+    figure.savefig(paths[0], metadata={"CreationDate": None})
+    figure.savefig(paths[1], metadata={"Date": None})
+    return paths
+
+
+def rate_axis(axes: Axes, rates: Sequence[float]) -> None:
+    """A logarithmic axis of learning rates with the rates tried as its ticks, as far as there is room."""
+    ordered = sorted(rates)
+    axes.set_xscale("log")
+    axes.set_xlim(ordered[0] / 1.5, ordered[-1] * 1.5)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: plain(x)))
+    axes.xaxis.set_major_locator(FixedLocator(ordered) if len(ordered) <= 7 else LogLocator())
+    axes.set_xlabel("Learning rate")
+
+
+def log_percent_axis(axes: Axes, label: str) -> None:
+    """A logarithmic axis of percentages, labelled 0.5, 1, 2, 5, 10 as a reader would write them."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
+    axes.yaxis.set_minor_locator(LogLocator(subs=tuple(range(1, 10))))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: plain(y)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylabel(label)

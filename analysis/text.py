@@ -1,0 +1,172 @@
+"""Numbers as a reader reads them, and text made safe for Markdown and LaTeX. Computes nothing."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+from analysis.estimate import Estimate
+
+DASH = "—"
+MINUS = "−"
+
+# Ligatures and quotes are broken up, so that a name is printed as it is spelt.
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': r"\char34{}",
+        "`": r"\textasciigrave{}",
+        "-": r"{-}",
+        "[": "{[}",
+        "]": "{]}",
+        "−": r"$-$",
+        "±": r"$\pm$",
+        "×": r"$\times$",
+        "≤": r"$\leq$",
+        "≥": r"$\geq$",
+        "≈": r"$\approx$",
+        "½": r"$\frac{1}{2}$",
+        "²": r"$^2$",
+        "ⁿ": r"$^n$",
+        "√": r"$\surd$",
+        "Δ": r"$\Delta$",
+        "Φ": r"$\Phi$",
+        "α": r"$\alpha$",
+        "δ": r"$\delta$",
+        "λ": r"$\lambda$",
+        "μ": r"$\mu$",
+        "ρ": r"$\rho$",
+        "σ": r"$\sigma$",
+        "τ": r"$\tau$",
+        "ω": r"$\omega$",
+        "·": r"$\cdot$",
+        "→": r"$\rightarrow$",
+        "§": r"\S{}",
+        "–": "--",
+        "—": "---",
+        "…": r"\ldots{}",
+        "’": "'",
+        "“": "``",
+        "”": "''",
+        "\u202f": r"\,",
+        "\u00a0": "~",
+    }
+)
+
+
+_T1 = set("ĄąĆćČčĎďĘęĚěĞğİıŁłŃńŐőŒœŘřŚśŞşŠšŤťŮůŰűŸŹźŻżŽž")
+
+
+def latex(text: str) -> str:
+    """`text` for LaTeX: specials escaped, and "?" for what pdflatex's T1 fonts do not have."""
+    line = " ".join(text.split())
+    known = (c if ord(c) in _LATEX or (ord(c) < 0x100 and c.isprintable()) or c in _T1 else "?" for c in line)
+    return "".join(known).translate(_LATEX)
+
+
+def markdown(text: str) -> str:
+    """`text` for a cell or paragraph of Markdown: nothing in it is markup, HTML or a column."""
+    escaped = re.sub(r"([\\`*_{}\[\]|~#])", r"\\\1", " ".join(text.split()))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def short_names(models: Sequence[str]) -> dict[str, str]:
+    """Model → the name it is drawn under: without its import path where that is unambiguous, at most 22 characters."""
+    names = {model: model.rpartition(":")[2] or model for model in models}
+    if len(set(names.values())) < len(names):
+        names = {model: model for model in models}
+    cut = {model: name if len(name) <= 22 else f"{name[:10]}…{name[-11:]}" for model, name in names.items()}
+    return cut if len(set(cut.values())) == len(cut) else names
+
+
+def plain(x: float) -> str:
+    """A learning rate or a tick: 0.003, 1, 20; never 1e-03 unless it is very small or large."""
+    if x == 0 or 1e-5 <= abs(x) < 1e6:
+        return f"{x:.10f}".rstrip("0").rstrip(".") if abs(x) < 1 else f"{x:,.6g}"
+    return f"{x:.3g}"
+
+
+def count(n: float) -> str:
+    """A whole number, its thousands set apart."""
+    return f"{n:,.0f}"
+
+
+def signed(x: float, digits: int = 2) -> str:
+    """A number with its sign, a real minus, and no "−0.00"."""
+    text = f"{x:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", MINUS)
+
+
+def percent(x: float | None, digits: int = 2) -> str:
+    """A fraction as a percentage: 98.85%."""
+    return DASH if x is None else f"{100 * x:.{digits}f}%"
+
+
+def level(x: float | None) -> str:
+    """A confidence level: 95%, 97.5%."""
+    return DASH if x is None else f"{100 * x:.4g}%"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value: 0.23, 0.012, 0.0042, < 0.001."""
+    if p is None:
+        return DASH
+    if p < 0.001:
+        return "< 0.001"
+    return f"{p:.2f}" if p >= 0.1 else f"{p:.3f}" if p >= 0.01 else f"{p:.4f}"
+
+
+def points(x: float | None, digits: int = 2) -> str:
+    """A difference of accuracies, a fraction, in percentage points with its sign."""
+    return DASH if x is None else signed(100 * x, digits)
+
+
+def point_digits(low: float | None, high: float | None) -> int:
+    """Decimals that an interval of fractions deserves in percentage points: three where it is narrower than 0.1."""
+    if low is None or high is None:
+        return 2
+    return 2 if 100 * (high - low) >= 0.1 else 3
+
+
+def points_interval(low: float | None, high: float | None, digits: int | None = None) -> str:
+    """An interval of fractions in percentage points: "+0.52 to +0.62"."""
+    if low is None or high is None:
+        return DASH
+    digits = point_digits(low, high) if digits is None else digits
+    return f"{points(low, digits)} to {points(high, digits)}"
+
+
+def of(n: int, planned: int) -> str:
+    """How many of how many planned: "18 of 20"."""
+    return f"{count(n)} of {count(planned)}"
+
+
+def rests_on(e: Estimate) -> str:
+    """What a number rests on: "18 of 20 seeds"."""
+    return f"{of(e.n, e.planned)} {e.unit}"
+
+
+def seconds(s: float | None) -> str:
+    """A duration a reader can picture: 12 s, 3.4 min, 2.1 h."""
+    if s is None or not math.isfinite(s):
+        return DASH
+    return f"{s:.3g} s" if s < 90 else f"{s / 60:.3g} min" if s < 5400 else f"{s / 3600:.3g} h"
+
+
+def listed(words: Iterable[str]) -> str:
+    """Words as a list in a sentence: "a, b and c"."""
+    *head, last = words
+    return f"{', '.join(head)} and {last}" if head else last

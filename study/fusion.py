@@ -1,0 +1,228 @@
+"""K models of one kind as one: horizontally fused training (Wang et al., MLSys 2021).
+
+The plain module is traced, and each layer replaced by one that holds K of it, its parameters stacked on
+a leading axis. Activations travel in two layouts: images as [N, K·C, H, W], so that K convolutions are one
+grouped convolution, and features as [K, N, F], so that K linear layers are one batched matrix product.
+Until the first layer with parameters, members that share a batch also share the activations.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from study.errors import UserError
+
+ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.Identity)
+POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+FUNCTIONS = {
+    *(F.relu, F.tanh, F.sigmoid, F.gelu, F.silu, F.elu, F.leaky_relu, F.softplus),
+    *(torch.relu, torch.tanh, torch.sigmoid),
+}
+POOLING_FUNCTIONS = {F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.max_pool2d}
+METHODS = {"relu", "tanh", "sigmoid"}
+SUMS = {operator.add, operator.iadd, torch.add}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an activation lies in memory: shared by all members or each member's own, images or features."""
+
+    shared: bool
+    images: bool
+
+
+class FusedLinear(nn.Module):
+    """K linear layers: inputs [N, F] shared, or [K, N, F]; outputs [K, N, O]."""
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
+        self.bias = None
+        if layers[0].bias is not None:
+            self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        members, outputs, inputs = self.weight.shape
+        if x.dim() == 2:
+            # One product for all members: they read the same inputs.
+            bias = None if self.bias is None else self.bias.view(-1)
+            return F.linear(x, self.weight.view(-1, inputs), bias).view(-1, members, outputs).transpose(0, 1)
+        if self.bias is None:
+            return torch.bmm(x, self.weight.transpose(1, 2))
+        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.transpose(1, 2))
+
+
+class FusedConv2d(nn.Module):
+    """K convolutions: inputs [N, C, H, W] shared, or [N, K·C, H, W]; outputs [N, K·O, H, W]."""
+
+    def __init__(self, layers: Sequence[nn.Conv2d], shared: bool) -> None:
+        super().__init__()
+        first = layers[0]
+        self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
+        self.bias = None
+        if first.bias is not None:
+            self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
+        self.stride, self.padding, self.dilation = first.stride, first.padding, first.dilation
+        self.groups = 1 if shared else len(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.view(-1)
+        return F.conv2d(x, self.weight.flatten(0, 1), bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class ToImages(nn.Module):
+    """Each member's own images [K, N, C, H, W] as [N, K·C, H, W]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(0, 1).flatten(1, 2)
+
+
+class Flatten(nn.Module):
+    """Images as features: [N, C, H, W] to [N, F] where shared, [N, K·C, H, W] to [K, N, F] where not."""
+
+    def __init__(self, members: int, shared: bool) -> None:
+        super().__init__()
+        self.members, self.shared = members, shared
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.shared:
+            return x.flatten(1)
+        return x.reshape(len(x), self.members, -1).transpose(0, 1)
+
+
+def fuse(models: Sequence[nn.Module], *, shared: bool = True) -> nn.Module:
+    """One module that computes all `models`: [N, C, H, W] (or [K, N, C, H, W] if not `shared`) to [K, N, classes].
+
+    Its parameters are those of the models, stacked on a leading axis K under the same names. Raises UserError,
+    naming the layer, where the models hold one that cannot be fused.
+    """
+    plain = fx.symbolic_trace(models[0])
+    siblings = [dict(model.named_modules()) for model in models]
+    fused = _Fusion(plain, siblings, shared)
+    module = fx.GraphModule(fused.modules, fused.graph)
+    expected, found = dict(models[0].named_parameters()), dict(module.named_parameters())
+    if set(expected) != set(found):
+        raise UserError(
+            f"models: parameters outside layers cannot be fused: {', '.join(sorted({*expected} ^ {*found}))}"
+        )
+    return module
+
+
+def member(fused: nn.Module, index: int) -> dict[str, Tensor]:
+    """The state dict of one member as its plain module takes it."""
+    return {name: parameter.detach()[index].clone() for name, parameter in fused.named_parameters()}
+
+
+class _Fusion:
+    """Rewrites the traced graph node by node, keeping track of each activation's layout."""
+
+    def __init__(self, plain: fx.GraphModule, siblings: Sequence[dict[str, nn.Module]], shared: bool) -> None:
+        self.modules = nn.Module()
+        self.graph = fx.Graph()
+        self._plain = plain
+        self._siblings = siblings
+        self._new: dict[fx.Node, fx.Node] = {}
+        self._layouts: dict[fx.Node, Layout] = {}
+        for node in plain.graph.nodes:
+            self._new[node] = self._convert(node, shared)
+        self.graph.lint()
+
+    def _convert(self, node: fx.Node, shared: bool) -> fx.Node:
+        if node.op == "placeholder":
+            self._layouts[node] = Layout(shared, images=True)
+            new = self.graph.placeholder("x")
+            return new if shared else self._call("to_images", ToImages(), new)
+        if node.op == "output":
+            layout = self._layout(node.args[0], node)
+            if layout.shared or layout.images:
+                raise UserError("models: a model must end in a linear layer")
+            return self.graph.output(self._new[node.args[0]])
+        if node.op == "call_module":
+            return self._module(node)
+        if node.op == "call_function" and node.target in SUMS:
+            return self._sum(node)
+        pools = node.op == "call_function" and node.target in POOLING_FUNCTIONS
+        plain = (node.op == "call_function" and node.target in FUNCTIONS) or (
+            node.op == "call_method" and node.target in METHODS
+        )
+        if pools or plain:
+            self._layouts[node] = self._layout(node.args[0], node, images=True if pools else None)
+            return self.graph.node_copy(node, lambda old: self._new[old])
+        if node.target in (torch.flatten, "flatten") and _flattens(node):
+            return self._flatten(node, node.args[0], node.name)
+        raise self._cannot(node)
+
+    def _module(self, node: fx.Node) -> fx.Node:
+        layer = self._plain.get_submodule(node.target)
+        source = node.args[0]
+        if isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1):
+            return self._flatten(node, source, node.target)
+        if isinstance(layer, ELEMENTWISE + POOLING):
+            images = True if isinstance(layer, POOLING) else None
+            self._layouts[node] = self._layout(source, node, images)
+            return self._call(node.target, layer, self._new[source])
+        layers = [modules[node.target] for modules in self._siblings]
+        if isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros":
+            layout = self._layout(source, node, images=True)
+            self._layouts[node] = Layout(shared=False, images=True)
+            return self._call(node.target, FusedConv2d(layers, layout.shared), self._new[source])
+        if type(layer) is nn.Linear:
+            self._layout(source, node, images=False)
+            self._layouts[node] = Layout(shared=False, images=False)
+            return self._call(node.target, FusedLinear(layers), self._new[source])
+        raise self._cannot(node, type(layer).__name__)
+
+    def _flatten(self, node: fx.Node, source: fx.Node, name: str) -> fx.Node:
+        layout = self._layout(source, node)
+        if not layout.images:
+            self._layouts[node] = layout
+            return self._new[source]
+        self._layouts[node] = Layout(layout.shared, images=False)
+        return self._call(name, Flatten(len(self._siblings), layout.shared), self._new[source])
+
+    def _sum(self, node: fx.Node) -> fx.Node:
+        left, right = node.args[:2]
+        if not (isinstance(left, fx.Node) and isinstance(right, fx.Node) and len(node.args) == 2 and not node.kwargs):
+            raise self._cannot(node)
+        if self._layout(left, node) != self._layout(right, node):
+            raise self._cannot(node, "sum of a shared and an own activation")
+        self._layouts[node] = self._layouts[left]
+        return self.graph.node_copy(node, lambda old: self._new[old])
+
+    def _layout(self, source: object, node: fx.Node, images: bool | None = None) -> Layout:
+        if not isinstance(source, fx.Node) or source not in self._layouts:
+            raise self._cannot(node)
+        if images is not None and self._layouts[source].images != images:
+            raise self._cannot(node, "it needs " + ("images" if images else "a flatten before it"))
+        return self._layouts[source]
+
+    def _call(self, name: str, module: nn.Module, source: fx.Node) -> fx.Node:
+        parent, _, leaf = name.rpartition(".")
+        owner = self.modules
+        for part in filter(None, parent.split(".")):
+            if not hasattr(owner, part):
+                owner.add_module(part, nn.Module())
+            owner = owner.get_submodule(part)
+        owner.add_module(leaf, module)
+        return self.graph.call_module(name, (source,))
+
+    def _cannot(self, node: fx.Node, why: str | None = None) -> UserError:
+        target = getattr(node.target, "__name__", node.target)
+        reason = f" ({why})" if why else ""
+        return UserError(
+            f"models: layer {target}{reason} cannot be fused; allowed: Linear, Conv2d without groups, pooling, "
+            "flatten from axis 1, element-wise activations and sums"
+        )
+
+
+def _flattens(node: fx.Node) -> bool:
+    """Whether a call flattens all but the batch axis."""
+    arguments = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)) | dict(node.kwargs)
+    arguments.pop("input", None)
+    return arguments.get("start_dim", 0) == 1 and arguments.get("end_dim", -1) == -1

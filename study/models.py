@@ -1,0 +1,194 @@
+"""The models: plain modules that a reader recognises, and how a config's name becomes one."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from study.errors import UserError
+from study.runs import digest
+
+Shape = tuple[int, ...]
+
+
+class LeNet5(nn.Module):
+    """LeNet-5 as it is taught today: ReLU and max-pooling, no padding, 1×28×28 in (after LeCun et al. 1998)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 6, 5)  # 6×24×24      (1·5·5 + 1)·6    =    156 parameters
+        self.conv2 = nn.Conv2d(6, 16, 5)  # 16×8×8      (6·5·5 + 1)·16   =  2,416
+        self.fc1 = nn.Linear(16 * 4 * 4, 120)  # 120    (256 + 1)·120    = 30,840
+        self.fc2 = nn.Linear(120, 84)  # 84             (120 + 1)·84     = 10,164
+        self.fc3 = nn.Linear(84, 10)  # 10              (84 + 1)·10      =    850
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)  # 6×12×12
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)  # 16×4×4
+        x = torch.flatten(x, 1)  # 256
+        x = F.relu(self.fc1(x))
+        x = F.relu(self.fc2(x))
+        return self.fc3(x)
+
+
+class MLP(nn.Module):
+    """A perceptron with two hidden layers, 28·28 in."""
+
+    def __init__(self, hidden1: int = 500, hidden2: int = 150) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(28 * 28, hidden1)  # (784 + 1)·500 = 392,500 parameters; matched: (784 + 1)·55 = 43,175
+        self.fc2 = nn.Linear(hidden1, hidden2)  # (500 + 1)·150 =  75,150;           matched:  (55 + 1)·19 =  1,064
+        self.fc3 = nn.Linear(hidden2, 10)  # (150 + 1)·10 =   1,510;           matched:  (19 + 1)·10 =    200
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.flatten(x, 1)
+        x = F.relu(self.fc1(x))
+        x = F.relu(self.fc2(x))
+        return self.fc3(x)
+
+
+BUILT_IN: dict[str, Callable[[], nn.Module]] = {
+    "lenet5": LeNet5,
+    "mlp": MLP,
+    # The hidden widths bring it within 13 parameters of lenet5: what "of similar size" takes.
+    "mlp_matched": lambda: MLP(55, 19),
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One line of a model's description."""
+
+    name: str
+    kind: str
+    output_shape: Shape
+    formula: str
+    n_parameters: int
+    macs: int
+    """Multiply-accumulates for one image."""
+
+
+def build(name: str, shape: Shape, classes: int) -> nn.Module:
+    """The model of a config's name: built in, or a user's `package.module:Class`, called without arguments.
+
+    `shape` is an image's (channels, height, width). Raises UserError if there is no such model, or if it
+    does not map images [N, *shape] to logits [N, classes].
+    """
+    model = _constructor(name)()
+    if not isinstance(model, nn.Module):
+        raise UserError(f"models: found {name!r}, which makes a {type(model).__name__}; allowed: a torch.nn.Module")
+    try:
+        with torch.no_grad():
+            output = model.eval()(torch.zeros(2, *shape))
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"models: {name!r} cannot take images of shape {shape}: {error}") from None
+    if not isinstance(output, Tensor) or output.shape != (2, classes):
+        found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise UserError(f"models: {name!r} gives {found} for 2 images; allowed: [2, {classes}], one logit a class")
+    return model.train()
+
+
+def identity(name: str, shape: Shape, classes: int) -> dict[str, object]:
+    """`model_fingerprint` of parameter names and shapes (and a user's source), `n_parameters`, `macs`."""
+    model = build(name, shape, classes)
+    content: list[object] = [[key, list(p.shape)] for key, p in model.named_parameters()]
+    if name not in BUILT_IN:
+        source = Path(inspect.getfile(type(model))).read_bytes()
+        content.append(hashlib.sha256(source).hexdigest())
+    layers = describe(model, shape)
+    n_parameters = sum(p.numel() for p in model.parameters())
+    return dict(model_fingerprint=digest(content), n_parameters=n_parameters, macs=sum(layer.macs for layer in layers))
+
+
+def describe(model: nn.Module, shape: Shape) -> list[Layer]:
+    """Every layer that has parameters, in the order in which an image of `shape` meets them."""
+    layers: list[Layer] = []
+    names = {module: name for name, module in model.named_modules()}
+
+    def visit(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        own = list(module.parameters(recurse=False))
+        if own:
+            n_parameters = sum(p.numel() for p in own)
+            formula, macs = _arithmetic(module, output[0])
+            layers.append(Layer(names[module], _kind(module), tuple(output.shape[1:]), formula, n_parameters, macs))
+
+    hooks = [module.register_forward_hook(visit) for module in model.modules() if not list(module.children())]
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, *shape))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return layers
+
+
+def show(names: Sequence[str], console: Console, shape: Shape = (1, 28, 28), classes: int = 10) -> None:
+    """Print each model layer by layer: output shape, parameters with their formula, multiply-accumulates."""
+    for name in names or BUILT_IN:
+        model = build(name, shape, classes)
+        layers = describe(model, shape)
+        title = f"{name}: {'×'.join(map(str, shape))} in, {classes} classes"
+        table = Table(
+            title=title, title_justify="left", title_style="bold", box=None, header_style="dim", pad_edge=False
+        )
+        for column, justify in (("layer", "left"), ("output", "left"), ("parameters", "left")):
+            table.add_column(column, justify=justify)
+        table.add_column("", justify="right")
+        table.add_column("multiply-accumulates", justify="right")
+        for layer in layers:
+            output = "×".join(map(str, layer.output_shape))
+            table.add_row(
+                f"{layer.name} ({layer.kind})", output, layer.formula, f"{layer.n_parameters:,}", f"{layer.macs:,}"
+            )
+        total = sum(p.numel() for p in model.parameters())
+        table.add_row("total", "", "", f"{total:,}", f"{sum(layer.macs for layer in layers):,}", style="bold")
+        console.print(table)
+        console.print()
+
+
+def _constructor(name: str) -> Callable[[], object]:
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    allowed = f"{', '.join(BUILT_IN)}, or an import path such as mypackage.nets:MyNet"
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise UserError(f"models: found {name!r}; allowed: {allowed}")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise UserError(f"models: found {name!r}, which cannot be imported ({error}); allowed: {allowed}") from None
+    except AttributeError:
+        raise UserError(f"models: found {name!r}, but {module} has no {attribute}; allowed: {allowed}") from None
+    if not callable(found):
+        raise UserError(f"models: found {name!r}, which is a {type(found).__name__}; allowed: a class")
+    return found
+
+
+def _kind(module: nn.Module) -> str:
+    if isinstance(module, nn.Conv2d):
+        return f"conv {module.kernel_size[0]}×{module.kernel_size[1]}"
+    return {nn.Linear: "linear"}.get(type(module), type(module).__name__)
+
+
+def _arithmetic(module: nn.Module, output: Tensor) -> tuple[str, int]:
+    """The parameter formula with its numbers, and the multiply-accumulates of one image."""
+    if isinstance(module, nn.Conv2d):
+        inputs = module.in_channels // module.groups
+        height, width = module.kernel_size
+        bias = " + 1" if module.bias is not None else ""
+        formula = f"({inputs}·{height}·{width}{bias})·{module.out_channels}"
+        return formula, inputs * height * width * output.numel()
+    if isinstance(module, nn.Linear):
+        bias = " + 1" if module.bias is not None else ""
+        return f"({module.in_features}{bias})·{module.out_features}", module.in_features * output.numel()
+    return " + ".join(str(p.numel()) for p in module.parameters(recurse=False)), 0

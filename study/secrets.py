@@ -1,0 +1,26 @@
+"""Keeps keys and tokens out of everything a study writes or prints."""
+
+from __future__ import annotations
+
+import os
+import re
+
+SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
+"""Environment variables whose values are secrets, if they are long enough to be one."""
+
+SHORTEST = 8
+
+SECRET_SHAPE = re.compile(
+    r"\b(?:[0-9a-f]{40,}|wandb_v\d+_\w{20,}|AKIA[0-9A-Z]{16}|gh[pousr]_\w{20,}|eyJ[\w-]{10,}\.[\w.-]{10,})\b"
+    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+)
+"""What W&B, AWS, GitHub and JSON web tokens look like, and a user and password in an address."""
+
+
+def mask(text: str) -> str:
+    """`text` without secrets: values of this process's secret variables, and all that looks like a key or token."""
+    values = {v for k, v in os.environ.items() if SECRET_NAME.search(k) and len(v) >= SHORTEST}
+    # The longest first: one secret may be the beginning of another.
+    for value in sorted(values, key=len, reverse=True):
+        text = text.replace(value, "***")
+    return SECRET_SHAPE.sub("***", text)

@@ -1,0 +1,182 @@
+"""Weights & Biases: every epoch of every run, mirrored in the worker. The one file of `study` that imports wandb.
+
+Nothing that W&B does may stop, slow or change training: all calls are made in order by one thread beside it,
+which falls back to offline files when the server is away.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from study.records import METRICS, Record
+from study.runs import PlannedRun
+from study.secrets import mask
+
+if TYPE_CHECKING:
+    import wandb
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to log; holds no key."""
+
+    mode: str
+    """online, offline or disabled."""
+    project: str
+    entity: str | None
+    folder: str
+    """Where W&B keeps its files on the worker's machine."""
+    study: str
+    init_timeout: float = 30
+    """Seconds the server has to answer before a pack's runs are written offline instead."""
+    finish_timeout: float = 60
+    """Seconds that the end of a pack waits for the uploads."""
+
+
+def resolve(mode: str, environ: Mapping[str, str]) -> str:
+    """`auto` as online where there is a key, else offline; WANDB_MODE, which W&B's users know, comes first."""
+    if mode != "auto":
+        return mode
+    if environ.get("WANDB_MODE") in ("online", "offline", "disabled"):
+        return environ["WANDB_MODE"]
+    netrc = Path(environ.get("NETRC", Path.home() / ".netrc"))
+    try:
+        known = "api.wandb.ai" in netrc.read_text()
+    except (OSError, UnicodeDecodeError):
+        known = False
+    return "online" if environ.get("WANDB_API_KEY") or known else "offline"
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that workers on other machines need: theirs is their node's environment, not the driver's."""
+    return {name: value for name, value in environ.items() if name.startswith("WANDB_")}
+
+
+def wandb_id(study: str, run_id: str) -> str:
+    """The W&B id of a run: the same in every launch, so that a resumed run goes on where it was."""
+    return f"{study}-{run_id}"
+
+
+class Tracker:
+    """Mirrors one pack to W&B, one W&B run per study run. No method raises, and none but `finish` waits."""
+
+    def __init__(self, settings: Settings, planned: Sequence[PlannedRun], resumed_epoch: int = 0) -> None:
+        self.warnings: list[str] = []
+        """What went wrong, one line each, without secrets; for the driver to print."""
+        self._settings = settings
+        self._planned = planned
+        self._resumed = resumed_epoch
+        self._runs: list[wandb.Run] = []
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
+        if settings.mode != "disabled":
+            self._thread.start()
+            self._calls.put(self._start)
+
+    def log(self, epoch: int, metrics: Mapping[str, np.ndarray], finite: np.ndarray) -> None:
+        """Log an epoch: metrics name → [K]. Members that are not `finite` [K] are past their last epoch."""
+        rows = [
+            {name: float(metrics[name][k]) for name in METRICS} if finite[k] else None
+            for k in range(len(self._planned))
+        ]
+        self._calls.put(lambda: self._log(epoch, rows))
+
+    def finish(self, records: Sequence[Record]) -> None:
+        """Write each run's state and final metrics to its summary and end it; waits `finish_timeout` at most."""
+        self._calls.put(lambda: self._finish(records))
+        self._end()
+
+    def fail(self, error: str) -> None:
+        """End all runs as failed."""
+        self._calls.put(lambda: self._fail(error))
+        self._end()
+
+    def _end(self) -> None:
+        if self._settings.mode == "disabled":
+            return
+        self._calls.put(None)
+        self._thread.join(self._settings.finish_timeout)
+        if self._thread.is_alive():
+            self._warn(
+                f"not finished after {self._settings.finish_timeout:.0f} s; its files are in {self._settings.folder}"
+            )
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            try:
+                call()
+            except Exception as error:
+                # W&B raises many kinds of errors; none of them is worth a run.
+                self._warn(f"{type(error).__name__}: {error}")
+
+    def _warn(self, text: str) -> None:
+        self.warnings.append(mask("W&B: " + " ".join(text.split())[:300]))
+
+    def _start(self) -> None:
+        import wandb
+
+        settings = self._settings
+        os.environ.setdefault("WANDB_SILENT", "true")
+        Path(settings.folder).mkdir(parents=True, exist_ok=True)
+        for planned in self._planned:
+            try:
+                self._runs.append(self._init(settings, planned))
+            except (wandb.errors.CommError, wandb.errors.UsageError, TimeoutError) as error:
+                if settings.mode == "offline":
+                    raise
+                self._warn(f"the server does not answer ({error}); this pack is logged offline")
+                settings = replace(settings, mode="offline")
+                self._runs.append(self._init(settings, planned))
+
+    def _init(self, settings: Settings, planned: PlannedRun) -> wandb.Run:
+        import wandb
+
+        run = planned.run
+        return wandb.init(
+            id=wandb_id(settings.study, planned.run_id),
+            name=f"{run.model} {run.learning_rate:g} seed {run.seed}",
+            group=f"{run.model} {run.learning_rate:g} {run.configuration_id}",
+            tags=[settings.study[:64], run.model[:64]],
+            config={**run.model_dump(), **planned.model_dump(exclude={"run"}), "study": settings.study},
+            project=settings.project,
+            entity=settings.entity,
+            dir=settings.folder,
+            mode=settings.mode,
+            resume="allow" if settings.mode == "online" else None,
+            reinit="create_new",
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                disable_git=True,
+                disable_code=True,
+                save_code=False,
+                x_disable_stats=True,
+                x_disable_meta=True,
+                init_timeout=settings.init_timeout,
+            ),
+        )
+
+    def _log(self, epoch: int, rows: Sequence[Mapping[str, float] | None]) -> None:
+        for run, row in zip(self._runs, rows, strict=True):
+            if row is not None:
+                # Without commit the last epoch would stay in memory when the worker is killed.
+                run.log({"epoch": epoch, **row}, step=epoch, commit=True)
+
+    def _finish(self, records: Sequence[Record]) -> None:
+        for run, record in zip(self._runs, records, strict=True):
+            final = {f"final_{name}": value for name, value in (record.final or {}).items()}
+            run.summary.update({"state": record.state, "diverged_epoch": record.diverged_epoch, **final})
+            run.finish(exit_code=0)
+
+    def _fail(self, error: str) -> None:
+        for run in self._runs:
+            run.summary.update({"state": "failed", "error": error})
+            run.finish(exit_code=1)

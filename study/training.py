@@ -1,0 +1,248 @@
+"""Trains one pack: the loop, as the paper tells it. No Ray, no W&B, no files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from study import data as datasets
+from study import models
+from study.data import Dataset
+from study.fusion import fuse
+from study.records import METRICS
+from study.runs import Run
+from study.seeding import generator, stream
+
+EVALUATION_BATCH = 250
+"""Images in an evaluation batch: the activations of a pack then stay in the cache."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What is known of a pack of K members after an epoch."""
+
+    epoch: int
+    """From 1."""
+    history: Mapping[str, np.ndarray]
+    """METRICS name → float64 [epoch, K], of all epochs so far, also those of before a checkpoint."""
+    finite: np.ndarray
+    """bool [epoch, K]: whether losses and parameters were finite; once False for a member, False from then on."""
+    state: partial[dict[str, Any]]
+    """Call it for a checkpoint: tensors and plain numbers. Valid until the next epoch begins."""
+    final: Mapping[str, np.ndarray] | None = None
+    """After the last epoch: METRICS name → float64 [K], those of `train` in evaluation mode over the whole split."""
+    predictions: Mapping[str, np.ndarray] | None = None
+    """After the last epoch: `val` and `test`, the labels predicted, uint8 [K, digit]."""
+
+    @property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """METRICS name → float64 [K], of this epoch."""
+        return {name: values[-1] for name, values in self.history.items()}
+
+
+class SGD:
+    """Stochastic gradient descent with momentum (as torch.optim.SGD), one learning rate per member.
+
+    Parameters are stacked on a leading axis K; `learning_rates` has shape [K].
+    """
+
+    def __init__(
+        self, parameters: list[nn.Parameter], learning_rates: Tensor, momentum: float, weight_decay: float
+    ) -> None:
+        self.parameters = parameters
+        self.velocities = [torch.zeros_like(p) for p in parameters]
+        self._rates = [learning_rates.view(-1, *[1] * (p.dim() - 1)) for p in parameters]
+        self._momentum, self._weight_decay = momentum, weight_decay
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update all parameters from their gradients, and forget the gradients."""
+        for parameter, velocity, rate in zip(self.parameters, self.velocities, self._rates, strict=True):
+            gradient = parameter.grad
+            if self._weight_decay:
+                gradient = gradient.add(parameter, alpha=self._weight_decay)
+            velocity.mul_(self._momentum).add_(gradient)
+            parameter.addcmul_(velocity, rate, value=-1)
+            parameter.grad = None
+
+
+def train(
+    runs: Sequence[Run],
+    data: Dataset,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    checkpoint: Mapping[str, Any] | None = None,
+) -> Iterator[Epoch]:
+    """Train `runs`, which differ in learning rate and seeds alone, in lockstep; yield after every epoch.
+
+    With a `checkpoint`, what an earlier epoch's `state()` gave, training goes on from there, bit for bit.
+    """
+    deterministic()
+    run = runs[0]
+    shared = len({r.order_seed for r in runs}) == 1
+    model = fuse([initialised(r, data) for r in runs], shared=shared).to(device, dtype)
+    learning_rates = torch.tensor([r.learning_rate for r in runs], device=device, dtype=dtype)
+    optimizer = SGD(list(model.parameters()), learning_rates, run.momentum, run.weight_decay)
+    splits = Splits(run, data, len(runs), device, dtype)
+    history: dict[str, list[np.ndarray]] = {name: [] for name in METRICS}
+    finite: list[np.ndarray] = []
+    if checkpoint is not None:
+        _restore(checkpoint, model, optimizer, history, finite)
+
+    for epoch in range(len(finite) + 1, run.epochs + 1):
+        orders = [generator("order", seed, epoch).permutation(splits.n_train) for seed in _order_seeds(runs, shared)]
+        metrics = train_epoch(model, optimizer, splits, orders, run.batch_size)
+        last = epoch == run.epochs
+        val_predictions, metrics["val_loss"], metrics["val_accuracy"] = evaluate(model, splits.val, splits, shared)
+        test_predictions, metrics["test_loss"], metrics["test_accuracy"] = evaluate(model, splits.test, splits, shared)
+        for name in METRICS:
+            history[name].append(metrics[name].cpu().numpy())
+        finite.append(_finite(model, metrics) & (finite[-1] if finite else True))
+        final = predictions = None
+        if last:
+            _, loss, accuracy = evaluate(model, splits.train, splits, shared)
+            final = {name: history[name][-1] for name in METRICS}
+            final |= {"train_loss": loss.cpu().numpy(), "train_accuracy": accuracy.cpu().numpy()}
+            predictions = {"val": val_predictions.cpu().numpy(), "test": test_predictions.cpu().numpy()}
+        yield Epoch(
+            epoch=epoch,
+            history={name: np.stack(values) for name, values in history.items()},
+            finite=np.stack(finite),
+            state=partial(_state, runs, model, optimizer, history, finite),
+            final=final,
+            predictions=predictions,
+        )
+
+
+def train_epoch(
+    model: nn.Module, optimizer: SGD, splits: Splits, orders: Sequence[np.ndarray], batch_size: int
+) -> dict[str, Tensor]:
+    """One pass over the training split in each of `orders` (one for all members, or one a member).
+
+    Returns train_loss and train_accuracy, float64 [K]: means over the epoch's batches, as the weights changed.
+    """
+    model.train()
+    images, labels = splits.train
+    order = torch.from_numpy(np.stack(orders)).to(images.device)
+    losses = corrects = 0
+    for batch in order.split(batch_size, dim=1):
+        members = batch[0] if len(orders) == 1 else batch
+        target = labels[members]
+        logits = model(splits.normalise(images[members]))
+        loss = cross_entropy(logits, target)
+        # The members' losses share no parameter, so the gradient of the sum is each member's own.
+        loss.mean(1).sum().backward()
+        optimizer.step()
+        losses += loss.detach().double().sum(1)
+        corrects += (logits.detach().argmax(2) == target).sum(1)
+    return {"train_loss": losses / splits.n_train, "train_accuracy": corrects.double() / splits.n_train}
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, split: tuple[Tensor, Tensor], splits: Splits, shared: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Labels predicted uint8 [K, digit], mean loss and accuracy float64 [K], in evaluation mode over a whole split."""
+    model.eval()
+    predictions, losses = [], 0
+    images, labels = split
+    for x, target in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
+        x = splits.normalise(x)
+        logits = model(x if shared else x.expand(splits.members, *x.shape))
+        losses += cross_entropy(logits, target).double().sum(1)
+        predictions.append(logits.argmax(2).byte())
+    predicted = torch.cat(predictions, 1)
+    return predicted, losses / len(labels), (predicted == labels).double().mean(1)
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropies in nats [K, N], of logits [K, N, classes] and labels [N] or [K, N]."""
+    target = target.expand(logits.shape[:2])
+    return F.cross_entropy(logits.flatten(0, 1), target.flatten().long(), reduction="none").view(target.shape)
+
+
+class Splits:
+    """Training, validation and test split on the device: images uint8 [N, 1, height, width], labels uint8 [N]."""
+
+    def __init__(self, run: Run, data: Dataset, members: int, device: str, dtype: torch.dtype) -> None:
+        train, validation = datasets.split(data.info.n_train, run.validation_size, run.split_seed)
+        self.train = _on(device, data.train_images[train], data.train_labels[train])
+        self.val = _on(device, data.train_images[validation], data.train_labels[validation])
+        self.test = _on(device, data.test_images, data.test_labels)
+        self.n_train = len(train)
+        self.members = members
+        self._dtype = dtype
+        self._mean, self._sd = 255 * run.pixel_mean, 255 * run.pixel_sd
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Pixels as the network sees them: mean 0 and SD 1 over the training images."""
+        return images.to(self._dtype).sub_(self._mean).div_(self._sd)
+
+
+def initialised(run: Run, data: Dataset) -> nn.Module:
+    """The run's model with PyTorch's default initial weights, drawn from the stream of its seed and model."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream("init", run.init_seed, run.model))
+        return models.build(run.model, data.info.shape, data.info.classes)
+
+
+def deterministic() -> None:
+    """The same numbers every time: deterministic algorithms, no TF32."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+
+
+def _on(device: str, images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+    # Copies, since the arrays that workers share are read-only.
+    return torch.tensor(images, device=device).unsqueeze(1), torch.tensor(labels, device=device)
+
+
+def _order_seeds(runs: Sequence[Run], shared: bool) -> list[int]:
+    return [runs[0].order_seed] if shared else [r.order_seed for r in runs]
+
+
+def _finite(model: nn.Module, metrics: Mapping[str, Tensor]) -> np.ndarray:
+    """Whether, bool [K], each member's losses and parameters are all finite."""
+    finite = torch.stack([values.isfinite() for values in metrics.values()]).all(0)
+    for parameter in model.parameters():
+        finite &= parameter.detach().flatten(1).isfinite().all(1)
+    return finite.cpu().numpy()
+
+
+def _state(
+    runs: Sequence[Run], model: nn.Module, optimizer: SGD, history: Mapping[str, list], finite: list
+) -> dict[str, Any]:
+    """A checkpoint. The random streams are hashed from the epoch, so the number of epochs is all of their state."""
+    return {
+        "run_ids": [run.run_id for run in runs],
+        "epochs_done": len(finite),
+        "parameters": [p.detach().cpu().clone() for p in optimizer.parameters],
+        "velocities": [v.cpu().clone() for v in optimizer.velocities],
+        "history": {name: torch.from_numpy(np.stack(values)) for name, values in history.items()},
+        "finite": torch.from_numpy(np.stack(finite)),
+    }
+
+
+@torch.no_grad()
+def _restore(
+    checkpoint: Mapping[str, Any], model: nn.Module, optimizer: SGD, history: dict[str, list], finite: list
+) -> None:
+    for ours, saved in zip(optimizer.parameters, checkpoint["parameters"], strict=True):
+        ours.copy_(saved)
+    for ours, saved in zip(optimizer.velocities, checkpoint["velocities"], strict=True):
+        ours.copy_(saved)
+    for name in METRICS:
+        history[name] += list(checkpoint["history"][name].numpy())
+    finite += list(checkpoint["finite"].numpy())

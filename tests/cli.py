@@ -1,0 +1,163 @@
+"""Runs studies as a user does, in processes of their own, and finds their workers to kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import yaml
+
+from tests import idx
+
+ROOT = Path(__file__).parent.parent
+SMALL = {
+    "models": ["mlp_matched", "lenet5"],
+    "learning_rates": [0.01, 0.03],
+    "seeds": 2,
+    "training": {"epochs": 3, "batch_size": 32, "validation_size": 100},
+    "launch": {"checkpoint_seconds": 0},
+    "wandb": {"mode": "disabled"},
+    "analysis": {"resamples": 200},
+}
+
+
+def config(folder: Path, **changes: object) -> Path:
+    """Write a small study of a small dataset into `folder`; its storage is folder/storage."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = folder.parent / "digits"
+    if not data.exists():
+        idx.write(data, idx.learnable())
+    tree = {"name": "small", "dataset": str(data), "storage": str(folder / "storage"), **SMALL}
+    for key, value in changes.items():
+        tree[key] = {**tree.get(key, {}), **value} if isinstance(value, dict) and key != "seeds" else value
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The environment of a user who has no W&B key."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "RAY_"))}
+    return kept | {"PYTHONPATH": str(ROOT)} | changes
+
+
+def start(*arguments: object, **changes: str) -> subprocess.Popen[str]:
+    """Start `python -m study …` in a session of its own, so that a signal reaches it alone."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "study", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(**changes),
+        start_new_session=True,
+    )
+
+
+def run(*arguments: object, timeout: float = 240, **changes: str) -> tuple[int, str]:
+    """Run `python -m study …` to its end: exit code and everything it printed."""
+    process = start(*arguments, **changes)
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        kill(process)
+        output, _ = process.communicate()
+        raise AssertionError(f"still running after {timeout} s; it printed:\n{output}") from None
+    return process.returncode, output
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """SIGKILL a driver, and wait until every process that it had started is gone."""
+    family = descendants(process.pid)
+    process.kill()
+    process.wait()
+    until(lambda: not any(alive(pid) for pid in family), 60, "the killed driver's processes to end")
+
+
+def workers(process: subprocess.Popen[str]) -> list[int]:
+    """The Ray worker processes below a driver that are running a trial."""
+    return [pid for pid in descendants(process.pid) if b"ray::" in _cmdline(pid) and b"IDLE" not in _cmdline(pid)]
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below `pid`."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except (OSError, IndexError):
+                continue
+    found, edge = [], {pid}
+    while edge:
+        edge = {child for child, parent in parents.items() if parent in edge}
+        found += sorted(edge)
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def until(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {seconds} s for {what}")
+        time.sleep(0.02)
+
+
+def durable(folder: Path) -> set[tuple[str, int]]:
+    """What is durable of a study's progress: its checkpoints and records, each with its time of writing."""
+    found = set()
+    for pattern in ("checkpoints/*.pt", "runs/*.json"):
+        for path in folder.glob(pattern):
+            try:
+                found.add((path.name, path.stat().st_mtime_ns))
+            except FileNotFoundError:
+                continue
+    return found
+
+
+def results(folder: Path) -> dict[str, object]:
+    """Everything in a ledger that a study promises to reproduce: records without provenance, predictions, data."""
+    found: dict[str, object] = {}
+    for path in _files(folder):
+        name = str(path.relative_to(folder))
+        if path.parent.name == "runs":
+            record = json.loads(path.read_bytes())
+            del record["provenance"]
+            found[name] = json.dumps(record)
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for part in ("runs", "predictions", "dataset"):
+        yield from sorted(path for path in (folder / part).iterdir() if path.is_file())
+
+
+def _cmdline(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def stop(process: subprocess.Popen[str], number: int = signal.SIGINT, timeout: float = 60) -> tuple[int, str, float]:
+    """Signal a driver: exit code, output, and the seconds it took to end."""
+    began = time.monotonic()
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=timeout)
+    return process.returncode, output, time.monotonic() - began

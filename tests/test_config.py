@@ -1,0 +1,183 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from study.config import StudyConfig
+from study.config_file import load, validate
+from study.errors import UserError
+
+MINIMAL = {"name": "x", "models": ["mlp"], "learning_rates": [0.1], "seeds": 1}
+
+
+@pytest.mark.parametrize("file", ["smoke", "quick", "paper", "variance"])
+def test_configs_that_ship_are_valid(file):
+    config = load(f"configs/{file}.yaml")
+    assert config.name == file
+    assert validate(json.loads(config.model_dump_json()), "again") == config
+
+
+def test_the_paper_study_is_the_one_described():
+    paper = load("configs/paper.yaml")
+    assert paper.models == ("lenet5", "mlp", "mlp_matched")
+    assert paper.learning_rates == (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+    assert (paper.seeds, paper.training.epochs) == (20, 10)
+
+
+MISTAKES = [
+    ("trainin={epochs: 2}", "trainin: unknown key (did you mean training?); allowed: name, dataset"),
+    ("training.epoch=2", "training.epoch: unknown key (did you mean epochs?); allowed: epochs, batch_size"),
+    ("training.epochs=-1", "training.epochs: found -1; allowed: greater than or equal to 1"),
+    ("training.epochs=two", "training.epochs: found 'two'; allowed: a valid integer"),
+    ("training.epochs=2.5", "training.epochs: found 2.5; allowed: a valid integer"),
+    ("training.momentum=1", "training.momentum: found 1; allowed: less than 1"),
+    ("learning_rates=[]", "learning_rates: found []; allowed: a list of numbers above 0"),
+    ("learning_rates=[0.1, -1]", "learning_rates.1: found -1; allowed: a list of numbers above 0"),
+    ("learning_rates=[.inf]", "learning_rates.0: found inf; allowed: a list of numbers above 0"),
+    ("learning_rates={log_uniform: [1, 0.1], count: 2}", "allowed: log_uniform: two limits, the smaller first"),
+    ("models=[mlp, mlp]", "models: found ['mlp', 'mlp']; allowed: each value once (mlp is there twice)"),
+    ("models=[../x]", "models.0: found '../x'; allowed: a list of model names"),
+    ("name=a/b", "name: found 'a/b'; allowed: 1 to 80 letters"),
+    ("name=..", "name: found '..'; allowed: 1 to 80 letters"),
+    ("name=a..b", "name: found 'a..b'; allowed: a name without '..'"),
+    ("seeds=0", "seeds: found 0; allowed: a count above 0"),
+    ("seeds=true", "seeds: found True; allowed: a count above 0"),
+    ("seeds={int: 2}", "seeds.int: unknown key (did you mean init?); allowed: init, order, split"),
+    ("seeds=[1, 1]", "seeds: found [1, 1]; allowed: each value once (1 is there twice)"),
+    ("launch.pack=all", "launch.pack: found 'all'; allowed: learning_rates, or a number of members"),
+    ("wandb.mode=of", "wandb.mode: found 'of'; allowed: 'auto', 'online', 'offline' or 'disabled'"),
+    ("wandb.api_key=secret", "wandb.api_key: unknown key"),
+    ("analysis.candidate=foo", "analysis.candidate: found 'foo'; allowed: one of models: lenet5, mlp, mlp_matched"),
+    ("analysis.baselines=[lenet5]", "analysis.baselines: found ['lenet5']; allowed: models other than the candidate"),
+    ("storage=${oc.env:HOME}", "found '${'; allowed: plain values, no interpolation"),
+    ("training=5", "training: found 5; allowed: an object"),
+]
+
+
+@pytest.mark.parametrize(("override", "message"), MISTAKES)
+def test_a_mistake_is_one_line_with_key_found_and_allowed(override, message):
+    with pytest.raises(UserError) as error:
+        load("configs/quick.yaml", [override])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "configs/quick.yaml" in str(error.value) or override.split("=")[0] in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\nname: b\n", "found duplicate key name"),
+        ("name: [\n", "not valid YAML"),
+        ("just words\n", "just words: unknown key"),
+        ("", "found no keys"),
+        ("- a\n- b\n", "found no keys"),
+        ("a: &x [1]\nb: *x\n", "found an alias"),
+        ("name: !!python/object/apply:os.system [ls]\n", "not valid YAML"),
+        ("models: [mlp]\nlearning_rates: [0.1]\nseeds: 1\n", "name: found nothing; allowed: this key is required"),
+    ],
+)
+def test_a_bad_file_is_one_line(tmp_path, text, message):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=str(path)) as error:
+        load(path)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_mistake_on_the_command_line_exits_2_without_a_traceback():
+    command = [sys.executable, "-m", "study", "plan", "configs/quick.yaml", "training.epoch=2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: configs/quick.yaml: training.epoch: unknown key")
+    assert done.stdout == ""
+
+
+def test_numbers_read_as_people_write_them(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("name: x\nmodels: [mlp]\nlearning_rates: [1e-3, 3E-2, .5]\nseeds: [3, 1]\n")
+    config = load(path)
+    assert config.learning_rates == (0.001, 0.03, 0.5)
+    assert config.seeds == (3, 1)
+
+
+def test_random_search_is_seeded_and_inside_its_limits():
+    search = {"log_uniform": [0.001, 0.3], "count": 16, "seed": 0}
+    grids = [validate(MINIMAL | {"learning_rates": search | {"seed": s}}, "x").learning_rate_grid() for s in (0, 0, 1)]
+    assert grids[0] == grids[1] != grids[2]
+    assert len(grids[0]) == 16
+    assert all(0.001 <= rate <= 0.3 for rate in grids[0])
+
+
+def test_analysis_hash_moves_with_the_analysis_block_alone():
+    def sha(*overrides):
+        return load("configs/quick.yaml", overrides).analysis_sha256()
+
+    assert sha("seeds=9", "storage=elsewhere") == sha()
+    assert sha("analysis.margin=0.002") != sha()
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    return tmp_path_factory.mktemp("configs") / "c.yaml"
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+TREES = st.recursive(LEAVES, lambda t: st.lists(t, max_size=3) | st.dictionaries(st.text(max_size=8), t, max_size=3))
+KEYS = [*StudyConfig.model_fields, "training.epochs", "launch.pack", "analysis.references", "wandb.mode"]
+
+
+@pytest.mark.slow
+@settings(max_examples=3000, deadline=None)
+@given(tree=st.dictionaries(st.sampled_from(list(StudyConfig.model_fields)) | st.text(max_size=8), TREES, max_size=6))
+def test_any_tree_is_a_config_or_one_line(tree):
+    try:
+        config = validate(MINIMAL | tree, "generated")
+    except UserError as error:
+        message = str(error)
+        assert "\n" not in message
+        assert message.startswith("generated: ")
+    else:
+        assert set(tree) <= set(StudyConfig.model_fields), "an unknown key was accepted"
+        for key, value in tree.items():
+            if isinstance(value, bool | str | int | float):
+                assert getattr(config, key) == value, "a value was changed in silence"
+
+
+@pytest.mark.slow
+@settings(max_examples=3000, deadline=None)
+@given(key=st.sampled_from(KEYS) | st.text(max_size=20), value=st.text(max_size=30))
+def test_any_override_is_applied_or_one_line(scratch, key, value):
+    scratch.write_text(yaml.safe_dump(MINIMAL))
+    try:
+        config = load(scratch, [f"{key}={value}"])
+    except UserError as error:
+        message = str(error)
+        assert "\n" not in message
+    else:
+        block = config
+        for part in key.split("=")[0].split("."):
+            block = getattr(block, part)
+
+
+@pytest.mark.slow
+@settings(max_examples=3000, deadline=None)
+@given(data=st.data())
+def test_any_file_is_a_config_or_one_line(scratch, data):
+    source = data.draw(
+        st.binary(max_size=200)
+        | st.text(max_size=200).map(str.encode)
+        | TREES.map(lambda t: yaml.safe_dump(t).encode("utf-8", "surrogatepass"))
+        | st.tuples(
+            st.sampled_from(["{", "- ", "&a ", "*a", "!!str ", ": ", "? ", "'", "name: x\n"]), st.text(max_size=40)
+        ).map(lambda p: (p[0] * 5 + p[1]).encode("utf-8", "surrogatepass"))
+    )
+    scratch.write_bytes(source)
+    with pytest.raises(UserError) as error:
+        load(scratch)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,293 @@
+"""Real processes are killed, real disks fill: what a study promises then. See README, "Reliability"."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests import cli
+
+pytestmark = pytest.mark.slow
+LONGER = {"training": {"epochs": 12}}
+
+
+@pytest.fixture(scope="module")
+def longer(undisturbed):
+    """An undisturbed study of twelve epochs a run."""
+    folder = undisturbed.parent.parent.parent / "longer"
+    code, output = cli.run("run", cli.config(folder, **LONGER))
+    assert code == 0, output
+    return folder / "storage" / "small"
+
+
+def assert_same(folder, expected):
+    found, wanted = cli.results(folder), cli.results(expected)
+    assert sorted(found) == sorted(wanted)
+    assert [name for name in wanted if found[name] != wanted[name]] == []
+    assert list((folder / "checkpoints").iterdir()) == []
+
+
+def test_a_second_run_trains_nothing_and_says_so(undisturbed):
+    before = {p: p.stat().st_mtime_ns for p in undisturbed.rglob("*") if p.is_file()}
+    code, output = cli.run("run", undisturbed.parent.parent / "small.yaml")
+    assert code == 0
+    assert "all 8 runs have a record; nothing to train" in output
+    assert {p: p.stat().st_mtime_ns for p in undisturbed.rglob("*") if p.is_file()} == before
+
+
+def test_two_studies_in_a_row_are_the_same_bytes(undisturbed, place):
+    code, output = cli.run("run", cli.config(place))
+    assert code == 0, output
+    assert_same(place / "storage" / "small", undisturbed)
+
+
+def test_one_worker_gives_the_same_bytes_as_two(undisturbed, place):
+    code, output = cli.run("run", cli.config(place, launch={"workers": 1}))
+    assert code == 0, output
+    assert_same(place / "storage" / "small", undisturbed)
+
+
+def test_a_killed_worker_costs_nothing(longer, place):
+    process = cli.start("run", cli.config(place, **LONGER))
+    folder = place / "storage" / "small"
+    for _ in range(3):
+        before = cli.durable(folder)
+        cli.until(lambda before=before: cli.durable(folder) - before and cli.workers(process), 60, "an epoch")
+        for pid in cli.workers(process)[:1]:
+            os.kill(pid, signal.SIGKILL)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    assert "its worker died; started again" in output
+    assert_same(folder, longer)
+    attempts = [json.loads(p.read_bytes())["provenance"]["attempts"] for p in (folder / "runs").iterdir()]
+    assert max(attempts) > 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_study_stops_soon_and_goes_on(longer, place, number):
+    path = cli.config(place, **LONGER)
+    folder = place / "storage" / "small"
+    process = cli.start("run", path)
+    cli.until(lambda: cli.durable(folder), 60, "the first epoch")
+    code, output, seconds = cli.stop(process, number)
+    assert code == 130, output
+    assert f"to go on: python -m study run {path}" in output
+    assert "Traceback" not in output
+    assert seconds < 20
+    assert not (folder / "driver.lock").exists()
+    assert cli.durable(folder)
+    code, output = cli.run("run", path)
+    assert code == 0, output
+    assert_same(folder, longer)
+
+
+def test_a_second_driver_is_refused_and_told_of_the_first(place):
+    path = cli.config(place, **LONGER)
+    process = cli.start("run", path)
+    try:
+        cli.until((place / "storage" / "small" / "driver.lock").exists, 60, "the lock")
+        code, output = cli.run("run", path)
+        assert code == 4
+        assert output.count("\n") == 1
+        assert f"held by another driver, process {process.pid} on " in output
+        code, output = cli.run("status", path)
+        assert "holds no study yet" in output or f"process {process.pid}" in output
+    finally:
+        cli.kill(process)
+    assert (place / "storage" / "small" / "driver.lock").exists(), "a killed driver leaves its lock"
+    code, output = cli.run("run", path)
+    assert code == 0, output
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of a few megabytes; only root may make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def stopped(code, output):
+    assert code == 3, output
+    assert "Traceback" not in output
+    assert "error: storage: cannot write" in output
+    assert "to go on once there is room: python -m study run" in output
+
+
+def test_a_full_disk_stops_the_study_cleanly(longer, place, small_disk):
+    path = cli.config(place, storage=str(small_disk), **LONGER)
+    ballast = small_disk / "ballast"
+    process = cli.start("run", path)
+    cli.until(lambda: list(small_disk.glob("small/checkpoints/*.pt")), 60, "the first epoch")
+    with ballast.open("wb") as file, pytest.raises(OSError, match="No space left"):
+        while True:
+            file.write(b"0" * 4096)
+            file.flush()
+    output, _ = process.communicate(timeout=120)
+    stopped(process.returncode, output)
+    ballast.unlink()
+    code, output = cli.run("run", path)
+    assert code == 0, output
+    assert_same(small_disk / "small", longer)
+
+
+def test_a_disk_turned_read_only_stops_the_study_cleanly(longer, place, small_disk):
+    path = cli.config(place, storage=str(small_disk), **LONGER)
+    process = cli.start("run", path)
+    cli.until(lambda: list(small_disk.glob("small/checkpoints/*.pt")), 60, "the first epoch")
+    remount = ["mount", "-o", "remount,{}", str(small_disk)]
+    # Busy while a file is being written: tried again until it is between two.
+    cli.until(
+        lambda: subprocess.run([a.format("ro") for a in remount], capture_output=True, check=False).returncode == 0,
+        30,
+        "a moment to remount",
+    )
+    output, _ = process.communicate(timeout=120)
+    stopped(process.returncode, output)
+    subprocess.run([a.format("rw") for a in remount], check=True)
+    code, output = cli.run("run", path)
+    assert code == 0, output
+    assert_same(small_disk / "small", longer)
+
+
+@pytest.mark.parametrize("damage", ["torn", "foreign", "pickled"])
+def test_an_unusable_checkpoint_is_reported_and_trained_again(longer, place, damage):
+    path = cli.config(place, **LONGER)
+    folder = place / "storage" / "small"
+    process = cli.start("run", path)
+    cli.until(lambda: list(folder.glob("checkpoints/*.pt")), 60, "a checkpoint")
+    cli.kill(process)
+    first, *others = sorted(folder.glob("checkpoints/*.pt"))
+    content = {
+        "torn": first.read_bytes()[:-100],
+        "foreign": others[0].read_bytes() if others else b"something else",
+        "pickled": b"\x80\x04cos\nsystem\n",
+    }[damage]
+    first.write_bytes(content)
+    code, output = cli.run("run", path)
+    assert code == 0, output
+    assert str(first) in output
+    assert "its pack is trained from the start" in output
+    assert_same(folder, longer)
+
+
+def test_growing_a_study_trains_only_what_is_new(undisturbed, place):
+    path = cli.config(place, seeds=1, learning_rates=[0.01])
+    assert cli.run("run", path)[0] == 0
+    folder = place / "storage" / "small"
+    before = {p: p.read_bytes() for p in (folder / "runs").iterdir()}
+    code, output = cli.run("run", path, "seeds=2", "learning_rates=[0.01, 0.03]")
+    assert code == 0, output
+    assert "6 of 8 runs" in output
+    assert {p: p.read_bytes() for p in before} == before
+    assert sorted(cli.results(folder)) == sorted(cli.results(undisturbed))
+
+
+def test_another_recipe_is_refused_unless_told_to(undisturbed, place):
+    path = cli.config(place, seeds=1, learning_rates=[0.01], models=["mlp_matched"])
+    assert cli.run("run", path)[0] == 0
+    code, output = cli.run("run", path, "training.batch_size=64")
+    assert code == 2
+    assert "batch_size: 32 before, 64 now" in output
+    assert "--mix-recipes" in output
+    code, output = cli.run("run", path, "training.batch_size=64", "--mix-recipes")
+    assert code == 0, output
+    assert len(list((place / "storage" / "small" / "runs").iterdir())) == 2
+
+
+MODELS = """
+import os, torch
+from torch import nn
+
+class Fails(nn.Module):
+    def __init__(self):
+        super().__init__()
+        if os.path.exists({flag!r}):
+            raise RuntimeError("broken on purpose, with the key " + os.environ.get("WANDB_API_KEY", "none"))
+        self.layer = nn.Linear(784, 10)
+
+    def forward(self, x):
+        return self.layer(torch.flatten(x, 1))
+"""
+KEY = "0123456789abcdef0123456789abcdef01234567"
+
+
+def test_a_failing_model_is_recorded_and_the_study_goes_on(place, undisturbed):
+    flag = place / "broken"
+    (place / "mymodels.py").write_text(MODELS.format(flag=str(flag)))
+    path = cli.config(place, models=["mymodels:Fails", "mlp_matched"], seeds=1, launch={"max_failures": 1})
+    changes = {"PYTHONPATH": f"{cli.ROOT}:{place}", "WANDB_API_KEY": KEY}
+    assert cli.run("plan", path, **changes)[0] == 0
+    # The plan is made while the model works; its training then fails.
+    plan = cli.start("run", path, **changes | {"BREAK": "1"})
+    cli.until((place / "storage" / "small" / "study.json").exists, 60, "the plan")
+    flag.touch()
+    output, _ = plan.communicate(timeout=120)
+    assert plan.returncode == 1, output
+    assert "2 finished, 2 failed, of 4 runs planned" in output
+    assert "broken on purpose" in output
+    records = [json.loads(p.read_bytes()) for p in (place / "storage" / "small" / "runs").iterdir()]
+    errors = [r["provenance"]["error"] for r in records if r["state"] == "failed"]
+    assert len(errors) == 2
+    assert all("broken on purpose" in e for e in errors)
+    leaks = [p for p in place.rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()]
+    assert leaks == []
+    assert KEY not in output
+    assert "nothing to train" in cli.run("run", path, **changes)[1]
+    flag.unlink()
+    code, output = cli.run("run", path, "--retry-failed", **changes)
+    assert code == 0, output
+    assert "4 finished, of 4 runs planned" in output
+
+
+def test_a_pack_whose_worker_always_dies_fails_and_the_rest_goes_on(place, undisturbed):
+    flag = place / "broken"
+    source = MODELS.format(flag=str(flag)).replace("raise RuntimeError", "os._exit(9) or RuntimeError")
+    (place / "mymodels.py").write_text(source)
+    path = cli.config(place, models=["mymodels:Fails", "mlp_matched"], seeds=1)
+    process = cli.start("run", path, PYTHONPATH=f"{cli.ROOT}:{place}")
+    cli.until((place / "storage" / "small" / "study.json").exists, 60, "the plan")
+    flag.touch()
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 1, output
+    assert "its worker died 5 times without a new epoch" in output
+    assert "2 finished, 2 failed, of 4 runs planned" in output
+
+
+def test_kill_after_kill_the_ledger_is_the_undisturbed_one(undisturbed):
+    """Chaos: seeded kills of worker or driver, each some moments after the next durable epoch."""
+    chaos = {"training": {"epochs": 30}, "learning_rates": [0.01, 0.03, 1000.0]}
+    parent = undisturbed.parent.parent.parent
+    reference, place = parent / "chaos-reference", parent / "chaos"
+    assert cli.run("run", cli.config(reference, **chaos))[0] == 0
+    path, folder = cli.config(place, **chaos), place / "storage" / "small"
+    rng = random.Random(0)
+    kills = {"worker": 0, "driver": 0}
+    began = time.monotonic()
+    process = cli.start("run", path)
+    while process.poll() is None and time.monotonic() - began < 270:
+        before = cli.durable(folder)
+        cli.until(lambda b=before: cli.durable(folder) - b or process.poll() is not None, 90, "an epoch")
+        time.sleep(rng.uniform(0, 0.3))
+        if process.poll() is not None:
+            break
+        if rng.random() < 0.3:
+            cli.kill(process)
+            kills["driver"] += 1
+            process = cli.start("run", path)
+        elif pids := cli.workers(process):
+            os.kill(rng.choice(pids), signal.SIGKILL)
+            kills["worker"] += 1
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert sum(kills.values()) >= 20, kills
+    assert min(kills.values()) >= 4, kills
+    assert_same(folder, reference / "storage" / "small")

@@ -1,0 +1,209 @@
+import hashlib
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from study.errors import UserError
+from study.ledger import Ledger, LedgerError, export, from_npz, npz
+from study.records import METRICS, Provenance, Record, Study
+from study.storage import Storage
+from tests.test_runs import RUN
+
+PREDICTIONS = {"val": np.arange(5, dtype=np.uint8), "test": np.arange(7, dtype=np.uint8)}
+RUN2 = RUN.model_copy(update={"epochs": 2})
+
+
+def record(run=RUN2, state="finished", **changes):
+    epochs = {"finished": run.epochs, "diverged": 1, "failed": 0}[state]
+    fields = dict(
+        run_id=run.run_id,
+        state=state,
+        run=run,
+        n_parameters=10,
+        macs=10,
+        epochs=dict.fromkeys(METRICS, (0.5,) * epochs),
+        diverged_epoch=2 if state == "diverged" else None,
+        final=dict.fromkeys(METRICS, 0.5) if state == "finished" else None,
+        predictions_sha256=hashlib.sha256(npz(PREDICTIONS)).hexdigest() if state == "finished" else None,
+        provenance=Provenance(pack_id="0123456789ab", pack_size=1),
+    )
+    return Record(**fields | changes)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger(Storage(tmp_path / "study"))
+
+
+def write(ledger, run=RUN2):
+    written = record(run)
+    ledger.write_record(written, PREDICTIONS)
+    return written
+
+
+def test_what_is_written_is_read(ledger):
+    written = write(ledger)
+    records, problems = ledger.records()
+    assert records == {RUN2.run_id: written}
+    assert problems == []
+    read = ledger.predictions(written)
+    assert all(np.array_equal(read[name], PREDICTIONS[name]) for name in PREDICTIONS)
+
+
+def test_the_same_record_is_the_same_bytes(tmp_path):
+    ledgers = [Ledger(Storage(tmp_path / name)) for name in "ab"]
+    for each in ledgers:
+        write(each)
+    names = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
+    assert len(names) == 2
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize("state", ["finished", "diverged", "failed"])
+def test_floats_survive_to_the_last_bit(ledger, state):
+    value = 0.1 + 0.2
+    given_ = record(state=state)
+    given_ = given_.model_copy(update={"epochs": {k: tuple(value for _ in v) for k, v in given_.epochs.items()}})
+    ledger.write_record(given_, PREDICTIONS if state == "finished" else None)
+    assert ledger.records()[0][given_.run_id].epochs == given_.epochs
+
+
+INCONSISTENT = {
+    "an epoch too few": lambda r: r["epochs"].update({k: v[:-1] for k, v in r["epochs"].items()}),
+    "a metric missing": lambda r: r["epochs"].pop("val_loss"),
+    "unequal lengths": lambda r: r["epochs"].update(val_loss=[0.5]),
+    "non-finite": lambda r: r["epochs"].update(val_loss=[0.5, None]),
+    "accuracy in per cent": lambda r: r["epochs"].update(test_accuracy=[98.0, 99.0]),
+    "finished without final": lambda r: r.update(final=None),
+    "diverged without epoch": lambda r: r.update(state="diverged"),
+    "unknown state": lambda r: r.update(state="done"),
+    "unknown key": lambda r: r.update(extra=1),
+    "foreign run_id": lambda r: r.update(run_id="ffffffffffff"),
+    "changed learning rate": lambda r: r["run"].update(learning_rate=0.5),
+    "wrong type": lambda r: r["run"].update(seed="0"),
+    "newer format": lambda r: r.update(format=2),
+}
+
+
+@pytest.mark.parametrize("damage", INCONSISTENT)
+def test_a_record_that_contradicts_itself_is_reported_and_left_out(ledger, damage):
+    written = write(ledger)
+    content = json.loads(written.model_dump_json())
+    INCONSISTENT[damage](content)
+    ledger.storage.write(f"runs/{written.run_id}.json", json.dumps(content).encode())
+    records, problems = ledger.records()
+    assert records == {}
+    assert [p.path for p in problems] == [ledger.storage.path(f"runs/{written.run_id}.json")]
+    assert problems[0].reason
+    assert "\n" not in problems[0].reason
+
+
+def test_a_copy_under_another_name_is_a_problem_not_a_second_run(ledger):
+    written = write(ledger)
+    content = ledger.storage.read(f"runs/{written.run_id}.json")
+    ledger.storage.write("runs/ffffffffffff.json", content)
+    ledger.storage.write(f"runs/{written.run_id} (1).json", content)
+    records, problems = ledger.records()
+    assert list(records) == [written.run_id]
+    assert len(problems) == 2
+
+
+def test_a_truncated_record_is_reported(ledger):
+    written = write(ledger)
+    name = f"runs/{written.run_id}.json"
+    ledger.storage.write(name, ledger.storage.read(name)[:-20])
+    records, problems = ledger.records()
+    assert (len(records), len(problems)) == (0, 1)
+
+
+def test_altered_predictions_are_refused(ledger):
+    written = write(ledger)
+    name = f"predictions/{written.run_id}.npz"
+    ledger.storage.write(name, npz({"val": PREDICTIONS["val"], "test": PREDICTIONS["test"][::-1]}))
+    with pytest.raises(LedgerError, match="SHA-256"):
+        ledger.predictions(written)
+    ledger.storage.delete(name)
+    with pytest.raises(LedgerError, match="missing"):
+        ledger.predictions(written)
+
+
+class Unpickled(Exception):
+    pass
+
+
+class Bomb:
+    def __reduce__(self):
+        return (exec, ("raise Exception('unpickled')",))
+
+
+def test_nothing_is_unpickled(ledger):
+    bomb = np.empty(1, object)
+    bomb[0] = Bomb()
+    with open(ledger.storage.root + ".npz", "wb") as file:
+        np.savez(file, val=bomb)
+    with open(ledger.storage.root + ".npz", "rb") as file:
+        content = file.read()
+    with pytest.raises(LedgerError, match="allow_pickle"):
+        from_npz(content, "p")
+
+
+def test_export_holds_the_ledger_and_nothing_else(ledger, tmp_path):
+    write(ledger)
+    ledger.storage.write("study.json", b"{}")
+    ledger.storage.write("checkpoints/x.pt", b"big")
+    ledger.write_dataset({"test_labels": PREDICTIONS["test"]})
+    assert export(ledger.storage, tmp_path / "one.zip") == 4
+    export(ledger.storage, tmp_path / "two.zip")
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "one.zip") as archive:
+        assert "checkpoints/x.pt" not in archive.namelist()
+        assert archive.read(f"runs/{RUN2.run_id}.json") == ledger.storage.read(f"runs/{RUN2.run_id}.json")
+    with pytest.raises(UserError, match="holds no study"):
+        export(Storage(tmp_path / "nothing"), tmp_path / "x.zip")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda t: st.lists(t, max_size=3) | st.dictionaries(st.text(max_size=8), t, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=2000, deadline=None)
+@given(st.data())
+def test_any_bytes_are_a_record_or_a_problem(tmp_path_factory, data):
+    """Mutations of a valid record: bytes cut or changed, or any key set to any value."""
+    ledger = Ledger(Storage(tmp_path_factory.getbasetemp() / "fuzzed"))
+    valid = record().model_dump_json()
+    kind = data.draw(st.sampled_from(["cut", "bytes", "key", "study"]))
+    if kind == "cut":
+        content = valid[: data.draw(st.integers(0, len(valid) - 1))].encode()
+    elif kind == "bytes":
+        content = data.draw(st.binary(max_size=80))
+    else:
+        tree = json.loads(valid)
+        node = data.draw(st.sampled_from([tree, tree["run"], tree["epochs"], tree["provenance"], tree["final"]]))
+        key = data.draw(st.sampled_from(sorted(node)) | st.text(max_size=5))
+        node[key] = data.draw(JSON)
+        content = json.dumps(tree).encode()
+    ledger.storage.write("runs/" + RUN2.run_id + ".json", content)
+    records, problems = ledger.records()
+    assert len(records) + len(problems) == 1
+    for found in records.values():
+        assert found.run == RUN2.model_copy(update={"dataset": found.run.dataset, "seed": found.run.seed})
+    assert all("\n" not in p.reason for p in problems)
+    ledger.storage.write("study.json", content)
+    with pytest.raises(LedgerError):
+        ledger.read_study()
+
+
+def test_study_json_refuses_what_it_does_not_know():
+    with pytest.raises(ValidationError):
+        Study.model_validate({"format": 1, "surprise": 2})

@@ -1,0 +1,100 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from study import lock
+from study.errors import LockedError
+from study.lock import Lock
+from study.storage import Storage
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return Storage(tmp_path)
+
+
+def leave(storage, **changes):
+    """A lock file as another driver would have left it."""
+    holder = dict(host="elsewhere", pid=1, boot="b", process_start="1", token="t", heartbeat=time.time(), progress={})
+    storage.write(lock.NAME, json.dumps(holder | changes).encode())
+
+
+def test_held_while_inside_and_gone_after(storage):
+    with Lock(storage) as held:
+        held.tell = lambda: {"running": 3}
+        holder = lock.read(storage)
+        assert (holder["pid"], holder["host"]) == (os.getpid(), socket.gethostname())
+        assert lock.alive(holder)
+    assert lock.read(storage) is None
+
+
+def test_the_second_driver_is_told_who_the_first_is(storage):
+    with Lock(storage), pytest.raises(LockedError, match=f"process {os.getpid()} on {socket.gethostname()}"):
+        Lock(storage).__enter__()
+    assert lock.read(storage) is None
+
+
+def test_a_beating_driver_elsewhere_is_respected_a_silent_one_is_not(storage):
+    leave(storage, heartbeat=time.time() - lock.STALE_SECONDS / 2)
+    with pytest.raises(LockedError, match="process 1 on elsewhere"):
+        Lock(storage).__enter__()
+    leave(storage, heartbeat=time.time() - lock.STALE_SECONDS * 2)
+    with Lock(storage):
+        assert lock.read(storage)["pid"] == os.getpid()
+
+
+def test_a_killed_driver_of_this_host_is_recognised_at_once(storage, tmp_path):
+    code = (
+        "import time; from study.lock import Lock; from study.storage import Storage\n"
+        f"with Lock(Storage({str(tmp_path)!r})): print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(LockedError):
+        Lock(storage).__enter__()
+    process.kill()
+    process.wait()
+    assert not lock.alive(lock.read(storage))
+    with Lock(storage):
+        pass
+
+
+def test_a_process_number_used_again_is_not_the_old_driver(storage):
+    leave(storage, host=socket.gethostname(), boot=lock._boot(), pid=os.getpid(), process_start="0")
+    with Lock(storage):
+        pass
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"pid": "x"}', b"\xff"])
+def test_a_torn_lock_file_holds_nobody_up(storage, content):
+    storage.write(lock.NAME, content)
+    with Lock(storage):
+        pass
+
+
+def test_a_lost_lock_is_noticed_and_left_to_its_new_owner(storage, monkeypatch):
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
+    with Lock(storage) as held:
+        leave(storage)
+        for _ in range(500):
+            if held.lost:
+                break
+            time.sleep(0.01)
+        assert held.lost
+    assert lock.read(storage)["host"] == "elsewhere"
+
+
+def test_the_heartbeat_tells_the_progress(storage, monkeypatch):
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
+    with Lock(storage) as held:
+        held.tell = lambda: {"running": 7}
+        for _ in range(500):
+            if lock.read(storage)["progress"]:
+                break
+            time.sleep(0.01)
+        assert lock.read(storage)["progress"] == {"running": 7}
