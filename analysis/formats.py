@@ -128,7 +128,8 @@ def as_latex(table: Table) -> str:
 
 def _column(table: Table, column: str) -> str:
     longest = table.shown[column].map(len).max()
-    if longest > 34:
+    unbroken = table.shown[column].str.split().explode().str.len().max()
+    if longest > 34 and unbroken < 24:
         return f"p{{{0.34 if longest > 60 else 0.24}\\linewidth}}"
     return "r" if column in table.numbers else "l"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,14 +12,14 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from analysis.text import plain, short_names
 
 COLUMN, PAGE = 3.35, 7.0
 """Widths in inches: one column and the full text width of a two-column paper."""
 
-INK, MUTED, FAINT, ALARM = "#222222", "#767676", "#d4d4d4", "#b3261e"
+INK, MUTED, MARGIN = "#222222", "#767676", "#e6e6e6"
 
 # Okabe and Ito (2008), without yellow and black: told apart with any common colour blindness, and each also by marker and dash.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -126,12 +127,14 @@ def rate_axis(axes: Axes, rates: Sequence[float]) -> None:
     axes.set_xlabel("Learning rate")
 
 
-def log_percent_axis(axes: Axes, label: str) -> None:
-    """A logarithmic axis of percentages, labelled 0.5, 1, 2, 5, 10 as a reader would write them."""
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
-    axes.yaxis.set_minor_locator(LogLocator(subs=tuple(range(1, 10))))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: plain(y)))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set_ylabel(label)
+def log_axis(axes: Axes, label: str, which: str = "y") -> None:
+    """A logarithmic axis, its ticks written as a reader would: 0.5, 1, 2, 5, 10."""
+    axes.set(**{f"{which}scale": "log", f"{which}label": label})
+    axis = getattr(axes, f"{which}axis")
+    low, high = axis.get_view_interval()
+    decades = math.log10(high / low)
+    subs = tuple(range(1, 10)) if decades < 0.5 else (1, 2, 5) if decades < 2.5 else (1,)
+    axis.set_major_locator(LogLocator(subs=subs) if decades > 0.15 else MaxNLocator(4))
+    axis.set_minor_locator(LogLocator(subs=tuple(range(1, 10))) if decades > 0.15 else NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda tick, _: plain(tick)))
+    axis.set_minor_formatter(NullFormatter())

@@ -54,6 +54,7 @@ _LATEX = str.maketrans(
         "ω": r"$\omega$",
         "·": r"$\cdot$",
         "→": r"$\rightarrow$",
+        "★": r"$\star$",
         "§": r"\S{}",
         "–": "--",
         "—": "---",

@@ -146,9 +146,9 @@ def _dataset(name: str, folder: Path, arrays: list[np.ndarray], checksums: dict[
         raise UserError(f"{folder}: training images are {train_images.shape[1:]}, test images {test_images.shape[1:]}")
     # Sums of integers are exact, so the constants are the same everywhere; four decimals, as the field quotes them.
     n = train_images.size
-    counts = np.bincount(train_images.reshape(-1), minlength=256)
-    mean = int(counts @ np.arange(256)) / n
-    variance = int(counts @ np.arange(256) ** 2) / n - mean**2
+    mean = int(train_images.sum(dtype=np.int64)) / n
+    squares = (np.square(part, dtype=np.uint16).sum(dtype=np.int64) for part in np.array_split(train_images, 100))
+    variance = int(sum(squares)) / n - mean**2
     if variance == 0:
         raise UserError(f"{folder}: all training pixels are equal, so they cannot be normalised")
     return Dataset(

@@ -1,6 +1,10 @@
 import pytest
+import torch
 
 from tests import cli
+
+# As in a study's workers; two threads on two busy cores wait for each other most of the time.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,110 @@
+"""The command line: python -m analysis DIR_OR_ZIP."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from analysis import answer, collect, costs, figures, frames, report, tables
+from study.errors import StorageError, UserError
+from study.storage import Storage
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("source", metavar="DIR_OR_ZIP")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]…")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, and nothing else.")
+@click.option("--require-complete", is_flag=True, help="Refuse a study in which a planned run has no outcome.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the report. Default: DIR/report.")
+def cli(source: str, overrides: tuple[str, ...], as_json: bool, require_complete: bool, out: Path | None) -> None:
+    """Answer the study's question, and write its findings, tables, figures and report.
+
+    KEY=VALUE sets confidence, margin, resamples or seed otherwise than the study declared; the report then says so.
+    """
+    data = frames.load(source)
+    if require_complete:
+        _complete(data)
+    findings = collect.collect(data, _parse(overrides))
+    folder = out or _default_folder(source)
+    _write(findings, data, folder)
+    if as_json:
+        click.echo(findings.to_json(), nl=False)
+        return
+    console = Console()
+    answer.show(findings, console)
+    console.print(f"report: {folder / 'index.html'}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _write(findings: collect.Findings, data: frames.Frames, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "findings.json").write_text(findings.to_json())
+        (folder / "costs.json").write_text(costs.to_json(data))
+        tables.write(findings, data, folder / "tables")
+        figures.draw(findings, data, folder / "figures")
+        report.write(findings, data, folder)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot write the report: {error.strerror or error}") from error
+
+
+def _default_folder(source: str) -> Path:
+    if source.lower().endswith(".zip"):
+        return Path(f"{Path(source).stem}-report")
+    storage = Storage(source)
+    if not storage.local:
+        raise UserError(f"{source}: a report is written to a folder; name one with --out")
+    return Path(storage.path("report"))
+
+
+def _complete(data: frames.Frames) -> None:
+    states = data.runs["state"]
+    absent = int(states.isin(["failed", "missing"]).sum())
+    if absent or data.problems:
+        raise UserError(
+            f"{data.ledger.storage}: {absent} of {len(states)} planned runs have no outcome, {len(data.problems)} files "
+            "are not valid; allowed with --require-complete: none"
+        )
+
+
+def _parse(overrides: tuple[str, ...]) -> Mapping[str, Any]:
+    values = {}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        try:
+            values[key] = collect.OVERRIDABLE[key](value)
+        except KeyError:
+            allowed = ", ".join(collect.OVERRIDABLE)
+            raise UserError(f"{override!r}: found key {key!r}; allowed: {allowed}") from None
+        except ValueError:
+            kind = collect.OVERRIDABLE[key].__name__
+            raise UserError(f"{override!r}: {key}: found {value!r}; allowed: a number ({kind})") from None
+        low, high = collect.LIMITS[key]
+        if not low < values[key] < high:
+            raise UserError(f"{override!r}: {key}: found {value}; allowed: more than {low}, less than {high}")
+    return values
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line and never a traceback."""
+    try:
+        code = cli.main(standalone_mode=False) or 0
+    except click.exceptions.Exit as exit_:
+        code = exit_.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except (UserError, StorageError) as error:
+        click.echo(f"error: {error}", err=True)
+        code = error.exit_code
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

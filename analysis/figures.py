@@ -1,0 +1,327 @@
+"""Draws the findings, and computes nothing: each figure as PDF and SVG with its caption beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from analysis import style, text
+from analysis.captions import captions
+from analysis.curves import curves
+from analysis.estimate import Estimate
+from analysis.findings import Comparison, Findings
+from analysis.frames import Frames
+from analysis.style import COLUMN, INK, MARGIN, MUTED, PAGE, Look
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What there is to draw."""
+
+    findings: Findings
+    frames: Frames
+    curves: pd.DataFrame
+    looks: Mapping[str, Look]
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Learning rates in order."""
+        return tuple(sorted(self.findings.about.learning_rates))
+
+    def selected(self, model: str) -> float | None:
+        """The learning rate chosen for a model."""
+        return self.findings.selection[model].learning_rate if model in self.findings.selection else None
+
+    def look(self, comparison: Comparison) -> Look:
+        """A comparison looks like its baseline."""
+        return self.looks[comparison.baseline]
+
+
+def draw(findings: Findings, frames: Frames, folder: Path) -> list[Path]:
+    """Draw every figure that has data into `folder`, with captions as .txt and .tex; the paths written.
+
+    A figure without data has its caption only, which says why.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    models = [model.name for model in findings.about.models]
+    points = curves(frames.runs, frames.epochs, findings.about.settings.confidence)
+    scene = Scene(findings, frames, points, style.looks(models))
+    written = []
+    for caption in captions(findings, frames):
+        written += caption.write(folder)
+        if caption.missing is None:
+            with style.applied():
+                written += style.save(FIGURES[caption.name](scene), folder, caption.name)
+    return written
+
+
+# Learning
+
+
+def learning_curves(scene: Scene) -> Figure:
+    """Test error against epoch, one panel per learning rate: every run faint, the mean with its band."""
+    columns = min(len(scene.rates), 6)
+    rows = -(-len(scene.rates) // columns)
+    figure = Figure(figsize=(PAGE if columns > 2 else COLUMN, 0.5 + 1.5 * rows))
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    means = scene.curves[scene.curves["metric"] == "test_accuracy"]
+    runs = scene.frames.epochs.merge(scene.frames.runs[["run_id", "model", "learning_rate"]], on="run_id")
+    runs["error"] = _error(runs["test_accuracy"])
+    last = scene.findings.about.epochs
+    for axes in panels.flat[len(scene.rates) :]:
+        axes.set_visible(False)
+    for axes, rate in zip(panels.flat, scene.rates, strict=False):
+        for model, look in scene.looks.items():
+            mine = runs[(runs["model"] == model) & (runs["learning_rate"] == rate)]
+            lines = [run[["epoch", "error"]].to_numpy() for _, run in mine.groupby("run_id")]
+            axes.add_collection(LineCollection(lines, colors=look.colour, linewidths=0.35, alpha=0.45))
+            stopped = np.array([line[-1] for line in lines if line[-1, 0] < last]).reshape(-1, 2)
+            axes.plot(*stopped.T, "x", ms=2.5, mew=0.6, color=look.colour)
+            mean = means[(means["model"] == model) & (means["learning_rate"] == rate)]
+            band = dict(color=look.colour, alpha=0.18, lw=0)
+            axes.fill_between(mean["epoch"], _error(mean["high"]), _error(mean["low"]), **band)
+            end = dict(marker=look.marker, markevery=[-1], ms=3, mec="white", mew=0.3)
+            if rate == scene.selected(model):
+                end |= dict(ms=4.2, mec=INK, mew=0.9)
+            axes.plot(mean["epoch"], _error(mean["mean"]), color=look.colour, ls=look.dash, zorder=3, **end)
+        axes.set_title(text.plain(rate))
+        axes.set_xlim(1 - 0.05 * last, last * 1.05)
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+        axes.grid(axis="y")
+    # The limits are those of the runs: a band around runs of which one collapsed would reach for zero.
+    panels[0, 0].set_ylim(runs["error"].min() / 1.25, min(100.0, runs["error"].max()) * 1.15)
+    for axes in panels[:, 0]:
+        style.log_axis(axes, "Test error (%)")
+    figure.supxlabel("Epoch", fontsize=7)
+    _legend(figure, scene.looks.values())
+    return figure
+
+
+def learning_rates(scene: Scene) -> Figure:
+    """Test error against learning rate: every run a point, means joined, the selected rate ringed."""
+    figure = Figure(figsize=(COLUMN, 2.7))
+    axes = figure.subplots()
+    _against_rate(axes, scene, "final_test_accuracy", _error)
+    style.log_axis(axes, "Test error (%)")
+    _legend(figure, scene.looks.values())
+    return figure
+
+
+def losses(scene: Scene) -> Figure:
+    """Test loss against learning rate, and test against validation error of every run."""
+    figure = Figure(figsize=(PAGE, 2.7))
+    left, right = figure.subplots(1, 2)
+    _against_rate(left, scene, "final_test_loss", lambda loss: loss)
+    style.log_axis(left, "Test loss (nats)")
+    ended = scene.frames.runs[scene.frames.runs["state"] == "finished"]
+    for model, look in scene.looks.items():
+        of_model = ended[ended["model"] == model]
+        for chosen, runs in of_model.groupby(of_model["learning_rate"] == scene.selected(model)):
+            right.plot(
+                _error(runs["final_val_accuracy"]),
+                _error(runs["final_test_accuracy"]),
+                ls="",
+                marker=look.marker,
+                ms=3,
+                mfc=look.colour if chosen else "none",
+                mec=look.colour,
+                mew=0.5,
+                alpha=0.8,
+            )
+    right.set_xscale("log")
+    style.log_axis(right, "Test error (%)")
+    style.log_axis(right, "Validation error (%)", "x")
+    low, high = (f(right.get_xlim() + right.get_ylim()) for f in (min, max))
+    right.plot([low, high], [low, high], color=MUTED, lw=0.6, zorder=0, scalex=False, scaley=False)
+    right.grid()
+    _legend(figure, scene.looks.values())
+    return figure
+
+
+def _against_rate(axes: Axes, scene: Scene, metric: str, shown: Callable[[pd.Series], pd.Series]) -> None:
+    runs = scene.frames.runs
+    apart = dict(zip(scene.looks, _spread(len(scene.looks), 0.09), strict=True))
+    for model, look in scene.looks.items():
+        for rate, group in runs[runs["model"] == model].groupby("learning_rate"):
+            center = rate * 10 ** apart[model]
+            ended = group[group["state"] == "finished"]
+            x = center * 10 ** _spread(len(ended), 0.022)
+            axes.plot(
+                x, shown(ended[metric]), ls="", marker=look.marker, ms=2.2, mfc=look.colour, mec="none", alpha=0.5
+            )
+            if diverged := int((group["state"] == "diverged").sum()):
+                top = axes.get_xaxis_transform()
+                axes.plot(center, 1.02, "x", ms=3.5, color=look.colour, transform=top, clip_on=False)
+                axes.annotate(
+                    str(diverged),
+                    (center, 1.02),
+                    xycoords=top,
+                    xytext=(0, 4),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=6,
+                    color=look.colour,
+                )
+        mean = runs[(runs["model"] == model) & (runs["state"] == "finished")].groupby("learning_rate")[metric].mean()
+        where = mean.index.to_numpy() * 10 ** apart[model]
+        axes.plot(where, shown(mean), color=look.colour, ls=look.dash, marker="_", ms=6, mew=1.2)
+        if (rate := scene.selected(model)) in mean.index:
+            ring = dict(marker="o", ms=9, mfc="none", mec=look.colour, mew=0.9)
+            axes.plot(rate * 10 ** apart[model], shown(mean[[rate]]), ls="", **ring)
+    style.rate_axis(axes, scene.rates)
+    axes.grid(axis="y")
+
+
+# The gap
+
+
+def gap(scene: Scene) -> Figure:
+    """Every pair's difference, the interval over seeds, the interval over seeds and digits, and the margin."""
+    comparisons = scene.findings.comparisons
+    figure = Figure(figsize=(COLUMN, 0.7 + 0.75 * len(comparisons)))
+    axes = figure.subplots()
+    margin = 100 * scene.findings.about.settings.margin
+    axes.axvspan(-margin, margin, color=MARGIN, lw=0, zorder=0)
+    axes.axvline(0, color=INK, lw=0.7)
+    for row, comparison in enumerate(comparisons):
+        look = scene.look(comparison)
+        pairs = 100 * np.array([value for _, value in comparison.seeds.quantiles])
+        heights = row - 0.16 - _stacked(pairs)
+        axes.plot(pairs, heights, ls="", marker="o", ms=2.5, mfc=look.colour, mec="white", mew=0.2)
+        _interval(axes, comparison.seeds.mean, row + 0.08, look.colour, thick=True)
+        if comparison.digits is not None:
+            _interval(axes, comparison.digits.mean, row + 0.28, look.colour, thick=False)
+    _rows(axes, [scene.look(c).label for c in comparisons])
+    keys = [
+        Line2D([], [], ls="", marker="o", ms=2.8, color=MUTED, label="one pair"),
+        Line2D([], [], lw=2.6, color=MUTED, solid_capstyle="butt", label="seeds"),
+        Line2D([], [], lw=1.1, color=MUTED, label="seeds and digits"),
+        Patch(color=MARGIN, label="margin"),
+    ]
+    figure.legend(handles=keys, loc="outside upper center", ncols=4, handlelength=1.4, columnspacing=0.9)
+    axes.set_xlabel(f"Gap of {scene.looks[scene.findings.about.settings.candidate].label} (percentage points)")
+    return figure
+
+
+def normality(scene: Scene) -> Figure:
+    """QQ plot of the pairs' differences against a normal distribution."""
+    drawn = [c for c in scene.findings.comparisons if len(c.seeds.quantiles) > 2]
+    figure = Figure(figsize=(COLUMN, 2.2))
+    axes = figure.subplots()
+    for comparison in drawn:
+        look = scene.look(comparison)
+        x, y = np.array(comparison.seeds.quantiles).T
+        axes.plot(x, 100 * y, ls="", marker=look.marker, color=look.colour, ms=2.8)
+    axes.set_xlabel("Standard normal quantile")
+    axes.set_ylabel("Difference (percentage points)")
+    axes.grid()
+    _legend(figure, map(scene.look, drawn))
+    return figure
+
+
+def confusion(scene: Scene) -> Figure:
+    """Mean share of each true class predicted as each class, right answers left out."""
+    matrices = scene.findings.confusion
+    columns = min(len(matrices), 3)
+    rows = -(-len(matrices) // columns)
+    width = PAGE if columns > 1 else COLUMN
+    figure = Figure(figsize=(width, 0.35 + rows * (width / max(columns, 2) + 0.1)))
+    panels = figure.subplots(rows, columns, squeeze=False)
+    wrong = {model: 100 * np.array(matrix) for model, matrix in matrices.items()}
+    for matrix in wrong.values():
+        np.fill_diagonal(matrix, np.nan)
+    highest = max(np.nanmax(matrix, initial=0.0) for matrix in wrong.values()) or 1.0
+    for axes in panels.flat[len(wrong) :]:
+        axes.set_visible(False)
+    for axes, (model, matrix) in zip(panels.flat, wrong.items(), strict=False):
+        few = len(matrix) <= 12
+        sns.heatmap(
+            pd.DataFrame(matrix),
+            ax=axes,
+            cmap="Blues",
+            vmin=0,
+            vmax=highest,
+            square=True,
+            cbar=False,
+            annot=np.where(matrix >= 0.05, np.round(matrix, 1).astype(str), "") if few else False,
+            fmt="",
+            annot_kws={"fontsize": 4.6},
+            linewidths=0.3 if few else 0,
+            linecolor="#f2f2f2",
+        )
+        axes.set_title(scene.looks[model].label)
+        axes.tick_params(length=0, rotation=0)
+        axes.set_xlabel("Predicted class")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("True class")
+    return figure
+
+
+# What several figures share
+
+
+def _error(accuracy: pd.Series) -> pd.Series:
+    """Accuracy, a fraction, as the percentage that is wrong; none wrong cannot stand on a logarithmic axis."""
+    return (100 * (1 - accuracy)).clip(lower=1e-3)
+
+
+def _spread(n: int, width: float) -> np.ndarray:
+    """`n` places around 0 at most `width` away, so that points do not hide each other."""
+    return np.linspace(-width, width, n) if n > 1 else np.zeros(n)
+
+
+def _stacked(values: np.ndarray, bins: int = 60, step: float = 0.085) -> np.ndarray:
+    """Heights that pile up points of nearly equal value, as in a dot plot; `values` in order."""
+    if not values.size:
+        return values
+    widest = max(np.ptp(values), 1e-12)
+    places = np.floor((values - values.min()) / widest * bins / 2).astype(int)
+    heights = np.zeros(len(values))
+    for place in np.unique(places):
+        pile = np.flatnonzero(places == place)
+        heights[pile] = step * np.arange(len(pile))
+    return heights * min(1.0, 0.34 / max(heights.max(), 1e-12))
+
+
+def _interval(axes: Axes, e: Estimate, y: float, colour: str, *, thick: bool) -> None:
+    """An estimate of fractions with its interval, in percentage points, lying at height `y`."""
+    if e.low is not None:
+        axes.plot([100 * e.low, 100 * e.high], [y, y], color=colour, lw=2.6 if thick else 1.1, solid_capstyle="butt")
+    if e.estimate is not None:
+        axes.plot(100 * e.estimate, y, marker="|", ms=6, mew=1.0, color=INK, ls="")
+
+
+def _rows(axes: Axes, labels: Sequence[str]) -> None:
+    """Name the rows 0, 1, … from the top."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def _legend(figure: Figure, looks: Iterable[Look]) -> None:
+    """Which model looks how, above the panels; nothing to say where there is only one."""
+    handles = [Line2D([], [], color=k.colour, ls=k.dash, marker=k.marker, ms=3.5, label=k.label) for k in looks]
+    if len(handles) > 1:
+        figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 4))
+
+
+FIGURES: Mapping[str, Callable[[Scene], Figure]] = {
+    "gap": gap,
+    "learning_curves": learning_curves,
+    "learning_rates": learning_rates,
+    "losses": losses,
+    "normality": normality,
+    "confusion": confusion,
+}

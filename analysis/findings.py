@@ -1,0 +1,152 @@
+"""All numbers of the analysis in one object: the schema of findings.json. collect.py fills it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from analysis import gap, literature, preregistration, selection
+from analysis.estimate import Estimate
+
+FORMAT = 1
+"""Version of findings.json; it goes up when a key changes its meaning or goes away."""
+
+
+class Section(BaseModel):
+    """A part of the findings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Model(Section):
+    """A model that the study compares."""
+
+    name: str
+    n_parameters: int
+    macs: int
+    """Multiply-accumulates of one image's forward pass."""
+
+
+class Settings(Section):
+    """The analysis block that was used, with its defaults filled in."""
+
+    candidate: str
+    baselines: tuple[str, ...]
+    confidence: float
+    margin: float
+    resamples: int
+    seed: int
+
+
+class About(Section):
+    """What was studied."""
+
+    name: str
+    dataset: str
+    dataset_sha256: str
+    n_train: int
+    n_val: int
+    n_test: int
+    classes: int
+    models: tuple[Model, ...]
+    learning_rates: tuple[float, ...]
+    epochs: int
+    batch_size: int
+    recipe: Mapping[str, Any]
+    planned: int
+    """Runs planned, of the last launch's recipe."""
+    set_aside: int
+    """Runs planned under another recipe, in no number here."""
+    problems: int
+    """Files that are no valid record or predictions, in no number here."""
+    settings: Settings
+
+
+class Counts(Section):
+    """What became of one configuration's runs. `collapsed` runs are among the finished."""
+
+    model: str
+    learning_rate: float
+    planned: int
+    finished: int
+    diverged: int
+    failed: int
+    missing: int
+    collapsed: int
+
+
+class Configuration(Section):
+    """A model at a learning rate over seeds: means of its runs that trained, t intervals."""
+
+    model: str
+    learning_rate: float
+    test_accuracy: Estimate
+    val_accuracy: Estimate
+    test_loss: Estimate
+    test_accuracy_sd: float | None
+    val_accuracy_sd: float | None
+
+
+class Comparison(Section):
+    """The candidate against one baseline, each at its selected learning rate: the primary estimand."""
+
+    baseline: str
+    candidate_rate: float | None
+    baseline_rate: float | None
+    candidate_error: float | None
+    """Mean test error (a fraction) over the pairs."""
+    baseline_error: float | None
+    pairs: int
+    planned: int
+    not_trained: Mapping[str, int]
+    """Model → runs at its selected rate that diverged or collapsed."""
+    absent: Mapping[str, int]
+    """Model → runs at its selected rate that failed or are missing."""
+    seeds: gap.Gap
+    """Over seeds: this test set."""
+    digits: Estimate
+    """Over seeds and digits: new digits of the same kind; declined without predictions."""
+    mcnemar: gap.McNemar | None
+    """Per pair of networks; null without predictions."""
+    sensitivity: Mapping[str, Estimate]
+    """Alternatives to the primary estimate, by name."""
+    unqualified: bool
+    """Whether both populations' intervals exclude 0, which an unqualified "more accurate" needs."""
+
+
+class Choice(Section):
+    """How a model's learning rate was chosen, from validation accuracies alone, and how near the choice was."""
+
+    mean: selection.Selection
+    """The primary rule."""
+    median: selection.Selection
+    luck: Mapping[str, float]
+    """Learning rate → share of resamples of seeds and validation digits in which it wins."""
+    digits_resampled: bool
+    """Whether validation digits were resampled too, which needs the predictions."""
+    cross_fitted: Mapping[str, float]
+    """Learning rate → share of seeds for which the other seeds choose it."""
+
+
+class Findings(Section):
+    """Everything the analysis says."""
+
+    format: int = FORMAT
+    about: About
+    preregistration: preregistration.Preregistration
+    completeness: tuple[Counts, ...]
+    configurations: tuple[Configuration, ...]
+    selection: Mapping[str, Choice]
+    """By model."""
+    comparisons: tuple[Comparison, ...]
+    literature: tuple[literature.Reference, ...]
+    warnings: tuple[str, ...]
+    run_sets: Mapping[str, tuple[str, ...]]
+    """Key → run ids: what each finding rests on."""
+    answer: str = ""
+
+    def to_json(self) -> str:
+        """The text of findings.json: the same bytes for the same ledger and analysis block."""
+        return self.model_dump_json(indent=1) + "\n"

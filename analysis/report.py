@@ -1,0 +1,216 @@
+"""The page: one self-contained HTML file without scripts, that any browser shows offline."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+
+from analysis import tables, text
+from analysis.captions import Caption, captions
+from analysis.findings import Findings
+from analysis.formats import Table
+from analysis.frames import Frames
+
+
+class Tile(NamedTuple):
+    """A number at the head of the page."""
+
+    label: str
+    value: str
+    bad: bool = False
+
+
+class Picture(NamedTuple):
+    """A figure as the page shows it; `image` is a data URI, or None where it was not drawn."""
+
+    name: str
+    title: str
+    text: str
+    image: str | None
+    missing: str | None
+    wide: bool
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page."""
+
+    name: str
+    title: str
+    paragraphs: Sequence[str] = ()
+    facts: Sequence[tuple[str, str]] = ()
+    figures: Sequence[Picture] = ()
+    tables: Sequence[Table] = ()
+
+
+def write(findings: Findings, frames: Frames, folder: Path) -> Path:
+    """Write index.html into `folder`, with the SVGs that `figures.draw` left in `folder`/figures; its path."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("analysis"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    pictures = {c.name: _picture(c, folder / "figures") for c in captions(findings, frames)}
+    page = environment.get_template("index.html.j2").render(
+        title=f"{findings.about.name}: {' and '.join(m.name for m in findings.about.models)}"
+        if len(findings.about.models) < 3
+        else f"{findings.about.name}: {len(findings.about.models)} models on {findings.about.dataset}",
+        answer=findings.answer.split("\n\n"),
+        alarms=list(alarms(findings)),
+        tiles=tiles(findings),
+        sections=sections(findings, frames, pictures, {t.name: t for t in tables.build(findings)}),
+    )
+    path = folder / "index.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def alarms(findings: Findings) -> Iterator[str]:
+    """What a reader must know before quoting a number."""
+    yield from findings.warnings
+    absent = sum(c.failed + c.missing for c in findings.completeness)
+    if absent:
+        yield f"{text.of(absent, findings.about.planned)} planned runs have no outcome: they failed or are missing."
+    if not findings.preregistration.as_declared:
+        yield "The analysis made is not the one declared before the first run: see Pre-registration."
+    if findings.about.problems:
+        yield f"{text.count(findings.about.problems)} files of the ledger are unusable and enter no number: see Problems."
+
+
+def tiles(findings: Findings) -> list[Tile]:
+    """The state of the study in a few numbers."""
+    counts = findings.completeness
+    totals = {name: sum(getattr(c, name) for c in counts) for name in ("finished", "collapsed", "diverged")}
+    absent = sum(c.failed + c.missing for c in counts)
+    shown = [Tile("Runs finished", text.of(totals["finished"], findings.about.planned), absent > 0)]
+    shown += [Tile("at chance (collapsed)", text.count(totals["collapsed"]), totals["collapsed"] > 0)]
+    shown += [Tile("Runs diverged", text.count(totals["diverged"]), totals["diverged"] > 0)]
+    shown += [Tile("Runs failed or missing", text.count(absent), absent > 0)]
+    return shown
+
+
+def sections(
+    findings: Findings, frames: Frames, pictures: dict[str, Picture], built: dict[str, Table]
+) -> list[Section]:
+    """The page from top to bottom; a section with nothing in it is left out."""
+
+    def section(
+        name: str, title: str, *paragraphs: str, figures: str = "", tables: str = "", **more: object
+    ) -> Section:
+        return Section(
+            name,
+            title,
+            [p for p in paragraphs if p],
+            figures=[pictures[f] for f in figures.split() if f in pictures],
+            tables=[built[t] for t in tables.split() if t in built],
+            **more,
+        )
+
+    return [
+        s
+        for s in (
+            section("gap", "The gap", figures="gap", tables="gaps models"),
+            section("rates", "Across learning rates", figures="learning_rates sweep", tables="sweep configurations"),
+            section("learning", "Learning", figures="learning_curves losses selection", tables="selection"),
+            section("digits", "Digits and classes", figures="classes hard_digits confusion", tables="classes"),
+            section(
+                "robustness",
+                "Does the answer survive?",
+                figures="specifications normality variance",
+                tables="outcomes sensitivity specifications checks variance",
+            ),
+            section("planning", "Would more seeds help?", figures="planning", tables="planning"),
+            section("literature", "Beside published results", tables="literature"),
+            section("completeness", "What became of every run", *_failures(frames), tables="completeness"),
+            Section("methods", "Methods", methods(findings), facts=recipe(findings)),
+            Section("preregistration", "Pre-registration", facts=preregistration(findings)),
+            Section("problems", "Problems", [f"{p.path}: {p.reason}" for p in frames.problems]),
+        )
+        if s.paragraphs or s.facts or s.figures or s.tables
+    ]
+
+
+def recipe(findings: Findings) -> list[tuple[str, str]]:
+    """What was trained on what, and how."""
+    about = findings.about
+    facts = [
+        ("Dataset", f"{about.dataset}, SHA-256 {about.dataset_sha256[:12]}…"),
+        (
+            "Digits",
+            f"{text.count(about.n_train)} train, {text.count(about.n_val)} validation, {text.count(about.n_test)} test",
+        ),
+        ("Learning rates", ", ".join(map(text.plain, about.learning_rates))),
+        ("Epochs, batch size", f"{about.epochs}, {about.batch_size}"),
+    ]
+    facts += [
+        (
+            f"Model {m.name}",
+            f"{text.count(m.n_parameters)} parameters, {text.count(m.macs)} multiply-accumulates per image",
+        )
+        for m in about.models
+    ]
+    facts += [
+        (name.replace("_", " ").capitalize(), _value(value))
+        for name, value in about.recipe.items()
+        if name not in ("epochs", "batch_size", "dataset_sha256")
+    ]
+    return facts
+
+
+def methods(findings: Findings) -> list[str]:
+    """How the numbers came about, in the words of the settings used."""
+    s = findings.about.settings
+    return [
+        "Every model uses the learning rate with the best mean validation accuracy over seeds; ties go to the smaller rate. Test "
+        "digits are measured and never used to choose anything. The final epoch is the last planned one. Only the learning rate "
+        "was tuned, with one training set and one split.",
+        f"The gap is {s.candidate} minus baseline, paired by seed: the same seed gives every model the same batches. Its primary "
+        f"interval is mean ± t at {text.level(s.confidence)} over seeds (this test set); the second adds the digits as a crossed random factor "
+        "(new digits of the same kind) and is probably too short where digits cluster by writer. The primary test flips the "
+        f"signs of the differences, exactly. Over {len(s.baselines)} "
+        f"{'baseline' if len(s.baselines) == 1 else 'baselines'} verdicts are corrected by Bonferroni, p-values within each "
+        "family by Holm.",
+        "Diverged and collapsed runs are outcomes: they score chance in selection, and the pairs they belong to are counted but "
+        "not averaged. Failed and missing runs are never scored.",
+        f"{text.count(s.resamples)} resamples, seed {s.seed}.",
+    ]
+
+
+def preregistration(findings: Findings) -> list[tuple[str, str]]:
+    """The declared analysis against the one used."""
+    p = findings.preregistration
+    facts = [
+        ("Declared", f"SHA-256 {p.declared_sha256}, stored with the first launch"),
+        ("Used", f"SHA-256 {p.used_sha256}"),
+        (
+            "Verdict",
+            "The analysis is the one declared." if p.as_declared else "The analysis deviates from the one declared.",
+        ),
+    ]
+    return facts + [
+        (f"Deviation: {d.key}", f"declared {_value(d.declared)}, used {_value(d.used)}") for d in p.deviations
+    ]
+
+
+def _failures(frames: Frames) -> Iterator[str]:
+    runs = frames.runs
+    for state, word in (("failed", "failed"), ("diverged", "diverged")):
+        for run in runs[runs["state"] == state].itertuples():
+            why = f"at epoch {run.diverged_epoch}" if state == "diverged" else str(run.error or "no error recorded")
+            yield f"Run {run.run_id} ({run.model}, learning rate {text.plain(run.learning_rate)}, seed {run.seed}) {word}: {why}"
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _picture(caption: Caption, folder: Path) -> Picture:
+    image = None
+    if caption.missing is None:
+        svg = (folder / f"{caption.name}.svg").read_bytes()
+        image = f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
+    return Picture(caption.name, caption.title, caption.text, image, caption.missing, caption.wide)

@@ -1,0 +1,186 @@
+"""Which learning rate each model uses: chosen by validation accuracy alone.
+
+No function here can see a test number but `best_of_n`, whose second argument is what the choice is worth.
+Accuracies are fractions. Outcomes are scored before they come here: a run that diverged or collapsed at
+1 / classes, one that failed or is missing as NaN.
+"""
+
+from __future__ import annotations
+
+from math import comb
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict
+
+Rule = Literal["mean", "median"]
+
+TIE = 1e-12
+"""Scores closer than this are equal: the order of a sum must not decide between learning rates."""
+CHUNK = 500
+"""Resamples drawn at once: 500 × 5,000 digits as float32 are 10 MB."""
+
+
+class Selection(BaseModel):
+    """The learning rate chosen for one model, and what it was chosen from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    index: int | None
+    """Position in the grid; None where no learning rate has a validation accuracy."""
+    learning_rate: float | None
+    rule: Rule
+    at_edge: bool
+    """The choice is the smallest or largest rate tried: a better one may lie outside the grid."""
+    scores: tuple[float | None, ...]
+    """Mean (or median) validation accuracy of every rate."""
+    n: tuple[int, ...]
+    """Runs behind each score ..."""
+    planned: int
+    """... of this many planned."""
+
+
+class Luck(NamedTuple):
+    """How the choice falls when seeds and validation digits are drawn again."""
+
+    winners: NDArray[np.int64]
+    """Position of the winning rate [resample]; −1 where no rate had a score."""
+    frequencies: NDArray[np.float64]
+    """Share of resamples that each rate wins [rate]."""
+    digits_resampled: bool
+
+
+def select(val_accuracy: ArrayLike, rates: ArrayLike, rule: Rule = "mean") -> Selection:
+    """The rate with the best mean (or median) of `val_accuracy` [rate, seed] over seeds; ties go to the smaller rate.
+
+    `rates` [rate] may come in any order. Seeds without a number (NaN) are left out and show in `n`.
+    """
+    val_accuracy, rates = _grid(val_accuracy, rates)
+    present = np.isfinite(val_accuracy)
+    average = np.mean if rule == "mean" else np.median
+    scores = np.array(
+        [average(row[ok]) if ok.any() else -np.inf for row, ok in zip(val_accuracy, present, strict=True)]
+    )
+    best = int(_best(scores[None], rates)[0])
+    chosen = float(rates[best]) if best >= 0 else None
+    return Selection(
+        index=best if best >= 0 else None,
+        learning_rate=chosen,
+        rule=rule,
+        at_edge=chosen is not None and chosen in (rates.min(), rates.max()),
+        scores=tuple(float(s) if np.isfinite(s) else None for s in scores),
+        n=tuple(int(k) for k in present.sum(axis=1)),
+        planned=val_accuracy.shape[1],
+    )
+
+
+def cross_fitted(val_accuracy: ArrayLike, rates: ArrayLike, rule: Rule = "mean") -> NDArray[np.int64]:
+    """For every seed, the position of the rate that the other seeds choose [seed]; −1 where they choose none.
+
+    `val_accuracy` [rate, seed] and `rates` [rate] as for `select`.
+    """
+    val_accuracy, rates = _grid(val_accuracy, rates)
+    others = (select(np.delete(val_accuracy, s, axis=1), rates, rule) for s in range(val_accuracy.shape[1]))
+    return np.array([-1 if choice.index is None else choice.index for choice in others], dtype=np.int64)
+
+
+def luck(
+    val_accuracy: ArrayLike,
+    rates: ArrayLike,
+    *,
+    resamples: int,
+    seed: int,
+    val_correct: NDArray[np.bool_] | None = None,
+) -> Luck:
+    """Winners by mean validation accuracy when seeds, and with `val_correct` also digits, are drawn with replacement.
+
+    `val_accuracy` [rate, seed]; `val_correct` bool [rate, seed, validation digit] says which digits were right.
+    A run without predictions, all False there, keeps its score. The same `seed` draws the same seeds and digits
+    for every model of a study, so the winners of two models belong together resample by resample.
+    """
+    val_accuracy, rates = _grid(val_accuracy, rates)
+    n_rates, n_seeds = val_accuracy.shape
+    present = np.isfinite(val_accuracy)
+    score = np.where(present, val_accuracy, 0.0)
+    # Apart, so that the seeds drawn do not depend on whether digits are drawn too.
+    draw_seeds, draw_digits = np.random.default_rng(seed).spawn(2)
+    seeds = _multiplicities(draw_seeds, resamples, n_seeds)
+    weights = (present[None] * seeds[:, None]).astype(float)
+    total = weights.sum(axis=2)
+    if val_correct is None:
+        accuracy = np.broadcast_to(score, (resamples, n_rates, n_seeds))
+        sums = np.einsum("brs,brs->br", weights, accuracy)
+    else:
+        sums = np.empty((resamples, n_rates))
+        for start in range(0, resamples, CHUNK):
+            part = slice(start, min(start + CHUNK, resamples))
+            accuracy = _redrawn(val_correct, score, draw_digits, part.stop - part.start)
+            sums[part] = np.einsum("brs,brs->br", weights[part], accuracy)
+    means = np.where(total > 0, sums / np.maximum(total, 1), -np.inf)
+    winners = _best(means, rates)
+    frequencies = np.array([np.mean(winners == r) for r in range(n_rates)])
+    return Luck(winners, frequencies, digits_resampled=val_correct is not None)
+
+
+def best_of_n(val: ArrayLike, test: ArrayLike) -> NDArray[np.float64]:
+    """Expected test score of the validation-best among n rates, over all n-subsets of the grid: [n − 1], n = 1 … N.
+
+    `val` and `test` [rate], in order of the rates: a tie goes to the earlier. Without replacement: the rate of
+    ascending rank i (from 1) is best in C(i − 1, n − 1) of the C(N, n) subsets. Rates without a validation
+    score (NaN) are left out. Raises ValueError where one with a validation score has no test score.
+    """
+    val, test = np.asarray(val, float), np.asarray(test, float)
+    if val.shape != test.shape or val.ndim != 1:
+        raise ValueError(f"expected two arrays [rate], found {val.shape} and {test.shape}")
+    kept = np.isfinite(val)
+    if not np.isfinite(test[kept]).all():
+        raise ValueError("a learning rate with a validation score has no test score")
+    ascending = test[kept][_ranking(val[kept])]
+    n_rates = ascending.size
+    ways = [[comb(i, n - 1) / comb(n_rates, n) for i in range(n_rates)] for n in range(1, n_rates + 1)]
+    return np.array(ways).reshape(n_rates, n_rates) @ ascending
+
+
+def _grid(val_accuracy: ArrayLike, rates: ArrayLike) -> tuple[NDArray, NDArray]:
+    val_accuracy, rates = np.asarray(val_accuracy, float), np.asarray(rates, float)
+    if val_accuracy.ndim != 2 or rates.shape != val_accuracy.shape[:1]:
+        raise ValueError(f"expected [rate, seed] and [rate], found {val_accuracy.shape} and {rates.shape}")
+    return val_accuracy, rates
+
+
+def _best(scores: NDArray, rates: NDArray) -> NDArray[np.int64]:
+    """Position of the best of `scores` [resample, rate], the smaller rate among equals; −1 where all are −inf."""
+    order = np.argsort(rates, kind="stable")
+    highest = scores.max(axis=1, initial=-np.inf)
+    first = (scores[:, order] >= highest[:, None] - TIE).argmax(axis=1) if order.size else 0
+    return np.where(np.isfinite(highest), order[first] if order.size else -1, -1)
+
+
+def _ranking(val: NDArray) -> NDArray[np.int64]:
+    """Positions by ascending `val`, the earlier of equals last, as it is the one chosen."""
+    best_first: list[int] = []
+    left = list(range(val.size))
+    while left:
+        best = max(val[left])
+        best_first.append(next(i for i in left if val[i] >= best - TIE))
+        left.remove(best_first[-1])
+    return np.array(best_first[::-1], dtype=np.int64)
+
+
+def _redrawn(val_correct: NDArray[np.bool_], score: NDArray, draw: np.random.Generator, resamples: int) -> NDArray:
+    """Validation accuracy [resample, rate, seed] on digits drawn with replacement, the same for all runs."""
+    n_digits = val_correct.shape[2]
+    times = _multiplicities(draw, resamples, n_digits).astype(np.float32)
+    # Counts stay far below 2**24, so the float32 products are exact.
+    right = times @ val_correct.reshape(-1, n_digits).T.astype(np.float32)
+    accuracy = right.astype(float).reshape(resamples, *score.shape) / n_digits
+    return np.where(val_correct.any(axis=2), accuracy, score)
+
+
+def _multiplicities(draw: np.random.Generator, resamples: int, n: int) -> NDArray[np.int64]:
+    """How often each of n units is drawn [resample, n], n at a time with replacement."""
+    if n == 0:
+        return np.zeros((resamples, 0), np.int64)
+    drawn = draw.integers(n, size=(resamples, n)) + n * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n)

@@ -1,0 +1,134 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from study import models
+from study.errors import UserError
+
+MNIST = ((1, 28, 28), 10)
+SOURCE = """
+from torch import nn
+
+class Tiny(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(784, {hidden}), nn.Tanh(), nn.Linear({hidden}, 10))
+
+class Twelve(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(784, 12))
+
+def no_module():
+    return 3
+
+number = 3
+"""
+
+
+@pytest.fixture
+def nets(tmp_path, monkeypatch):
+    def write(name, hidden):
+        (tmp_path / f"{name}.py").write_text(SOURCE.format(hidden=hidden))
+        return f"{name}:Tiny"
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return write
+
+
+@pytest.mark.parametrize(
+    ("name", "n_parameters", "macs"),
+    [("lenet5", 44_426, 281_640), ("mlp", 469_160, 468_500), ("mlp_matched", 44_439, 44_355)],
+)
+def test_sizes(name, n_parameters, macs):
+    model = models.build(name, *MNIST)
+    assert sum(p.numel() for p in model.parameters()) == n_parameters
+    identity = models.identity(name, *MNIST)
+    assert (identity["n_parameters"], identity["macs"]) == (n_parameters, macs)
+    assert sum(layer.n_parameters for layer in models.describe(model, MNIST[0])) == n_parameters
+
+
+def test_lenet5_layer_by_layer():
+    layers = models.describe(models.build("lenet5", *MNIST), MNIST[0])
+    assert [(layer.name, layer.output_shape, layer.n_parameters, layer.macs) for layer in layers] == [
+        ("conv1", (6, 24, 24), 156, 25 * 6 * 24 * 24),
+        ("conv2", (16, 8, 8), 2416, 150 * 16 * 8 * 8),
+        ("fc1", (120,), 30840, 256 * 120),
+        ("fc2", (84,), 10164, 120 * 84),
+        ("fc3", (10,), 850, 84 * 10),
+    ]
+
+
+@pytest.mark.parametrize("name", models.BUILT_IN)
+def test_each_formula_gives_its_number(name):
+    for layer in models.describe(models.build(name, *MNIST), MNIST[0]):
+        # Digits, brackets, plus and times only: arithmetic that a reader can do.
+        assert set(layer.formula) <= set("0123456789()+· ")
+        inside, _, outputs = layer.formula.removeprefix("(").partition(")·")
+        factors, _, bias = inside.partition(" + ")
+        product = 1
+        for factor in factors.split("·"):
+            product *= int(factor)
+        assert (product + int(bias)) * int(outputs) == layer.n_parameters
+
+
+def test_the_command_prints_the_calculation():
+    done = subprocess.run([sys.executable, "-m", "study", "models"], capture_output=True, text=True, check=True)
+    for text in ("44,426", "469,160", "44,439", "(6·5·5 + 1)·16", "2,416", "16×8×8", "153,600", "281,640"):
+        assert text in done.stdout
+
+
+def test_a_users_model_by_import_path(nets):
+    name = nets("mynets", 7)
+    assert isinstance(models.build(name, *MNIST), nn.Module)
+    identity = models.identity(name, *MNIST)
+    assert identity["n_parameters"] == 785 * 7 + 8 * 10
+
+
+def test_a_users_source_is_in_the_fingerprint(nets):
+    one = models.identity(nets("nets_one", 7), *MNIST)
+    two = models.identity(nets("nets_two", 8), *MNIST)
+    assert one["model_fingerprint"] != two["model_fingerprint"]
+    assert one["model_fingerprint"] == models.identity("nets_one:Tiny", *MNIST)["model_fingerprint"]
+
+
+def test_fingerprints_of_the_models_are_frozen():
+    found = {name: models.identity(name, *MNIST)["model_fingerprint"] for name in models.BUILT_IN}
+    assert found == {"lenet5": "71b80d5cb2cc", "mlp": "e46bbba3f80c", "mlp_matched": "d023326501b0"}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lenet", "found 'lenet'; allowed: lenet5, mlp, mlp_matched, or an import path"),
+        ("no_such_module:Net", "cannot be imported"),
+        ("bad_nets:Missing", "has no Missing"),
+        ("bad_nets:number", "is a int; allowed: a class"),
+        ("bad_nets:no_module", "makes a int; allowed: a torch.nn.Module"),
+        ("bad_nets:Twelve", r"gives \[2, 12\] for 2 images; allowed: \[2, 10\]"),
+    ],
+)
+def test_a_wrong_model_is_one_line(nets, name, message):
+    nets("bad_nets", 7)
+    with pytest.raises(UserError, match=message) as error:
+        models.build(name, *MNIST)
+    assert str(error.value).startswith("models: ")
+
+
+def test_images_of_another_shape_are_refused_not_reshaped():
+    with pytest.raises(UserError, match="cannot take images of shape"):
+        models.build("mlp", (1, 32, 32), 10)
+
+
+def test_building_does_not_depend_on_what_was_drawn_before():
+    torch.manual_seed(1)
+    Console(quiet=True)
+    weights = []
+    for _ in range(2):
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            weights.append(models.build("mlp_matched", *MNIST).fc1.weight.detach())
+        torch.rand(3)
+    assert torch.equal(*weights)

@@ -1,0 +1,150 @@
+"""Selection: validation only, ties, missing runs, luck against brute force."""
+
+import inspect
+from itertools import combinations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from analysis import selection
+from analysis.selection import best_of_n, cross_fitted, luck, select
+
+RATES = [0.003, 0.01, 0.03, 0.1]
+VAL = np.array([[0.97, 0.96, 0.98], [0.98, 0.99, 0.97], [0.99, 0.90, 0.99], [0.10, 0.10, 0.10]])
+
+
+def test_best_mean_wins_and_median_may_differ():
+    by_mean, by_median = select(VAL, RATES), select(VAL, RATES, "median")
+    assert (by_mean.index, by_mean.learning_rate, by_mean.n) == (1, 0.01, (3, 3, 3, 3))
+    assert by_median.learning_rate == 0.03
+    assert not by_mean.at_edge
+    assert_allclose(by_mean.scores, VAL.mean(axis=1), rtol=1e-12)
+
+
+def test_nothing_but_best_of_n_can_receive_a_test_number():
+    for name, function in inspect.getmembers(selection, inspect.isfunction):
+        if function.__module__ == "analysis.selection" and name != "best_of_n":
+            assert not [p for p in inspect.signature(function).parameters if "test" in p], name
+
+
+def test_ties_go_to_the_smaller_rate_in_any_order_of_sums():
+    # The same accuracies in another order: float sums differ in the last digit.
+    row = np.array([0.1, 0.2, 0.3, 0.6, 0.7])
+    assert row.sum() != row[::-1].sum()
+    for rows in ([row, row[::-1]], [row[::-1], row]):
+        assert select(rows, [0.1, 0.01]).learning_rate == 0.01
+        assert select(rows, [0.01, 0.1]).learning_rate == 0.01
+
+
+@pytest.mark.parametrize(("best", "at_edge"), [(0, True), (1, False), (2, False), (3, True)])
+def test_edge_of_the_grid_is_flagged(best, at_edge):
+    val = np.full((4, 2), 0.9)
+    val[best] = 0.95
+    assert select(val, RATES).at_edge is at_edge
+
+
+def test_missing_runs_are_counted_and_neither_scored_nor_spread():
+    val = VAL.copy()
+    val[1, 1] = np.nan
+    val[3] = np.nan
+    choice = select(val, RATES)
+    assert choice.n == (3, 2, 3, 0)
+    assert choice.planned == 3
+    assert choice.scores[1] == pytest.approx(0.975)
+    assert choice.scores[3] is None
+
+
+@pytest.mark.parametrize("val", [np.full((2, 3), np.nan), np.empty((2, 0)), np.empty((0, 3))])
+def test_no_runs_no_choice(val):
+    rates = RATES[: len(val)]
+    choice = select(val, rates)
+    assert choice.index is None
+    assert choice.learning_rate is None
+    assert not choice.at_edge
+    assert (luck(val, rates, resamples=5, seed=0).winners == -1).all()
+    assert (cross_fitted(val, rates) == -1).all()
+
+
+def test_cross_fitting_never_uses_its_own_seed():
+    rng = np.random.default_rng(1)
+    val = rng.normal(0.98, 0.01, (4, 6))
+    chosen = cross_fitted(val, RATES)
+    for s in range(6):
+        assert chosen[s] == np.argmax(np.delete(val, s, axis=1).mean(axis=1))
+        changed = val.copy()
+        changed[:, s] = rng.uniform(size=4)
+        assert cross_fitted(changed, RATES)[s] == chosen[s]
+
+
+def test_luck_over_seeds_is_a_bootstrap_of_whole_seeds():
+    # Rate 1 wins exactly when seed 0 is drawn at least twice among three: 7 of 27 draws.
+    val = np.array([[0.9, 0.9, 0.9], [1.0, 0.8, 0.8]])
+    result = luck(val, [0.1, 0.2], resamples=40_000, seed=3)
+    assert result.frequencies.sum() == 1
+    assert result.frequencies[1] == pytest.approx(7 / 27, abs=4 * np.sqrt(7 / 27 * 20 / 27 / 40_000))
+    assert not result.digits_resampled
+    assert_allclose(np.bincount(result.winners) / 40_000, result.frequencies)
+
+
+def test_luck_over_seeds_and_digits_against_a_loop():
+    rng = np.random.default_rng(5)
+    correct = rng.random((3, 4, 50)) < np.array([0.8, 0.82, 0.81])[:, None, None]
+    accuracy = correct.mean(axis=2)
+    accuracy[2, 1], correct[2, 1] = 0.1, False  # diverged: a score without predictions
+    accuracy[0, 2], correct[0, 2] = np.nan, False  # missing
+    result = luck(accuracy, RATES[:3], val_correct=correct, resamples=700, seed=9)
+    seeds_stream, digits_stream = np.random.default_rng(9).spawn(2)
+    seeds = seeds_stream.integers(4, size=(700, 4))
+    digits = np.concatenate([digits_stream.integers(50, size=(b, 50)) for b in (500, 200)])
+    for b in range(700):
+        redrawn = correct[:, :, digits[b]].mean(axis=2)
+        redrawn[2, 1] = 0.1
+        redrawn[0, 2] = np.nan
+        drawn = redrawn[:, seeds[b]]
+        means = np.array([np.nanmean(row) if np.isfinite(row).any() else -np.inf for row in drawn])
+        assert result.winners[b] == np.flatnonzero(means >= means.max() - 1e-12)[0]
+
+
+def test_luck_is_reproducible_and_shared_between_models():
+    val = np.random.default_rng(0).normal(0.98, 0.001, (4, 10))
+    first, second = (luck(val, RATES, resamples=200, seed=1).winners for _ in range(2))
+    assert (first == second).all()
+    # A second model with the same ranking on every seed must win the same resamples.
+    assert (luck(val - 0.01, RATES, resamples=200, seed=1).winners == first).all()
+    assert (luck(val, RATES, resamples=200, seed=2).winners != first).any()
+
+
+def test_luck_ignores_the_global_generator():
+    val = np.random.default_rng(0).normal(0.98, 0.001, (4, 10))
+    np.random.seed(0)  # noqa: NPY002
+    first = luck(val, RATES, resamples=50, seed=1).winners
+    np.random.seed(1)  # noqa: NPY002
+    assert (luck(val, RATES, resamples=50, seed=1).winners == first).all()
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_best_of_n_is_the_mean_over_all_subsets(tied):
+    rng = np.random.default_rng(2)
+    val, test = rng.normal(size=6), rng.normal(size=6)
+    if tied:
+        val[[1, 3, 4]] = val[2]
+    expected = [
+        np.mean([test[max(subset, key=lambda r: (val[r], -r))] for subset in combinations(range(6), n)])
+        for n in range(1, 7)
+    ]
+    assert_allclose(best_of_n(val, test), expected, rtol=1e-12)
+
+
+def test_best_of_n_ends_at_the_selected_rate_and_leaves_out_what_has_no_score():
+    assert_allclose(best_of_n([0.5, np.nan, 0.7], [0.4, np.nan, 0.6]), [0.5, 0.6])
+    assert best_of_n([np.nan], [np.nan]).shape == (0,)
+    with pytest.raises(ValueError, match="no test score"):
+        best_of_n([0.5, 0.6], [0.4, np.nan])
+
+
+def test_shapes_must_fit():
+    with pytest.raises(ValueError, match=r"\[rate, seed\]"):
+        select(VAL, RATES[:2])
+    with pytest.raises(ValueError, match=r"\[rate\]"):
+        best_of_n([1.0], [1.0, 2.0])
