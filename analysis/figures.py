@@ -41,7 +41,11 @@ class Scene:
 
     def selected(self, model: str) -> float | None:
         """The learning rate chosen for a model."""
-        return self.findings.selection[model].learning_rate if model in self.findings.selection else None
+        return self.findings.selection[model].mean.learning_rate if model in self.findings.selection else None
+
+    def test_error(self, accuracy: pd.Series) -> pd.Series:
+        """Accuracy on test digits as a percentage wrong."""
+        return _error(accuracy, self.findings.about.n_test)
 
     def look(self, comparison: Comparison) -> Look:
         """A comparison looks like its baseline."""
@@ -77,7 +81,7 @@ def learning_curves(scene: Scene) -> Figure:
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     means = scene.curves[scene.curves["metric"] == "test_accuracy"]
     runs = scene.frames.epochs.merge(scene.frames.runs[["run_id", "model", "learning_rate"]], on="run_id")
-    runs["error"] = _error(runs["test_accuracy"])
+    runs["error"] = scene.test_error(runs["test_accuracy"])
     last = scene.findings.about.epochs
     for axes in panels.flat[len(scene.rates) :]:
         axes.set_visible(False)
@@ -90,12 +94,12 @@ def learning_curves(scene: Scene) -> Figure:
             axes.plot(*stopped.T, "x", ms=2.5, mew=0.6, color=look.colour)
             mean = means[(means["model"] == model) & (means["learning_rate"] == rate)]
             band = dict(color=look.colour, alpha=0.18, lw=0)
-            axes.fill_between(mean["epoch"], _error(mean["high"]), _error(mean["low"]), **band)
+            axes.fill_between(mean["epoch"], scene.test_error(mean["high"]), scene.test_error(mean["low"]), **band)
             end = dict(marker=look.marker, markevery=[-1], ms=3, mec="white", mew=0.3)
             if rate == scene.selected(model):
                 end |= dict(ms=4.2, mec=INK, mew=0.9)
-            axes.plot(mean["epoch"], _error(mean["mean"]), color=look.colour, ls=look.dash, zorder=3, **end)
-        axes.set_title(text.plain(rate))
+            axes.plot(mean["epoch"], scene.test_error(mean["mean"]), color=look.colour, ls=look.dash, zorder=3, **end)
+        axes.set_title(f"Rate {text.plain(rate)}")
         axes.set_xlim(1 - 0.05 * last, last * 1.05)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
         axes.grid(axis="y")
@@ -112,7 +116,7 @@ def learning_rates(scene: Scene) -> Figure:
     """Test error against learning rate: every run a point, means joined, the selected rate ringed."""
     figure = Figure(figsize=(COLUMN, 2.7))
     axes = figure.subplots()
-    _against_rate(axes, scene, "final_test_accuracy", _error)
+    _against_rate(axes, scene, "final_test_accuracy", scene.test_error)
     style.log_axis(axes, "Test error (%)")
     _legend(figure, scene.looks.values())
     return figure
@@ -129,8 +133,8 @@ def losses(scene: Scene) -> Figure:
         of_model = ended[ended["model"] == model]
         for chosen, runs in of_model.groupby(of_model["learning_rate"] == scene.selected(model)):
             right.plot(
-                _error(runs["final_val_accuracy"]),
-                _error(runs["final_test_accuracy"]),
+                _error(runs["final_val_accuracy"], scene.findings.about.n_val),
+                scene.test_error(runs["final_test_accuracy"]),
                 ls="",
                 marker=look.marker,
                 ms=3,
@@ -151,12 +155,13 @@ def losses(scene: Scene) -> Figure:
 
 def _against_rate(axes: Axes, scene: Scene, metric: str, shown: Callable[[pd.Series], pd.Series]) -> None:
     runs = scene.frames.runs
-    apart = dict(zip(scene.looks, _spread(len(scene.looks), 0.09), strict=True))
+    room = min(np.diff(np.log10(scene.rates)), default=1.0)  # decades between neighbouring rates
+    apart = dict(zip(scene.looks, _spread(len(scene.looks), min(0.09, 0.25 * room)), strict=True))
     for model, look in scene.looks.items():
         for rate, group in runs[runs["model"] == model].groupby("learning_rate"):
             center = rate * 10 ** apart[model]
             ended = group[group["state"] == "finished"]
-            x = center * 10 ** _spread(len(ended), 0.022)
+            x = center * 10 ** _spread(len(ended), min(0.022, 0.06 * room))
             axes.plot(
                 x, shown(ended[metric]), ls="", marker=look.marker, ms=2.2, mfc=look.colour, mec="none", alpha=0.5
             )
@@ -200,8 +205,7 @@ def gap(scene: Scene) -> Figure:
         heights = row - 0.16 - _stacked(pairs)
         axes.plot(pairs, heights, ls="", marker="o", ms=2.5, mfc=look.colour, mec="white", mew=0.2)
         _interval(axes, comparison.seeds.mean, row + 0.08, look.colour, thick=True)
-        if comparison.digits is not None:
-            _interval(axes, comparison.digits.mean, row + 0.28, look.colour, thick=False)
+        _interval(axes, comparison.digits, row + 0.28, look.colour, thick=False)
     _rows(axes, [scene.look(c).label for c in comparisons])
     keys = [
         Line2D([], [], ls="", marker="o", ms=2.8, color=MUTED, label="one pair"),
@@ -211,6 +215,67 @@ def gap(scene: Scene) -> Figure:
     ]
     figure.legend(handles=keys, loc="outside upper center", ncols=4, handlelength=1.4, columnspacing=0.9)
     axes.set_xlabel(f"Gap of {scene.looks[scene.findings.about.settings.candidate].label} (percentage points)")
+    return figure
+
+
+def specifications(scene: Scene) -> Figure:
+    """Above: the gap by every way to analyse the same data, in order. Below: the choices behind each."""
+    asked = {b: r.specifications for b, r in scene.findings.robustness.items() if r.specifications}
+    everything = sorted((s for specs in asked.values() for s in specs), key=lambda s: not s.primary)
+    ways = ("selection", "outcomes", "pairing", "transform", "population")
+    choices = [(way, value) for way in ways for value in dict.fromkeys(getattr(s, way) for s in everything)]
+    below = 0.115 * len(choices)
+    figure = Figure(figsize=(PAGE if len(asked) > 1 else COLUMN, 1.7 + below))
+    heights = dict(height_ratios=[1.3, below], hspace=0.03)
+    panels = figure.subplots(2, len(asked), squeeze=False, sharex="col", gridspec_kw=heights)
+    for (upper, lower), (baseline, specs) in zip(panels.T, asked.items(), strict=True):
+        look = scene.looks[baseline]
+        upper.axhline(0, color=INK, lw=0.6)
+        for x, spec in enumerate(specs, 1):
+            colour = INK if spec.primary else look.colour
+            if spec.low is not None:
+                upper.plot([x, x], [100 * spec.low, 100 * spec.high], color=colour, lw=1.2 if spec.primary else 0.7)
+            upper.plot(x, 100 * spec.estimate, "D" if spec.primary else "o", color=colour, ms=4 if spec.primary else 2.4)
+            rows = [choices.index((way, getattr(spec, way))) for way in ways]
+            lower.plot([x] * len(rows), rows, "s", ms=1.7, color=colour)
+        upper.set_title(look.label)
+        upper.tick_params(axis="x", length=0)
+        upper.spines["bottom"].set_visible(False)
+        upper.grid(axis="y")
+        lower.set_ylim(len(choices) - 0.5, -0.5)
+        lower.tick_params(axis="y", length=0)
+        lower.spines["left"].set_visible(False)
+        lower.set_yticks(range(len(choices)), [""] * len(choices))
+        for row, (way, _) in enumerate(choices[1:]):
+            if way != choices[row][0]:
+                lower.axhline(row + 0.5, color=MARGIN, lw=0.6)
+        lower.set_xlim(0, len(specs) + 1)
+        lower.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        lower.set_xlabel("Specification, by its estimate")
+    labels = [
+        value if row and choices[row - 1][0] == way else f"{way}: {value}" for row, (way, value) in enumerate(choices)
+    ]
+    panels[1, 0].set_yticks(range(len(choices)), labels, fontsize=6)
+    panels[0, 0].set_ylabel("Gap (percentage points)")
+    return figure
+
+
+def selection(scene: Scene) -> Figure:
+    """How often each learning rate is the one selected when seeds and validation digits are drawn again."""
+    figure = Figure(figsize=(COLUMN, 1.9))
+    axes = figure.subplots()
+    apart = dict(zip(scene.looks, _spread(len(scene.looks), 0.06), strict=True))
+    for model, choice in scene.findings.selection.items():
+        look = scene.looks[model]
+        x = np.array([float(rate) for rate in choice.luck]) * 10 ** apart[model]
+        share = 100 * np.array(list(choice.luck.values()))
+        axes.vlines(x, 0, share, color=look.colour, lw=1.6)
+        axes.plot(x, share, ls="", marker=look.marker, color=look.colour)
+    style.rate_axis(axes, scene.rates)
+    axes.set_ylim(0, 105)
+    axes.set_ylabel("Selected in resamples (%)")
+    axes.grid(axis="y")
+    _legend(figure, scene.looks.values())
     return figure
 
 
@@ -271,9 +336,9 @@ def confusion(scene: Scene) -> Figure:
 # What several figures share
 
 
-def _error(accuracy: pd.Series) -> pd.Series:
-    """Accuracy, a fraction, as the percentage that is wrong; none wrong cannot stand on a logarithmic axis."""
-    return (100 * (1 - accuracy)).clip(lower=1e-3)
+def _error(accuracy: pd.Series, digits: int) -> pd.Series:
+    """Accuracy, a fraction, as the percentage of `digits` that is wrong; none wrong shows as half a digit."""
+    return (100 * (1 - accuracy)).clip(lower=50 / digits)
 
 
 def _spread(n: int, width: float) -> np.ndarray:
@@ -322,6 +387,8 @@ FIGURES: Mapping[str, Callable[[Scene], Figure]] = {
     "learning_curves": learning_curves,
     "learning_rates": learning_rates,
     "losses": losses,
+    "selection": selection,
     "normality": normality,
     "confusion": confusion,
+    "specifications": specifications,
 }

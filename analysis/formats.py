@@ -28,6 +28,16 @@ class Table:
     long: bool = False
     """Whether the page folds it away."""
 
+    @property
+    def prose(self) -> frozenset[str]:
+        """Columns whose cells are long and may be broken between words."""
+        texts = {column: self.shown[column] for column in self.shown.columns if column not in self.numbers}
+        return frozenset(
+            column
+            for column, cells in texts.items()
+            if cells.str.len().max() > 34 and cells.str.split().explode().str.len().max() < 24
+        )
+
 
 class Cell(NamedTuple):
     """What a cell shows, and the columns it stands for in the CSV."""
@@ -127,10 +137,8 @@ def as_latex(table: Table) -> str:
 
 
 def _column(table: Table, column: str) -> str:
-    longest = table.shown[column].map(len).max()
-    unbroken = table.shown[column].str.split().explode().str.len().max()
-    if longest > 34 and unbroken < 24:
-        return f"p{{{0.34 if longest > 60 else 0.24}\\linewidth}}"
+    if column in table.prose:
+        return f"p{{{0.4 if len(table.prose) == 1 and len(table.shown.columns) < 7 else 0.22:g}\\linewidth}}"
     return "r" if column in table.numbers else "l"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import gcd
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy import stats
@@ -185,8 +186,11 @@ def paired(
     Position s of both arrays is the same seed; only pairs in which both models trained belong here.
     `margin` is a fraction of accuracy; `resamples` and `seed` are the bootstrap's. `role` is that of the
     primary interval, the verdict's intervals and the primary test. Raises TypeError for counts that are not
-    integers, ValueError for shapes that differ.
+    integers, ValueError for shapes that differ and for Series whose indices do: those would pair wrong seeds.
     """
+    series = [x for x in (counts_candidate, counts_baseline) if isinstance(x, pd.Series)]
+    if len(series) == 2 and not series[0].index.equals(series[1].index):
+        raise ValueError("the two series are not aligned")
     right = [np.asarray(c) for c in (counts_candidate, counts_baseline)]
     if right[0].shape != right[1].shape or right[0].ndim != 1:
         raise ValueError(f"expected two arrays [n], found {right[0].shape} and {right[1].shape}")

@@ -87,7 +87,7 @@ def tiles(findings: Findings) -> list[Tile]:
     totals = {name: sum(getattr(c, name) for c in counts) for name in ("finished", "collapsed", "diverged")}
     absent = sum(c.failed + c.missing for c in counts)
     shown = [Tile("Runs finished", text.of(totals["finished"], findings.about.planned), absent > 0)]
-    shown += [Tile("at chance (collapsed)", text.count(totals["collapsed"]), totals["collapsed"] > 0)]
+    shown += [Tile("Runs stuck at chance", text.count(totals["collapsed"]), totals["collapsed"] > 0)]
     shown += [Tile("Runs diverged", text.count(totals["diverged"]), totals["diverged"] > 0)]
     shown += [Tile("Runs failed or missing", text.count(absent), absent > 0)]
     return shown

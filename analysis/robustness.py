@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import product
-from typing import Literal
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
+from statsmodels.stats.proportion import proportion_confint
 
 from analysis import checks
 from analysis.estimate import Estimate
 from analysis.gap import t_interval
-
-OUTCOMES = ("trained", "collapsed", "diverged", "failed", "missing")
-"""The first three are outcomes of training; `failed` and `missing` are the absence of one and are never scored."""
-
-Policy = Literal["both trained", "scored at chance", "worst case"]
-
-Choice = tuple[tuple[float, NDArray[np.int64], NDArray[np.int64]], ...]
-"""What a selection rule chose: (weight, candidate's rate [seed], baseline's rate [seed]), positions in the grid; −1: none.
-
-One entry with weight 1, but for re-selection, which averages over the choices made in resamples.
-"""
-
-
-@dataclass(frozen=True)
-class ModelRuns:
-    """All runs of one model: `counts` of right test digits, integer [rate, seed], and `outcome` in OUTCOMES, str alike.
-
-    A count is read only where the run trained.
-    """
-
-    counts: NDArray
-    outcome: NDArray
+from analysis.specifications import (
+    OUTCOMES,
+    Choice,
+    ModelRuns,
+    Policy,
+    Specification,
+    accuracies_of,
+    at_rates,
+    average,
+    gap_between,
+    specifications,
+)
 
 
 class _Frozen(BaseModel):
@@ -50,23 +38,6 @@ class Outcomes(_Frozen):
     planned: int
     not_trained: Estimate
     """Share of runs with an outcome that diverged or collapsed, with Clopper–Pearson limits."""
-
-
-class Specification(_Frozen):
-    """One way to analyse the same data, and the gap it gives, a fraction of accuracy."""
-
-    selection: str
-    outcomes: Policy
-    pairing: Literal["paired", "unpaired"]
-    transform: Literal["raw", "logit"]
-    population: Literal["seeds", "seeds and digits"]
-    estimate: float
-    low: float | None = None
-    high: float | None = None
-    level: float | None = None
-    n_candidate: int
-    n_baseline: int
-    primary: bool = False
 
 
 class Robustness(_Frozen):
@@ -84,11 +55,13 @@ class Robustness(_Frozen):
     """Specifications other than the primary one ..."""
     same_sign: int | None
     """... and how many of them have its sign; None where it has no estimate."""
+    distinct: int
+    """Different estimates among all of them: where every run trained, some specifications coincide."""
 
 
 def outcomes(outcome: ArrayLike, level: float, runs: str | None = None) -> Outcomes:
-    """Count the outcomes of a configuration's planned runs, str [seed], each in OUTCOMES."""
-    counts = Counter(str(o) for o in np.asarray(outcome).ravel())
+    """Count the outcomes of a configuration's planned runs, str [seed], each in OUTCOMES; "" was not planned."""
+    counts = Counter(str(o) for o in np.asarray(outcome).ravel() if o != "")
     if unknown := set(counts) - set(OUTCOMES):
         raise ValueError(f"unknown outcomes {sorted(unknown)}")
     planned = counts.total()
@@ -101,20 +74,6 @@ def outcomes(outcome: ArrayLike, level: float, runs: str | None = None) -> Outco
     )
 
 
-def fixed(candidate: ArrayLike, baseline: ArrayLike) -> Choice:
-    """A choice by one rule: each model's rate [seed], as `selection.cross_fitted` gives it or one rate repeated."""
-    return ((1.0, np.asarray(candidate, np.int64), np.asarray(baseline, np.int64)),)
-
-
-def reselected(candidate: NDArray[np.int64], baseline: NDArray[np.int64], n_seeds: int) -> Choice:
-    """The choices made in resamples, from the winners [resample] of `selection.luck` for both models."""
-    pairs, times = np.unique(np.stack([candidate, baseline]), axis=1, return_counts=True)
-    return tuple(
-        (float(k / times.sum()), np.full(n_seeds, c), np.full(n_seeds, b))
-        for (c, b), k in zip(pairs.T, times, strict=True)
-    )
-
-
 def sensitivity(
     candidate: ModelRuns, baseline: ModelRuns, choice: Choice, policy: Policy, n_digits: int, classes: int
 ) -> Estimate:
@@ -124,16 +83,22 @@ def sensitivity(
     that failed or are missing score 1 / classes, those of the baseline as its best run. With rare divergence a t
     interval on such scores covers far below its level, so there is none.
     """
-    scored = [_scored(candidate, baseline, part, policy, n_digits, classes) for part in choice]
-    estimate = _average(choice, [_point(c, b, "paired", "raw", n_digits) for c, b in scored])
-    n = min((int(np.isfinite(c - b).sum()) for c, b in scored), default=0)
-    about = dict(n=n, planned=candidate.counts.shape[1], unit="pairs of runs", population="seeds", role="sensitivity")
-    method = f"mean of paired differences, {policy}; a point without an interval"
+    parts = [
+        gap_between(
+            *accuracies_of(candidate, baseline, part, policy, n_digits, classes), "paired", "raw", n_digits, 0.95
+        )
+        for part in choice
+    ]
+    estimate = average(choice, parts)
     return Estimate(
         estimate=estimate,
-        method=method,
+        method=f"mean of paired differences, {policy}: a point without an interval",
+        n=min((e.n for e in parts), default=0),
+        planned=max((_planned(candidate, baseline, part) for part in choice), default=0),
+        unit="pairs of runs",
+        population="seeds",
+        role="sensitivity",
         declined="no pair of runs can be scored" if estimate is None else None,
-        **about,
     )
 
 
@@ -154,8 +119,8 @@ def robustness(
     """
     first = next(iter(choices.values()))
     models = (candidate, baseline)
-    picked = [_picked(runs.outcome, rates, "missing") for runs, rates in zip(models, first[0][1:], strict=True)]
-    tried = list(_specifications(candidate, baseline, choices, n_digits, classes, level, crossed))
+    picked = [at_rates(runs.outcome, rates, "") for runs, rates in zip(models, first[0][1:], strict=True)]
+    tried = list(specifications(candidate, baseline, choices, n_digits, classes, level, crossed))
     found = [s for s in tried if s is not None]
     main = next((s for s in found if s.primary), None)
     others = [s for s in found if not s.primary]
@@ -166,7 +131,8 @@ def robustness(
         specifications=tuple(sorted(found, key=lambda s: s.estimate)),
         undefined=len(tried) - len(found),
         alternatives=len(others),
-        same_sign=None if main is None else sum(np.sign(s.estimate) == np.sign(main.estimate) for s in others),
+        same_sign=None if main is None else sum(_sign(s) == _sign(main) for s in others),
+        distinct=len({round(s.estimate, 12) for s in found}),
     )
 
 
@@ -174,7 +140,7 @@ def random_halves(values: ArrayLike, level: float, *, splits: int, seed: int, pl
     """How often one model differs "significantly" from itself: `values` [seed] split at random into paired halves.
 
     The share of `splits` whose t interval excludes 0. All splits share the same runs, so this tests the pipeline,
-    not the assumptions: it should give about 1 − level. Declined for fewer than 4 seeds.
+    not the assumptions: it should come to about 1 − level. Declined for fewer than 4 seeds.
     """
     values = np.asarray(values, float)
     half = values.size // 2
@@ -193,42 +159,22 @@ def random_halves(values: ArrayLike, level: float, *, splits: int, seed: int, pl
     return Estimate(estimate=excluded / splits, n=splits, method=method, warning=warning, **about)
 
 
-def _specifications(
-    candidate: ModelRuns,
-    baseline: ModelRuns,
-    choices: Mapping[str, Choice],
-    n_digits: int,
-    classes: int,
-    level: float,
-    crossed: Callable[[NDArray, NDArray, NDArray], Estimate] | None,
-) -> Iterator[Specification | None]:
-    """Every specification that is a different analysis, None for those without an estimate.
+def _sign(spec: Specification) -> float:
+    """Of the estimate; sums that differ from 0 by rounding alone count as 0."""
+    return float(np.sign(round(spec.estimate, 12)))
 
-    Scored runs have no interval, so pairing and population would only repeat their points.
-    """
-    primary = next(iter(choices))
-    grid = [("both trained", *way) for way in product(("paired", "unpaired"), ("raw", "logit"))]
-    grid += [
-        (policy, "paired", transform) for policy in ("scored at chance", "worst case") for transform in ("raw", "logit")
-    ]
-    for (rule, choice), (policy, pairing, transform) in product(choices.items(), grid):
-        scored = [_scored(candidate, baseline, part, policy, n_digits, classes) for part in choice]
-        estimate = _average(choice, [_point(c, b, pairing, transform, n_digits) for c, b in scored])
-        if estimate is None:
-            yield None
-            continue
-        alone = len(scored) == 1
-        interval = (
-            _interval(*scored[0], pairing, transform, n_digits, level) if alone and policy == "both trained" else None
-        )
-        n = [min(np.isfinite(x).sum() for x in side) for side in zip(*(_used(c, b, pairing) for c, b in scored))]
-        fields = dict(
-            selection=rule, outcomes=policy, pairing=pairing, transform=transform, n_candidate=n[0], n_baseline=n[1]
-        )
-        simplest = (policy, pairing, transform) == ("both trained", "paired", "raw")
-        limits = interval or {}
-        yield Specification(
-            estimate=estimate, population="seeds", primary=simplest and rule == primary, **limits, **fields
-        )
-        if crossed is not None and simplest and alone:
-            yield _crossed(crossed, choice[0], scored[0], fields)
+
+def _planned(candidate: ModelRuns, baseline: ModelRuns, part: tuple[float, NDArray, NDArray]) -> int:
+    """Pairs of which both runs were planned."""
+    first, second = (
+        at_rates(m.outcome, rates, "") != "" for m, rates in zip((candidate, baseline), part[1:], strict=True)
+    )
+    return int(np.count_nonzero(first & second))
+
+
+def _share(count: int, n: int, level: float, about: dict) -> Estimate:
+    method = "share with Clopper–Pearson limits"
+    if n == 0:
+        return Estimate(n=0, method=method, declined="no run has an outcome", **about)
+    low, high = map(float, proportion_confint(count, n, 1 - level, method="beta"))
+    return Estimate(estimate=count / n, low=low, high=high, level=level, n=n, method=method, **about)

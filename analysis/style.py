@@ -133,7 +133,7 @@ def log_axis(axes: Axes, label: str, which: str = "y") -> None:
     axis = getattr(axes, f"{which}axis")
     low, high = axis.get_view_interval()
     decades = math.log10(high / low)
-    subs = tuple(range(1, 10)) if decades < 0.5 else (1, 2, 5) if decades < 2.5 else (1,)
+    subs = tuple(range(1, 10)) if decades < 0.8 else (1, 2, 5) if decades < 2.5 else (1,)
     axis.set_major_locator(LogLocator(subs=subs) if decades > 0.15 else MaxNLocator(4))
     axis.set_minor_locator(LogLocator(subs=tuple(range(1, 10))) if decades > 0.15 else NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda tick, _: plain(tick)))

@@ -32,16 +32,20 @@ def gaps(findings: Findings) -> Table | None:
         digits = text.point_digits(mean.low, mean.high)
         rows.add(
             Baseline=words("baseline", c.baseline),
-            Rates=words("rates", f"{_rate(c.candidate_rate)} / {_rate(c.baseline_rate)}"),
             Errors=Cell(
-                f"{text.percent(c.candidate_error)} / {text.percent(c.baseline_error)}",
-                {"candidate_error": c.candidate_error, "baseline_error": c.baseline_error},
+                f"{_percent(c.candidate_error)} / {_percent(c.baseline_error)}",
+                {
+                    "candidate_rate": c.candidate_rate,
+                    "baseline_rate": c.baseline_rate,
+                    "candidate_error": c.candidate_error,
+                    "baseline_error": c.baseline_error,
+                },
             ),
             Gap=rows.estimate("gap", mean, text.points(mean.estimate, digits)),
-            over_seeds=number("over_seeds", mean.low, text.points_interval(mean.low, mean.high)),
-            seeds_and_digits=_crossed(rows, c),
+            Over_seeds=number("over_seeds", mean.low, text.points_interval(mean.low, mean.high)),
+            And_digits=_crossed(rows, c),
             p=rows.estimate("sign_flip", c.seeds.sign_flip, text.p_value(c.seeds.sign_flip.p_value)),
-            ahead=number("wins", c.seeds.wins, f"{c.seeds.wins} : {c.seeds.ties} : {c.seeds.losses}"),
+            Ahead=number("wins", c.seeds.wins, f"{c.seeds.wins} : {c.seeds.ties} : {c.seeds.losses}"),
             Pairs=Cell(text.of(c.pairs, c.planned), {"pairs": c.pairs, "pairs_planned": c.planned}),
             Verdict=words("verdict", c.seeds.verdict or text.DASH),
         )
@@ -49,10 +53,10 @@ def gaps(findings: Findings) -> Table | None:
         "gaps",
         f"Gap of {settings.candidate} to each baseline",
         f"Test accuracy of {settings.candidate} minus that of the baseline, in percentage points, each at the learning "
-        "rate with the best mean validation accuracy (candidate / baseline, as are the test errors). Intervals at "
-        f"{text.level(settings.confidence)}: over seeds by t (this test set), over seeds and digits by the two-way "
-        "crossed closed form (new digits of the same kind). p: exact sign-flip test, two-sided. Ahead: pairs won, tied, "
-        f"lost. Verdict at a margin of {text.plain(100 * settings.margin)} points, over seeds, at "
+        "rate with the best mean validation accuracy. Errors: mean per cent of test digits wrong, candidate / baseline. "
+        f"Intervals at {text.level(settings.confidence)}: over seeds by t (this test set); and digits: over seeds and "
+        "digits, two-way crossed closed form (new digits of the same kind). p: exact sign-flip test, two-sided. Ahead: "
+        f"pairs won : tied : lost. Verdict at a margin of {text.plain(100 * settings.margin)} points, over seeds, at "
         f"{text.level(1 - (1 - settings.confidence) / max(1, len(settings.baselines)))}.",
     )
 
@@ -63,7 +67,7 @@ def configurations(findings: Findings) -> Table | None:
     counts = {(c.model, c.learning_rate): c for c in findings.completeness}
     for c in findings.configurations:
         selection = findings.selection.get(c.model)
-        chosen = selection is not None and selection.learning_rate == c.learning_rate
+        chosen = selection is not None and selection.mean.learning_rate == c.learning_rate
         test, val, loss = c.test_accuracy, c.val_accuracy, c.test_loss
         known = counts[c.model, c.learning_rate]
         rows.add(
@@ -82,8 +86,8 @@ def configurations(findings: Findings) -> Table | None:
     return rows.table(
         "configurations",
         "Accuracy of every configuration",
-        "Mean over the runs that trained, of all planned; ★ the rate selected by mean validation accuracy; SD with n − 1; "
-        f"{text.level(findings.about.settings.confidence)} t interval over seeds, in per cent.",
+        "Mean over the runs that trained, of all planned; ★ the rate selected by mean validation accuracy; SD with "
+        f"n − 1; {text.level(findings.about.settings.confidence)} t interval over seeds, in per cent.",
     )
 
 
@@ -100,8 +104,9 @@ def completeness(findings: Findings) -> Table | None:
     return rows.table(
         "completeness",
         "What became of the planned runs",
-        "Finished runs include the collapsed, whose final training accuracy stayed below twice that of guessing. Diverged "
-        "and collapsed runs are outcomes of training; failed and missing ones are the absence of one and enter no number.",
+        "Finished runs include the collapsed, whose final training accuracy stayed below twice that of guessing. "
+        "Diverged and collapsed runs are outcomes of training; failed and missing ones are the absence of one and enter "
+        "no number.",
     )
 
 
@@ -113,8 +118,6 @@ def checks(findings: Findings) -> Table | None:
         for name, e in c.seeds:
             if isinstance(e, Estimate) and name != "mean":
                 _row(rows, c.baseline, name.replace("_", " "), e, points=name in points)
-        for half, e in zip(("first half", "second half"), c.halves, strict=False):
-            _row(rows, c.baseline, f"gap on the {half} of the test file", e, points=True)
     return rows.table(
         "checks",
         "The same gap by other methods",
@@ -175,10 +178,7 @@ def _row(rows: Rows, baseline: str, what: str, e: Estimate, *, points: bool) -> 
 
 
 def _crossed(rows: Rows, c: Comparison) -> Cell:
-    if c.digits is None:
-        return Cell(rows.marked(text.DASH, "no predictions of these runs"), {"over_seeds_and_digits": None})
-    e = c.digits.mean
-    return rows.estimate("over_seeds_and_digits", e, text.points_interval(e.low, e.high))
+    return rows.estimate("over_seeds_and_digits", c.digits, text.points_interval(c.digits.low, c.digits.high))
 
 
 def _rate(rate: float | None) -> str:

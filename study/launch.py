@@ -25,7 +25,7 @@ from study.worker import Settings, train_pack
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
-class Interrupted(BaseException):
+class Interrupted(Exception):
     """SIGINT or SIGTERM reached the driver."""
 
 
@@ -49,7 +49,7 @@ def launch(
     travel in memory only.
     """
     _quiet()
-    with _signals(), _cluster(address, data, dashboard):
+    with _signals() as signals, _cluster(address, data, dashboard):
         # NumPy arrays reach the workers without a copy, and thousands of packs without being unpickled whole.
         texts = [pack.model_dump_json().encode() for pack in packs]
         trainable = tune.with_parameters(
@@ -71,11 +71,13 @@ def launch(
                     name="packs",
                     storage_path=scratch,
                     verbose=0,
-                    stop=_Reports(driver, lost),
+                    stop=_Reports(driver, lambda: bool(signals) or lost()),
                     # Tune counts killed workers and lost nodes as failures of the trial: the counting is ours.
                     failure_config=tune.FailureConfig(max_failures=-1),
                 ),
             ).fit()
+        if signals:
+            raise Interrupted(signals[0])
 
 
 def _trial(
@@ -102,9 +104,9 @@ class _Reports(tune.Stopper):
     Tune shows a result to its stopper before anything else, so the report is taken out before Tune keeps it.
     """
 
-    def __init__(self, driver: Driver, lost: Callable[[], bool]) -> None:
+    def __init__(self, driver: Driver, ended: Callable[[], bool]) -> None:
         self._driver = driver
-        self._lost = lost
+        self._ended = ended
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         # Tune pickles its settings for a restore that we never do; the driver stays out of it.
@@ -117,21 +119,20 @@ class _Reports(tune.Stopper):
         return self._driver.gives_up(result["pack"])
 
     def stop_all(self) -> bool:
-        return self._driver.stopped is not None or self._lost()
+        return self._driver.stopped is not None or self._ended()
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Raise Interrupted on SIGINT and SIGTERM, once; what follows is shutting down and is not interrupted."""
+def _signals() -> Iterator[list[str]]:
+    """Note SIGINT and SIGTERM in the list given, instead of raising inside Ray, whose C++ code does not bear it."""
+    noted: list[str] = []
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
-        raise Interrupted(signal.Signals(number).name)
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield noted
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

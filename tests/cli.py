@@ -81,7 +81,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 def workers(process: subprocess.Popen[str]) -> list[int]:
     """The Ray worker processes below a driver that are running a trial."""
-    return [pid for pid in descendants(process.pid) if b"ray::" in _cmdline(pid) and b"IDLE" not in _cmdline(pid)]
+    return [pid for pid in descendants(process.pid) if _cmdline(pid).startswith(b"ray::ImplicitFunc")]
 
 
 def descendants(pid: int) -> list[int]:

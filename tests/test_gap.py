@@ -3,6 +3,7 @@
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 import statsmodels.api as sm
 from hypothesis import given, settings
@@ -223,6 +224,13 @@ def test_pairing_is_by_position_and_shapes_must_agree():
         paired(CANDIDATE / 10_000, BASELINE / 10_000, 10_000, **SETTINGS)
 
 
+def test_misaligned_series_are_refused():
+    c, b = pd.Series([5, 6, 8], index=[0, 1, 2]), pd.Series([4, 4, 5], index=[0, 2, 1])
+    with pytest.raises(ValueError, match="not aligned"):
+        paired(c, b, 10, **SETTINGS)
+    assert paired(c, b.sort_index(), 10, **SETTINGS).mean.estimate == pytest.approx(0.2)
+
+
 def test_unsigned_counts_do_not_wrap_around():
     found = paired(np.array([3, 5], np.uint16), np.array([4, 7], np.uint16), 10, **SETTINGS)
     assert found.mean.estimate == pytest.approx(-0.15)
@@ -268,6 +276,17 @@ def test_every_small_case_gives_a_valid_finding():
     cases = [(c, b) for n in (1, 2) for c in product((0, 1, 9, 10), repeat=n) for b in product((0, 5, 10), repeat=n)]
     for c, b in cases:
         gap(c, b, 10, resamples=20)  # Estimate itself refuses NaN and zero width
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 10), st.integers(0, 10)), max_size=6))
+def test_any_counts_give_a_valid_finding(pairs):
+    c, b = np.array(pairs, int).reshape(-1, 2).T
+    found = gap(c, b, 10, resamples=20)
+    assert found.wins + found.ties + found.losses == len(pairs)
+    for name, e in estimates(found).items():
+        assert e.p_value is None or 0 <= e.p_value <= 1, name
+        assert e.low is None or e.low <= e.estimate <= e.high or name == "bca", name
 
 
 def test_complete_separation_gets_an_exact_test_and_no_interval():

@@ -1,0 +1,13 @@
+"""Runs every benchmark: `make bench`, or `python -m tests.benchmarks NAME …`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+ALL = ("training_speed",)
+
+for name in sys.argv[1:] or ALL:
+    if name not in ALL:
+        sys.exit(f"error: found benchmark {name!r}; allowed: {', '.join(ALL)}")
+    importlib.import_module(f"tests.benchmarks.{name}").main()

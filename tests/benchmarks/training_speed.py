@@ -1,0 +1,143 @@
+"""Images a second on one thread: the DataLoader loop, the in-memory loop, fused packs, and the matmul bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Subset
+from torchvision import transforms
+from torchvision.datasets import VisionDataset
+
+from study import data, models
+from study.fusion import fuse
+from study.runs import Run
+from study.training import SGD, Splits, initialised, train_epoch
+from study.worker import keep_memory
+from tests.benchmarks import harness
+
+BATCH = 64
+WIDTHS = (1, 5, 6, 20)
+STEPS = {"lenet5": 40, "mlp": 40, "mlp_matched": 200}
+"""Steps a round: about a second each."""
+
+
+class Digits(VisionDataset):
+    """MNIST as torchvision's own class serves it: one PIL image at a time, through transforms."""
+
+    def __init__(self, dataset: data.Dataset) -> None:
+        steps = [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
+        super().__init__("", transform=transforms.Compose(steps))
+        self.images, self.labels = dataset.train_images, dataset.train_labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        image = transforms.functional.to_pil_image(self.images[index])
+        return self.transform(image), int(self.labels[index])
+
+
+def main() -> None:
+    """Print the table and append it to results.jsonl."""
+    torch.set_num_threads(1)
+    keep_memory()
+    dataset = data.load("mnist")
+    print("images a second, one thread, batch 64, medians of 5 alternating rounds (fused: images × members)")
+    for name in models.BUILT_IN:
+        arms = {"dataloader": dataloader(name, dataset), "in memory": in_memory(name, dataset)}
+        arms |= {f"fused {k}": fused(name, dataset, k) for k in WIDTHS}
+        found = harness.rates(arms | {"matmul flop": harness.matmul_flops()})
+        bound = found.pop("matmul flop") / flops(name)
+        found = {arm: round(rate) for arm, rate in found.items()}
+        best = max(found["fused 5"], found["fused 6"])
+        harness.record("training_speed", model=name, rates=found, bound=round(bound))
+        print(f"{name}: " + ", ".join(f"{arm} {rate:,}" for arm, rate in found.items()) + f", bound {bound:,.0f}")
+        print(
+            f"  fused 5 or 6 is {best / found['dataloader']:.1f} × the DataLoader loop, "
+            f"{best / found['in memory']:.1f} × the in-memory loop, {best / bound:.0%} of the matmul bound"
+        )
+
+
+def flops(name: str) -> int:
+    """Floating-point operations to train on one image: forward, and both gradients but the one of the input image."""
+    layers = models.describe(models.build(name, (1, 28, 28), 10), (1, 28, 28))
+    return 2 * (3 * sum(layer.macs for layer in layers) - layers[0].macs)
+
+
+def dataloader(name: str, dataset: data.Dataset) -> Callable[[], int]:
+    """The loop of every tutorial."""
+    model, optimizer = plain(name)
+    n = STEPS[name] * BATCH
+    loader = DataLoader(Subset(Digits(dataset), range(n)), BATCH, shuffle=True)
+
+    def arm() -> int:
+        for x, y in loader:
+            step(model, optimizer, x, y)
+        return n
+
+    return arm
+
+
+def in_memory(name: str, dataset: data.Dataset) -> Callable[[], int]:
+    """The same with all images in one tensor."""
+    model, optimizer = plain(name)
+    n = STEPS[name] * BATCH
+    x = torch.tensor(dataset.train_images[:n]).float().div(255).sub(0.1307).div(0.3081).unsqueeze(1)
+    y = torch.tensor(dataset.train_labels[:n]).long()
+
+    def arm() -> int:
+        for batch in torch.randperm(n).split(BATCH):
+            step(model, optimizer, x[batch], y[batch])
+        return n
+
+    return arm
+
+
+def plain(name: str) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A plain model with torch's own optimiser."""
+    model = models.build(name, (1, 28, 28), 10)
+    return model, torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> None:
+    """One step of the plain loops."""
+    optimizer.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    optimizer.step()
+
+
+def fused(name: str, dataset: data.Dataset, members: int) -> Callable[[], int]:
+    """The study's own loop, a pack of `members` learning rates."""
+    run = Run(
+        **dataset.identity(),
+        validation_size=len(dataset.train_labels) - STEPS[name] * BATCH,
+        model=name,
+        model_fingerprint="0" * 12,
+        learning_rate=0.01,
+        seed=0,
+        init_seed=0,
+        order_seed=0,
+        split_seed=0,
+        batch_size=BATCH,
+        epochs=1,
+        momentum=0.9,
+        weight_decay=0.0,
+    )
+    model = fuse([initialised(run, dataset) for _ in range(members)])
+    optimizer = SGD(list(model.parameters()), torch.full((members,), 0.01), 0.9, 0.0)
+    splits = Splits(run, dataset, members, "cpu", torch.float32)
+    rng = np.random.default_rng(0)
+
+    def arm() -> int:
+        train_epoch(model, optimizer, splits, [rng.permutation(splits.n_train)], BATCH)
+        return splits.n_train * members
+
+    return arm
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""Robustness: outcomes are counted, never dropped; every specification by hand; A/A."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy import stats
+from scipy.special import expit, logit
+from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
+
+from analysis.estimate import Estimate
+from analysis.robustness import outcomes, random_halves, robustness, sensitivity
+from analysis.specifications import ModelRuns, fixed, reselected
+
+N_DIGITS, CLASSES = 1000, 10
+OPTIONS = dict(n_digits=N_DIGITS, classes=CLASSES, level=0.95)
+RNG = np.random.default_rng(11)
+
+
+def model(accuracy: float, outcome: dict | None = None, n_rates: int = 2, n_seeds: int = 6) -> ModelRuns:
+    counts = RNG.binomial(N_DIGITS, accuracy, (n_rates, n_seeds))
+    states = np.full((n_rates, n_seeds), "trained", dtype=object)
+    for cell, state in (outcome or {}).items():
+        states[cell] = state
+        counts[cell] = -1
+    return ModelRuns(counts, states)
+
+
+def constant(rate: int, other: int | None = None, n_seeds: int = 6):
+    return fixed(np.full(n_seeds, rate), np.full(n_seeds, rate if other is None else other))
+
+
+def find(result, **choices):
+    (found,) = [s for s in result.specifications if all(getattr(s, k) == v for k, v in choices.items())]
+    return found
+
+
+# outcomes
+
+
+def test_none_of_twenty_is_up_to_17_per_cent():
+    found = outcomes(np.full(20, "trained"), 0.95).not_trained
+    assert (found.estimate, found.low) == (0, 0)
+    assert found.high == pytest.approx(1 - 0.025 ** (1 / 20), rel=1e-10)
+    assert round(found.high, 2) == 0.17
+
+
+def test_failed_and_missing_are_counted_and_are_no_outcome():
+    found = outcomes(["trained", "diverged", "collapsed", "failed", "missing", "trained", ""], 0.9)
+    assert found.counts == {"trained": 2, "collapsed": 1, "diverged": 1, "failed": 1, "missing": 1}
+    assert found.planned == 6
+    assert (found.not_trained.n, found.not_trained.planned, found.not_trained.estimate) == (4, 6, 0.5)
+    limits = stats.binomtest(2, 4).proportion_ci(0.9)
+    assert_allclose((found.not_trained.low, found.not_trained.high), limits, rtol=1e-10)
+    with pytest.raises(ValueError, match="converged"):
+        outcomes(["converged"], 0.95)
+
+
+@pytest.mark.parametrize("states", [[], ["missing", "failed"]])
+def test_no_outcome_at_all_is_declined(states):
+    assert outcomes(states, 0.95).not_trained.declined
+
+
+# point sensitivities
+
+
+def test_failed_runs_are_never_scored_and_diverged_ones_only_where_it_says_so():
+    c = model(0.95, {(0, 0): "diverged", (0, 1): "failed"})
+    b = model(0.90, {(0, 2): "collapsed", (0, 3): "missing"})
+    x, y = c.counts[0] / N_DIGITS, b.counts[0] / N_DIGITS
+    both, at_chance, worst = (
+        sensitivity(c, b, constant(0), policy, N_DIGITS, CLASSES)
+        for policy in ("both trained", "scored at chance", "worst case")
+    )
+    assert both.estimate == pytest.approx(np.mean((x - y)[4:]), rel=1e-12)
+    assert at_chance.estimate == pytest.approx(np.mean([0.1 - y[0], x[2] - 0.1, *(x - y)[4:]]), rel=1e-12)
+    best = max(y[i] for i in (0, 1, 4, 5))
+    expected = np.mean([0.1 - y[0], 0.1 - y[1], x[2] - 0.1, x[3] - best, *(x - y)[4:]])
+    assert worst.estimate == pytest.approx(expected, rel=1e-12)
+    assert [e.n for e in (both, at_chance, worst)] == [2, 4, 6]
+    assert {e.planned for e in (both, at_chance, worst)} == {6}
+    assert all(e.low is None for e in (both, at_chance, worst))
+
+
+def test_worst_case_of_a_model_against_itself_treats_the_sides_apart():
+    c = model(0.9, {(0, 0): "missing"})
+    worst = sensitivity(c, c, constant(0), "worst case", N_DIGITS, CLASSES)
+    assert worst.estimate == pytest.approx((0.1 - c.counts[0].max() / N_DIGITS) / 6)
+
+
+def test_nothing_to_score_is_declined():
+    c = model(0.9, {(0, s): "failed" for s in range(6)})
+    found = sensitivity(c, model(0.9), constant(0), "scored at chance", N_DIGITS, CLASSES)
+    assert found.estimate is None
+    assert found.declined
+    assert (found.n, found.planned) == (0, 6)
+
+
+# specifications
+
+
+def test_primary_and_unpaired_against_statsmodels():
+    c, b = model(0.95, {(1, 0): "diverged"}), model(0.94, {(1, 1): "failed"})
+    x, y = c.counts[1] / N_DIGITS, b.counts[1] / N_DIGITS
+    result = robustness(c, b, {"mean": constant(1)}, **OPTIONS)
+    common = dict(outcomes="both trained", population="seeds")
+    primary = find(result, primary=True)
+    d = DescrStatsW((x - y)[2:])
+    assert primary.estimate == pytest.approx(d.mean, rel=1e-10)
+    assert_allclose((primary.low, primary.high), d.tconfint_mean(), rtol=1e-10)
+    assert primary.n == 4
+    welch = CompareMeans(DescrStatsW(x[1:]), DescrStatsW(np.delete(y, 1)))
+    unpaired = find(result, pairing="unpaired", transform="raw", **common)
+    assert unpaired.estimate == pytest.approx(x[1:].mean() - np.delete(y, 1).mean(), rel=1e-10)
+    assert_allclose((unpaired.low, unpaired.high), welch.tconfint_diff(usevar="unequal"), rtol=1e-9)
+    assert unpaired.n == 5
+
+
+def test_logit_is_turned_back_into_a_gap_in_accuracy():
+    c, b = model(0.95), model(0.94)
+    x, y = (logit((m.counts[0] + 0.5) / (N_DIGITS + 1)) for m in (c, b))
+    found = find(
+        robustness(c, b, {"mean": constant(0)}, **OPTIONS), outcomes="both trained", transform="logit", pairing="paired"
+    )
+    assert found.estimate == pytest.approx(expit(x.mean()) - expit(y.mean()), rel=1e-10)
+    low, high = DescrStatsW(x - y).tconfint_mean()
+    assert_allclose((found.low, found.high), expit(y.mean() + np.array([low, high])) - expit(y.mean()), rtol=1e-10)
+
+
+def test_logit_of_a_perfect_network_is_finite():
+    c = ModelRuns(np.full((1, 4), N_DIGITS), np.full((1, 4), "trained"))
+    b = ModelRuns(np.array([[900, 901, 902, 903]]), np.full((1, 4), "trained"))
+    result = robustness(c, b, {"mean": constant(0, n_seeds=4)}, **OPTIONS)
+    found = find(result, outcomes="both trained", transform="logit", pairing="paired")
+    assert 0 < found.low < found.estimate < found.high < 0.1
+
+
+def test_cross_fitting_takes_each_seeds_own_rate():
+    c, b = model(0.95), model(0.94)
+    rates_c, rates_b = np.array([0, 1, 0, 1, 1, 0]), np.array([1, 1, 0, 0, 1, 0])
+    result = robustness(c, b, {"cross-fitted": fixed(rates_c, rates_b)}, **OPTIONS)
+    s = np.arange(6)
+    expected = np.mean(c.counts[rates_c, s] - b.counts[rates_b, s]) / N_DIGITS
+    assert find(result, primary=True).estimate == pytest.approx(expected, rel=1e-12)
+
+
+def test_reselection_averages_the_gap_over_resamples():
+    c, b = model(0.95, n_rates=3), model(0.94, n_rates=3)
+    winners_c, winners_b = RNG.integers(0, 3, 200), RNG.integers(0, 3, 200)
+    choice = reselected(winners_c, winners_b, 6)
+    assert sum(weight for weight, _, _ in choice) == pytest.approx(1)
+    expected = np.mean([np.mean(c.counts[i] - b.counts[j]) for i, j in zip(winners_c, winners_b, strict=True)])
+    result = robustness(c, b, {"mean": constant(0), "re-selected": choice}, **OPTIONS)
+    found = find(result, selection="re-selected", outcomes="both trained", transform="raw", pairing="paired")
+    assert found.estimate == pytest.approx(expected / N_DIGITS, rel=1e-10)
+    assert found.low is None
+
+
+def test_the_curve_is_sorted_and_counts_signs_of_the_alternatives():
+    c, b = model(0.93), model(0.80)
+    c.counts[1], b.counts[1] = 700, 800 + np.arange(6)
+    choices = {"mean": constant(0), "median": constant(1)}
+    result = robustness(c, b, choices, **OPTIONS)
+    estimates = [s.estimate for s in result.specifications]
+    assert estimates == sorted(estimates)
+    assert len(estimates) == 16
+    assert (result.alternatives, result.same_sign, result.undefined) == (15, 7, 0)
+    # Every run trained, so scoring and pairing change no point: raw and logit are all that differs, for each rate.
+    assert result.distinct == 4
+    assert sum(s.primary for s in result.specifications) == 1
+
+
+def test_scored_runs_get_no_interval():
+    result = robustness(model(0.95, {(0, 1): "diverged"}), model(0.94), {"mean": constant(0)}, **OPTIONS)
+    for spec in result.specifications:
+        assert (spec.low is None) == (spec.outcomes != "both trained")
+
+
+def test_the_other_population_comes_from_the_pairs_that_trained():
+    c, b = model(0.95, {(0, 1): "missing"}), model(0.94)
+    seen = []
+
+    def crossed(rates_c, rates_b, seeds) -> Estimate:
+        seen.append((list(rates_c), list(rates_b), list(seeds)))
+        about = dict(method="", n=len(seeds), planned=6, unit="", population="seeds and digits")
+        return Estimate(estimate=0.0, low=-0.5, high=0.5, level=0.95, **about)
+
+    result = robustness(c, b, {"mean": constant(0, 1)}, crossed=crossed, **OPTIONS)
+    assert seen == [([0] * 5, [1] * 5, [0, 2, 3, 4, 5])]
+    found = find(result, population="seeds and digits")
+    assert (found.low, found.high, found.primary) == (-0.5, 0.5, False)
+    assert found.estimate == find(result, primary=True).estimate
+
+    def declined(*_) -> Estimate:
+        return Estimate(method="", n=0, planned=6, unit="", declined="no predictions")
+
+    without = robustness(c, b, {"mean": constant(0, 1)}, crossed=declined, **OPTIONS)
+    assert without.undefined == 1
+
+
+@pytest.mark.parametrize("n_seeds", [0, 1, 2])
+def test_few_seeds_decline_and_never_crash(n_seeds):
+    states = ("trained", "diverged", "missing", "")
+    for first, second in product(states, repeat=2):
+        c = ModelRuns(np.full((1, n_seeds), 950), np.full((1, n_seeds), first, dtype=object))
+        b = ModelRuns(np.full((1, n_seeds), 940), np.full((1, n_seeds), second, dtype=object))
+        result = robustness(c, b, {"mean": constant(0, n_seeds=n_seeds)}, **OPTIONS)
+        assert all(s.low is None for s in result.specifications)
+        assert (result.same_sign is None) == (n_seeds == 0 or (first, second) != ("trained", "trained"))
+
+
+def test_no_choice_gives_no_estimate():
+    result = robustness(model(0.95), model(0.94), {"mean": constant(-1, 0)}, **OPTIONS)
+    assert result.specifications == ()
+    assert result.undefined == 8
+    assert result.same_sign is None
+    assert result.worst_case.declined
+
+
+# A/A
+
+
+def test_random_halves_differ_about_as_often_as_they_should():
+    values = np.random.default_rng(4).normal(0.98, 0.001, 20)
+    found = random_halves(values, 0.95, splits=1000, seed=0, planned=20)
+    assert 0.03 <= found.estimate <= 0.07
+    assert found.role == "check"
+    assert found.warning
+    few = [random_halves(values, 0.5, splits=40, seed=seed, planned=20) for seed in (1, 1, 2)]
+    assert few[0] == few[1] != few[2]
+
+
+@pytest.mark.parametrize("values", [[], [0.9], [0.9, 0.8, 0.7], [0.9] * 8])
+def test_random_halves_decline_what_they_cannot_split(values):
+    assert random_halves(values, 0.95, splits=10, seed=0, planned=8).declined
