@@ -10,52 +10,98 @@ from rich.table import Table
 from analysis import text
 
 if TYPE_CHECKING:
+    from analysis.estimate import Estimate
     from analysis.findings import Comparison, Findings
+
+SCOPE = (
+    "This describes one training recipe in which only the learning rate was tuned, on validation digits, "
+    "with one training set and one split."
+)
 
 
 def sentence(findings: Findings) -> str:
     """The answer, one paragraph per baseline."""
+    if not findings.comparisons:
+        return f"{findings.about.name} trained one model, {findings.about.models[0].name}: there is no gap to estimate."
     return "\n\n".join(_paragraph(findings, comparison) for comparison in findings.comparisons)
 
 
 def _paragraph(findings: Findings, comparison: Comparison) -> str:
     about, gap = findings.about, comparison.seeds
     candidate, baseline = about.settings.candidate, comparison.baseline
-    if comparison.candidate_error is None or gap.mean.estimate is None:
-        reason = gap.mean.declined or "no pair of runs trained"
-        return f"{candidate} against {baseline}: no answer, since {reason}."
-    sizes = {m.name: m.n_parameters for m in about.models}
-    ratio = sizes[baseline] / sizes[candidate]
-    size = "about as many" if 0.95 < ratio < 1.05 else f"{ratio:.3g} times as many"
-    parts = [
-        f"On the {about.n_test:,} test digits of {about.dataset}, {candidate} misread "
-        f"{100 * comparison.candidate_error:.2f}% and {baseline}, with {size} parameters, "
-        f"{100 * comparison.baseline_error:.2f}%: a gap of {text.points(gap.mean.estimate)} percentage points"
-    ]
-    ranges = []
-    if gap.mean.low is not None:
-        ranges.append(f"{text.points_interval(gap.mean.low, gap.mean.high)} allowing for training luck")
-    if comparison.digits.low is not None:
-        interval = text.points_interval(comparison.digits.low, comparison.digits.high)
-        ranges.append(f"{interval} allowing also for a different sample of such digits")
-    if ranges:
-        parts.append(f" ({', '.join(ranges)}; {text.level(about.settings.confidence)} confidence)")
-    else:
-        parts.append(f" (no interval: {gap.mean.declined})")
-    parts.append(
-        f", from {comparison.pairs} of {comparison.planned} planned pairs of trainings. "
-        f"{candidate} was ahead in {gap.wins} of these {comparison.pairs} pairs; "
-        f"{comparison.not_trained[candidate]} and {comparison.not_trained[baseline]} trainings failed to learn"
-    )
-    if gap.verdict is not None:
-        parts.append(
-            f"; against the preset threshold of {100 * gap.margin:g} points the result for this test set is: {gap.verdict}"
+    failed = comparison.not_trained
+    outcomes = f"{failed[candidate]} and {failed[baseline]} trainings failed to learn"
+    if gap.mean.estimate is None:
+        return (
+            f"{candidate} against {baseline}: no answer. Of {comparison.planned} planned pairs of trainings none has both "
+            f"models trained ({outcomes}, {comparison.absent[candidate]} and {comparison.absent[baseline]} have no outcome)."
         )
-    parts.append(
-        ". This describes one training recipe in which only the learning rate was tuned, on validation digits, "
+    digits = text.point_digits(gap.mean.low, gap.mean.high)
+    verdict = ""
+    if gap.verdict is not None:
+        verdict = (
+            f"; against the preset threshold of {text.plain(100 * gap.margin)} points the result for this test set is: "
+            f"{gap.verdict}{_families(findings)}"
+        )
+    return (
+        f"On the {about.n_test:,} test digits of {about.dataset}, {candidate} misread "
+        f"{text.percent(comparison.candidate_error)} and {baseline}, with {_size(findings, baseline)} parameters, "
+        f"{text.percent(comparison.baseline_error)}: a gap of {text.points(gap.mean.estimate, digits)} percentage points "
+        f"({_ranges(gap.mean, comparison.digits, about.settings.confidence)}), from {comparison.pairs} of "
+        f"{comparison.planned} planned pairs of trainings. {candidate} was ahead in {gap.wins} of these {comparison.pairs} "
+        f"pairs; {outcomes}{verdict}. {_both(comparison, candidate)}{_alternatives(findings, baseline)}{SCOPE}"
     )
-    parts.append("with one training set and one split.")
-    return "".join(parts)
+
+
+def _ranges(seeds: Estimate, digits: Estimate, confidence: float) -> str:
+    """Both intervals, and why one of them is not there."""
+    ranges = [
+        f"no interval {population}: {e.declined}"
+        if e.low is None
+        else f"{text.points_interval(e.low, e.high)} allowing {population}"
+        for e, population in (
+            (seeds, "for training luck"),
+            (digits, "also for a different sample of such digits"),
+        )
+    ]
+    known = seeds.low is not None or digits.low is not None
+    return ", ".join(ranges) + (f"; {text.level(confidence)} confidence" if known else "")
+
+
+def _size(findings: Findings, baseline: str) -> str:
+    sizes = {m.name: m.n_parameters for m in findings.about.models}
+    ours, theirs = sizes[findings.about.settings.candidate], sizes[baseline]
+    if ours == 0:
+        return f"{theirs:,} to 0"
+    ratio = theirs / ours
+    return "about as many" if 0.95 < ratio < 1.05 else f"{ratio:.3g} times as many"
+
+
+def _families(findings: Findings) -> str:
+    """The level that the verdict is held to where several baselines share it."""
+    settings = findings.about.settings
+    if len(settings.baselines) == 1:
+        return ""
+    level = 1 - (1 - settings.confidence) / len(settings.baselines)
+    return f" (at {text.level(level)}, as there are {len(settings.baselines)} baselines)"
+
+
+def _both(comparison: Comparison, candidate: str) -> str:
+    """Whether the candidate may be called more or less accurate without naming a population."""
+    if comparison.unqualified:
+        better = "more" if comparison.seeds.mean.estimate > 0 else "less"
+        return f"Both intervals exclude 0: {candidate} is the {better} accurate of the two. "
+    if comparison.seeds.mean.low is None:
+        return ""
+    return "The two intervals do not both exclude 0: this does not show that either model is the more accurate. "
+
+
+def _alternatives(findings: Findings, baseline: str) -> str:
+    asked = findings.robustness[baseline]
+    if asked.same_sign is None or not asked.alternatives:
+        return ""
+    count = f"{asked.same_sign} of {asked.alternatives}"
+    return f"The sign of the gap was the same in {count} alternative analyses of the same data. "
 
 
 def show(findings: Findings, console: Console) -> None:
@@ -63,21 +109,26 @@ def show(findings: Findings, console: Console) -> None:
     for paragraph in findings.answer.split("\n\n"):
         console.print(paragraph, markup=False, highlight=False)
         console.print()
-    table = Table(
-        "model", "learning rate", "test accuracy", "interval", "runs", box=None, header_style="bold", pad_edge=False
-    )
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("model")
+    for head in ("learning rate", "test accuracy", "interval", "trained", "failed to learn", "no outcome"):
+        table.add_column(head, justify="right")
+    counts = {(c.model, c.learning_rate): c for c in findings.completeness}
     for c in findings.configurations:
         chosen = findings.selection[c.model].mean.learning_rate == c.learning_rate
-        e = c.test_accuracy
-        interval = f"{text.percent(e.low)} to {text.percent(e.high)}" if e.low is not None else text.DASH
-        mark = " *" if chosen else ""
+        e, count = c.test_accuracy, counts[c.model, c.learning_rate]
         table.add_row(
-            c.model, f"{c.learning_rate:g}{mark}", text.percent(e.estimate), interval, text.of(e.n, e.planned)
+            c.model,
+            text.plain(c.learning_rate) + (" *" if chosen else "  "),
+            text.percent(e.estimate),
+            text.DASH if e.low is None else f"{text.percent(e.low)} to {text.percent(e.high)}",
+            text.of(e.n, e.planned),
+            str(count.diverged + count.collapsed),
+            str(count.failed + count.missing),
         )
     console.print(table)
     level = text.level(findings.about.settings.confidence)
-    console.print(f"* selected on validation digits; intervals: mean ± t, {level}, over runs that trained", style="dim")
+    note = f"* selected on validation digits; intervals: mean ± t, {level}, over runs that trained"
+    console.print(note, style="dim", highlight=False)
     for warning in findings.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)

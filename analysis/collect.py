@@ -8,18 +8,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import answer, gap, literature, preregistration, selection
+from analysis import answer, gap, literature, preregistration
+from analysis.choice import choose
+from analysis.comparison import Pair, compare, on_digits
+from analysis.digits import ClassGap, confusion
 from analysis.estimate import Estimate
-from analysis.findings import About, Choice, Comparison, Configuration, Counts, Findings, Model, Settings
+from analysis.findings import About, Comparison, Configuration, Counts, Digits, Findings, Model, Settings
 from analysis.frames import STATES, Frames
-from analysis.grid import Grid, grids
+from analysis.grid import grids
+from analysis.robustness import Robustness, random_halves
 from study.errors import UserError
 
 OVERRIDABLE = {"confidence": float, "margin": float, "resamples": int, "seed": int}
 """Keys of the analysis block that `python -m analysis` may set otherwise than declared; each becomes a deviation."""
 
-LIMITS = {"confidence": (0, 1), "margin": (0, 1), "resamples": (99, 1_000_001), "seed": (-1, 2**63)}
+LIMITS = {"confidence": (0.5, 1), "margin": (0, 1), "resamples": (99, 1_000_001), "seed": (-1, 2**63)}
 """What lies between which values those keys may have."""
+
+SPLITS = 1000
+"""Random halves drawn of each model's runs."""
 
 
 def settings(frames: Frames, block: Mapping[str, Any]) -> Settings:
@@ -27,11 +34,14 @@ def settings(frames: Frames, block: Mapping[str, Any]) -> Settings:
     models = frames.models
     candidate = block.get("candidate") or models[0]
     baselines = block.get("baselines") or [m for m in models if m != candidate]
-    if len(models) < 2:
-        raise UserError(f"models: found {', '.join(models)}; allowed: two or more, since a gap needs two")
     for name in (candidate, *baselines):
         if name not in models:
             raise UserError(f"analysis: found model {name!r}; allowed: {', '.join(models)}")
+    if candidate in baselines or len(set(baselines)) < len(baselines):
+        raise UserError(f"analysis: found baselines {', '.join(baselines)}; allowed: other models, each once")
+    if not block["confidence"] > 0.5:
+        # The verdict needs the interval at 1 − 2α / B too.
+        raise UserError(f"analysis.confidence: found {block['confidence']}; allowed: more than 0.5, less than 1")
     return Settings(
         candidate=candidate,
         baselines=tuple(baselines),
@@ -45,15 +55,21 @@ def collect(frames: Frames, overrides: Mapping[str, Any] | None = None) -> Findi
     used = settings(frames, block)
     study = _Study(frames, used)
     configurations = study.configurations()
-    chosen = {model: choice.mean.learning_rate for model, choice in study.choices.items()}
-    ours = {c.model: c.test_accuracy for c in configurations if c.learning_rate == chosen[c.model]}
+    choices = {model: chosen.choice for model, chosen in study.chosen.items()}
+    ours = {c.model: c.test_accuracy for c in configurations if c.learning_rate == choices[c.model].mean.learning_rate}
+    pairs = study.pairs()
+    comparisons, asked = study.comparisons(pairs)
     findings = Findings(
         about=_about(frames, used),
         preregistration=preregistration.compare(frames.study.launches, block),
         completeness=tuple(study.counts()),
         configurations=tuple(configurations),
-        selection=study.choices,
-        comparisons=tuple(study.comparison(baseline) for baseline in used.baselines),
+        selection=choices,
+        comparisons=comparisons,
+        robustness=asked,
+        digits=study.digits(pairs),
+        confusion=study.confusion(),
+        random_halves=study.random_halves(),
         literature=literature.beside(block.get("references") or {}, ours),
         warnings=tuple(literature.unexpected(block.get("expected") or {}, ours) + study.edge_warnings()),
         run_sets=study.run_sets,
@@ -96,7 +112,10 @@ class _Study:
         self.used = used
         self.grids = grids(frames)
         self.run_sets: dict[str, tuple[str, ...]] = {}
-        self.choices = {model: self._choice(grid) for model, grid in self.grids.items()}
+        self.chosen = {
+            model: choose(grid.validation, resamples=used.resamples, seed=used.seed)
+            for model, grid in self.grids.items()
+        }
 
     def rests_on(self, key: str, run_ids: Sequence[str]) -> str:
         """Note the runs that a finding rests on; returns the key to name them by."""
@@ -154,101 +173,67 @@ class _Study:
     def edge_warnings(self) -> list[str]:
         """One line for each model that chose the smallest or largest rate of the grid."""
         return [
-            f"{model} does best at {choice.mean.learning_rate:g}, an edge of the grid: a better rate may lie outside"
-            for model, choice in self.choices.items()
-            if choice.mean.at_edge and len(self.grids[model].rates) > 1
+            f"{model} does best at {chosen.choice.mean.learning_rate:g}, an edge of the grid: "
+            "a better rate may lie outside"
+            for model, chosen in self.chosen.items()
+            if chosen.choice.mean.at_edge and len(self.grids[model].validation.rates) > 1
         ]
 
-    def _choice(self, grid: Grid) -> Choice:
-        rows = grid.planned.any(1)
-        score, rates = grid.val_score[rows], grid.rates[rows]
-        luck = selection.luck(
-            score, rates, resamples=self.used.resamples, seed=self.used.seed, val_correct=self._val_correct(grid, rows)
-        )
-        folds = selection.cross_fitted(score, rates)
-        return Choice(
-            mean=selection.select(score, rates),
-            median=selection.select(score, rates, "median"),
-            luck={f"{rate:g}": float(share) for rate, share in zip(rates, luck.frequencies, strict=True)},
-            digits_resampled=luck.digits_resampled,
-            cross_fitted={f"{rate:g}": float(np.mean(folds == i)) for i, rate in enumerate(rates)},
-        )
+    def pairs(self) -> list[Pair]:
+        """The candidate with every baseline."""
+        return [
+            Pair(
+                self.frames,
+                self.used,
+                tuple(self.grids[m] for m in (self.used.candidate, baseline)),
+                tuple(self.chosen[m] for m in (self.used.candidate, baseline)),
+                self.rests_on,
+            )
+            for baseline in self.used.baselines
+        ]
 
-    def _val_correct(self, grid: Grid, rows: np.ndarray) -> np.ndarray | None:
-        """Which validation digits each run got right, bool [rate, seed, digit], all False where it did not train."""
-        trained = grid.trained & rows[:, None]
-        found = self.frames.correct(list(grid.run_ids[trained]), "val")
-        if found is None:
-            return None
-        correct = np.zeros((*grid.run_ids.shape, found.shape[1]), dtype=bool)
-        correct[trained] = found
-        return correct[rows]
+    def comparisons(self, pairs: Sequence[Pair]) -> tuple[tuple[Comparison, ...], dict[str, Robustness]]:
+        """The primary gap of every pair, p-values adjusted by Holm over the baselines (family F1)."""
+        compared = {pair.baseline: compare(pair) for pair in pairs}
+        found = [comparison for comparison, _ in compared.values()]
+        adjusted = gap.holm([c.seeds.sign_flip.p_value for c in found], self.used.confidence)
+        found = (c.model_copy(update=dict(p_holm=p)) for c, p in zip(found, adjusted, strict=True))
+        return tuple(found), {baseline: asked for baseline, (_, asked) in compared.items()}
 
-    def row(self, model: str) -> int | None:
-        """Position of the model's selected rate in its grid; None if it has none."""
-        rate = self.choices[model].mean.learning_rate
-        return None if rate is None else int(np.searchsorted(self.grids[model].rates, rate))
+    def digits(self, pairs: Sequence[Pair]) -> dict[str, Digits]:
+        """Every pair digit by digit, p-values adjusted by Holm over baselines × classes (family F3)."""
+        found = {pair.baseline: on_digits(pair) for pair in pairs}
+        p_values = [p for _, family in found.values() for p in family]
+        adjusted = iter(zip(p_values, gap.holm(p_values, self.used.confidence), strict=True))
+        return {
+            baseline: every.model_copy(update=dict(classes=tuple(_tested(c, *next(adjusted)) for c in every.classes)))
+            for baseline, (every, _) in found.items()
+        }
 
-    def comparison(self, baseline: str) -> Comparison:
-        """The primary gap and all that goes with it."""
-        used, n_test = self.used, self.frames.study.dataset.n_test
-        names = (used.candidate, baseline)
-        grid = [self.grids[name] for name in names]
-        rows = [self.row(name) for name in names]
-        width = len(grid[0].seeds)
-        if None in rows:
-            pairs, right, ids = np.zeros(width, bool), [np.zeros(0, np.int64)] * 2, [[], []]
-            planned = np.zeros(width, bool)
-        else:
-            pairs = grid[0].trained[rows[0]] & grid[1].trained[rows[1]]
-            planned = grid[0].planned[rows[0]] & grid[1].planned[rows[1]]
-            right = [g.right[r][pairs] for g, r in zip(grid, rows, strict=True)]
-            ids = [list(g.run_ids[r][pairs]) for g, r in zip(grid, rows, strict=True)]
-        key = self.rests_on(f"{used.candidate} against {baseline}", [*ids[0], *ids[1]])
-        over_seeds = gap.paired(
-            *right,
-            n_test,
-            level=used.confidence,
-            verdict_level=1 - (1 - used.confidence) / len(used.baselines),
-            margin=used.margin,
-            planned=int(planned.sum()),
-            resamples=used.resamples,
-            seed=used.seed,
-            runs=key,
-            role="confirmatory",
-        )
-        correct = [self.frames.correct(run_ids) for run_ids in ids]
-        mcnemar = None if any(c is None for c in correct) else gap.mcnemar(*correct, used.confidence)
-        over_digits = self._over_digits(correct, int(planned.sum()), key)
-        mean_right = [r.mean() / n_test if len(r) else None for r in right]
+    def confusion(self) -> dict[str, tuple[tuple[float, ...], ...]]:
+        """Confusion matrix of every model that trained at its selected rate."""
+        matrices = {}
+        for model, grid in self.grids.items():
+            row = grid.position(self.chosen[model].choice.mean.learning_rate)
+            trained = grid.run_ids[row][grid.trained[row]] if row >= 0 else []
+            predicted = [self.frames.predictions[r]["test"] for r in trained if r in self.frames.predictions]
+            if predicted:
+                matrices[model] = confusion(np.stack(predicted), self.frames.test_labels, self.frames.classes)
+        return matrices
 
-        def count(k: int, wanted: np.ndarray) -> int:
-            return 0 if rows[k] is None else int((wanted[rows[k]] & planned).sum())
-
-        return Comparison(
-            baseline=baseline,
-            candidate_rate=self.choices[used.candidate].mean.learning_rate,
-            baseline_rate=self.choices[baseline].mean.learning_rate,
-            candidate_error=None if mean_right[0] is None else float(1 - mean_right[0]),
-            baseline_error=None if mean_right[1] is None else float(1 - mean_right[1]),
-            pairs=int(pairs.sum()),
-            planned=int(planned.sum()),
-            not_trained={n: count(k, grid[k].outcome & ~grid[k].trained) for k, n in enumerate(names)},
-            absent={n: count(k, grid[k].planned & ~grid[k].outcome) for k, n in enumerate(names)},
-            seeds=over_seeds,
-            digits=over_digits,
-            mcnemar=mcnemar,
-            sensitivity={},
-            unqualified=_excludes_zero(over_seeds.mean) and _excludes_zero(over_digits),
-        )
-
-    def _over_digits(self, correct: list[np.ndarray | None], planned: int, key: str) -> Estimate:
-        about = dict(method="two-way crossed analysis of variance", planned=planned, unit="pairs of runs")
-        about |= dict(population="seeds and digits", runs=key)
-        if any(c is None for c in correct):
-            return Estimate(n=0, declined="the predictions of some of these runs are missing", **about)
-        return Estimate(n=len(correct[0]), declined="not computed yet", **about)
+    def random_halves(self) -> dict[str, Estimate]:
+        """How often random halves of one model's runs at its selected rate differ."""
+        halves = {}
+        for model, grid in self.grids.items():
+            row = grid.position(self.chosen[model].choice.mean.learning_rate)
+            if row >= 0:
+                right = grid.right[row][grid.trained[row]] / self.frames.study.dataset.n_test
+                halves[model] = random_halves(
+                    right, self.used.confidence, splits=SPLITS, seed=self.used.seed, planned=SPLITS
+                )
+        return halves
 
 
-def _excludes_zero(estimate: Estimate) -> bool:
-    return estimate.low is not None and (estimate.low > 0 or estimate.high < 0)
+def _tested(entry: ClassGap, p_value: float | None, adjusted: float | None) -> ClassGap:
+    tested = entry.gap.model_copy(update=dict(p_value=p_value))
+    return entry.model_copy(update=dict(gap=tested, adjusted_p=adjusted))

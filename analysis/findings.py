@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from analysis import gap, literature, preregistration, selection
+from analysis import digits, gap, literature, preregistration, robustness
+from analysis.choice import Choice
 from analysis.estimate import Estimate
 
 FORMAT = 1
@@ -110,24 +111,23 @@ class Comparison(Section):
     """Over seeds and digits: new digits of the same kind; declined without predictions."""
     mcnemar: gap.McNemar | None
     """Per pair of networks; null without predictions."""
+    p_holm: float | None
+    """The sign-flip test's p-value, adjusted by Holm over all baselines; null where there is none."""
     sensitivity: Mapping[str, Estimate]
-    """Alternatives to the primary estimate, by name."""
+    """The gap by other rules of selection and other treatments of runs that did not train, by name."""
+    best_of_n: tuple[float, ...]
+    """Expected gap when each model uses the validation-best of n learning rates, n = 1, 2, …: over all n-subsets."""
     unqualified: bool
     """Whether both populations' intervals exclude 0, which an unqualified "more accurate" needs."""
 
 
-class Choice(Section):
-    """How a model's learning rate was chosen, from validation accuracies alone, and how near the choice was."""
+class Digits(Section):
+    """The same comparison on the digits themselves: null and empty without predictions or pairs."""
 
-    mean: selection.Selection
-    """The primary rule."""
-    median: selection.Selection
-    luck: Mapping[str, float]
-    """Learning rate → share of resamples of seeds and validation digits in which it wins."""
-    digits_resampled: bool
-    """Whether validation digits were resampled too, which needs the predictions."""
-    cross_fitted: Mapping[str, float]
-    """Learning rate → share of seeds for which the other seeds choose it."""
+    crossed: digits.Crossed | None
+    classes: tuple[digits.ClassGap, ...]
+    """By class; p-values adjusted by Holm over all baselines and classes."""
+    hard: digits.HardDigits | None
 
 
 class Findings(Section):
@@ -141,6 +141,14 @@ class Findings(Section):
     selection: Mapping[str, Choice]
     """By model."""
     comparisons: tuple[Comparison, ...]
+    robustness: Mapping[str, robustness.Robustness]
+    """Baseline → the same comparison, asked in many ways."""
+    digits: Mapping[str, Digits]
+    """Baseline → seeds × digits, classes, hard digits."""
+    confusion: Mapping[str, tuple[tuple[float, ...], ...]]
+    """Model → share of each true class [row] predicted as each class [column], over runs at the selected rate."""
+    random_halves: Mapping[str, Estimate]
+    """Model → how often random halves of its runs at the selected rate differ: a smoke test of the pipeline."""
     literature: tuple[literature.Reference, ...]
     warnings: tuple[str, ...]
     run_sets: Mapping[str, tuple[str, ...]]

@@ -3,70 +3,125 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.frames import Frames
+from analysis.specifications import ModelRuns
+
+STREAMS = ["split_seed", "order_seed", "init_seed"]
+"""What a seed stands for. Runs pair by these: the label `seed` may mean another combination in a later launch."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """All that the choice of one model's learning rate may rest on: no test number is in it. Arrays [rate, seed]."""
+
+    rates: NDArray[np.float64]
+    """Rates planned for this model, ascending [rate]."""
+    score: NDArray[np.float64]
+    """Validation accuracy; guessing where a run diverged or collapsed, NaN where it failed or is missing."""
+    correct: NDArray[np.bool_] | None
+    """Which validation digits each run got right, bool [rate, seed, digit]; all False where it did not train.
+
+    None where predictions are missing or the splits differ.
+    """
 
 
 @dataclass(frozen=True)
 class Grid:
-    """One model's runs on the study's grid. Arrays are [rate, seed]; a cell nobody planned has run_id ""."""
+    """One model's runs over all rates and seeds of the study, so that equal positions of two models pair."""
 
     model: str
-    rates: np.ndarray
+    rates: NDArray[np.float64]
     """[rate], ascending."""
-    seeds: np.ndarray
-    """[seed], ascending."""
-    run_ids: np.ndarray
-    states: np.ndarray
-    trained: np.ndarray
-    """Finished and not collapsed."""
-    outcome: np.ndarray
-    """Finished, collapsed or diverged: training came to an end, and how it did counts."""
-    right: np.ndarray
-    """Right test digits of finished runs, int64; −1 elsewhere."""
-    test_accuracy: np.ndarray
-    """Of finished runs; NaN elsewhere."""
-    val_score: np.ndarray
-    """Validation accuracy as selection sees it: guessing where diverged or collapsed, NaN where failed or missing."""
+    run_ids: NDArray
+    """str [rate, seed]; "" where nothing was planned."""
+    outcome: NDArray
+    """str [rate, seed], in specifications.OUTCOMES; "" where nothing was planned."""
+    right: NDArray[np.int64]
+    """Right test digits of finished runs; −1 elsewhere."""
+    validation: Validation
 
-    @property
-    def planned(self) -> np.ndarray:
+    @cached_property
+    def planned(self) -> NDArray[np.bool_]:
         """Bool [rate, seed]."""
         return self.run_ids != ""
 
+    @cached_property
+    def trained(self) -> NDArray[np.bool_]:
+        """Finished and not collapsed, bool [rate, seed]."""
+        return self.outcome == "trained"
+
+    @cached_property
+    def untrained(self) -> NDArray[np.bool_]:
+        """Diverged or collapsed: outcomes of training too, bool [rate, seed]."""
+        return np.isin(self.outcome, ("diverged", "collapsed"))
+
+    @cached_property
+    def absent(self) -> NDArray[np.bool_]:
+        """Failed or missing: no outcome of training, bool [rate, seed]."""
+        return np.isin(self.outcome, ("failed", "missing"))
+
+    @property
+    def runs(self) -> ModelRuns:
+        """Counts and outcomes, as the specification curve takes them."""
+        return ModelRuns(self.right, self.outcome)
+
+    def position(self, rate: float | None) -> int:
+        """Where a rate stands in `rates`; −1 for None."""
+        return -1 if rate is None else int(np.searchsorted(self.rates, rate))
+
 
 def grids(frames: Frames) -> dict[str, Grid]:
-    """The grid of every model, all over the same rates and seeds, so that equal positions pair."""
+    """The grid of every model."""
     runs = frames.runs
-    rates, seeds = np.sort(runs["learning_rate"].unique()), np.sort(runs["seed"].unique())
+    rates = np.sort(runs["learning_rate"].unique())
+    seeds = pd.MultiIndex.from_frame(runs.sort_values(["seed", *STREAMS])[STREAMS].drop_duplicates())
     return {model: _grid(frames, model, rates, seeds) for model in frames.models}
 
 
-def _grid(frames: Frames, model: str, rates: np.ndarray, seeds: np.ndarray) -> Grid:
+def _grid(frames: Frames, model: str, rates: NDArray, seeds: pd.MultiIndex) -> Grid:
     runs = frames.runs[frames.runs["model"] == model]
-    rows = np.searchsorted(rates, runs["learning_rate"])
-    columns = np.searchsorted(seeds, runs["seed"])
-
-    def spread(values: object, empty: object, dtype: object) -> np.ndarray:
-        array = np.full((len(rates), len(seeds)), empty, dtype=dtype)
-        array[rows, columns] = values
-        return array
-
-    chance, n_test = 1 / frames.classes, frames.study.dataset.n_test
-    finished, diverged = runs["state"] == "finished", runs["state"] == "diverged"
-    scored = runs["final_val_accuracy"].where(runs["trained"], chance).where(finished | diverged)
-    right = (runs["final_test_accuracy"] * n_test).round().fillna(-1).astype(int)
+    cells = np.searchsorted(rates, runs["learning_rate"]), seeds.get_indexer(pd.MultiIndex.from_frame(runs[STREAMS]))
+    shape = len(rates), len(seeds)
+    outcome = runs["state"].mask(runs["collapsed"], "collapsed").mask(runs["trained"], "trained")
+    right = (runs["final_test_accuracy"] * frames.study.dataset.n_test).round().fillna(-1).astype(np.int64)
     return Grid(
         model=model,
         rates=rates,
-        seeds=seeds,
-        run_ids=spread(runs["run_id"], "", object),
-        states=spread(runs["state"], "", object),
-        trained=spread(runs["trained"], False, bool),
-        outcome=spread(finished | diverged, False, bool),
-        right=spread(right, -1, np.int64),
-        test_accuracy=spread(runs["final_test_accuracy"], np.nan, float),
-        val_score=spread(scored, np.nan, float),
+        run_ids=_spread(runs["run_id"], cells, shape, ""),
+        outcome=_spread(outcome, cells, shape, ""),
+        right=_spread(right, cells, shape, -1),
+        validation=_validation(frames, without_test(runs), rates, cells, shape),
     )
+
+
+def without_test(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs frame without its test columns: what the choice of a learning rate starts from."""
+    return runs.loc[:, [name for name in runs.columns if "test" not in name]]
+
+
+def _validation(
+    frames: Frames, runs: pd.DataFrame, rates: NDArray, cells: tuple[NDArray, NDArray], shape: tuple[int, int]
+) -> Validation:
+    ended = runs["state"].isin(["finished", "diverged"])
+    score = runs["final_val_accuracy"].where(runs["trained"], 1 / frames.classes).where(ended)
+    planned = np.unique(cells[0])
+    found = frames.correct(list(runs.loc[runs["trained"], "run_id"]), "val")
+    correct = None
+    if found is not None:
+        correct = np.zeros((*shape, found.shape[1]), dtype=bool)
+        trained = runs["trained"].to_numpy()
+        correct[cells[0][trained], cells[1][trained]] = found
+        correct = correct[planned]
+    return Validation(rates[planned], _spread(score, cells, shape, np.nan)[planned], correct)
+
+
+def _spread(values: pd.Series, cells: tuple[NDArray, NDArray], shape: tuple[int, int], empty: object) -> NDArray:
+    array = np.full(shape, empty, dtype=object if isinstance(empty, str) else type(empty))
+    array[cells] = values
+    return array

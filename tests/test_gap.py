@@ -39,6 +39,7 @@ def test_t_interval_is_statsmodels_with_sample_sd():
     for name, level in (("mean", 0.95), ("verdict_interval", 0.975), ("equivalence_interval", 0.95)):
         e = getattr(found, name)
         assert_allclose((e.low, e.high), DescrStatsW(d).tconfint_mean(1 - level), rtol=1e-10)
+        assert "11 degrees of freedom" in e.method  # pairs are the replicates, not epochs or digits
         assert (e.n, e.planned, e.level, e.runs, e.population) == (12, 20, pytest.approx(level), "pairs", "seeds")
     # The population SD would give an interval narrower by √(11/12).
     half = stats.t.ppf(0.975, 11) * d.std(ddof=1) / np.sqrt(12)
@@ -135,11 +136,11 @@ def test_brunner_munzel_estimates_wins_of_all_runs_over_all_runs():
 
 
 def test_wilcoxon_ranks_zeros_as_pratt_does():
-    k = np.array([0, 3, -1, 4, 0, 2, 5])
+    k = np.array([0, 3, 1, -2, 0, -6, -5])  # zeros dropped or ranked last would give another p
     ranks = stats.rankdata(np.abs(k))
     observed = abs(np.sum(np.sign(k) * ranks))
     sums = [abs(np.dot(signs, ranks[k != 0])) for signs in product((-1, 1), repeat=5)]
-    found = gap(k + 5, np.full(7, 5), 10).wilcoxon
+    found = gap(k + 6, np.full(7, 6), 10).wilcoxon
     assert found.p_value == pytest.approx(np.mean(np.array(sums) >= observed - 1e-9), rel=1e-10)
     assert found.p_value == pytest.approx(stats.wilcoxon(k, zero_method="pratt").pvalue, rel=1e-10)
     no_ties = np.array([3, -1, 4, 2, 5, 7, -6, 9, 8, 11, 10, 13, -12, 15, 14, 17])
@@ -360,6 +361,10 @@ def test_mcnemar_counts_pairs_and_pools_nothing():
         ps.append(statsmodels_mcnemar(table, exact=True).pvalue)
     assert found.candidate_better + found.baseline_better == np.sum(np.array(ps) < 0.05)
     assert (found.candidate_better, found.baseline_better, found.undecided, found.pairs) == (1, 1, 4, 6)
+    # 6 digits gained and none lost: p = 0.031; 6 gained and 1 lost: p = 0.125.
+    digits = np.array([[1, 1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1, 0]], bool)
+    rest = np.array([[0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 1]], bool)
+    assert [mcnemar(digits, rest, level).candidate_better for level in (0.86, 0.95, 0.98)] == [2, 1, 0]
     assert not [name for name in type(found).model_fields if "p_value" in name]
     with pytest.raises(ValueError, match="digit"):
         mcnemar(c[0], b[0])

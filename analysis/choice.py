@@ -1,0 +1,84 @@
+"""How each model's learning rate was chosen, and how near the choice was: made from validation accuracies alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from analysis import selection
+from analysis.grid import Grid, Validation
+from analysis.specifications import Choice as Rates
+from analysis.specifications import fixed, reselected
+
+
+class Choice(BaseModel):
+    """How a model's learning rate was chosen, from validation accuracies alone, and how near the choice was."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    mean: selection.Selection
+    """The primary rule."""
+    median: selection.Selection
+    luck: Mapping[str, float]
+    """Learning rate → share of resamples of seeds and validation digits in which it wins."""
+    digits_resampled: bool
+    """Whether validation digits were resampled too, which needs the predictions."""
+    cross_fitted: Mapping[str, float]
+    """Learning rate → share of seeds for which the other seeds choose it."""
+
+
+class Chosen(NamedTuple):
+    """A choice, with the rates it chose seed by seed and resample by resample, in positions of `Validation.rates`."""
+
+    choice: Choice
+    folds: NDArray[np.int64]
+    """The rate that the other seeds choose [seed]; −1 for none."""
+    winners: NDArray[np.int64]
+    """The rate that wins each resample [resample]; −1 for none."""
+
+
+def choose(validation: Validation, *, resamples: int, seed: int) -> Chosen:
+    """Choose a model's learning rate, and choose again in resamples and without each seed."""
+    rates, score = validation.rates, validation.score
+    luck = selection.luck(score, rates, resamples=resamples, seed=seed, val_correct=validation.correct)
+    folds = selection.cross_fitted(score, rates)
+    choice = Choice(
+        mean=selection.select(score, rates),
+        median=selection.select(score, rates, "median"),
+        luck={_name(rate): float(share) for rate, share in zip(rates, luck.frequencies, strict=True)},
+        digits_resampled=luck.digits_resampled,
+        cross_fitted={_name(rate): float(np.mean(folds == i)) for i, rate in enumerate(rates)},
+    )
+    return Chosen(choice, folds, luck.winners)
+
+
+def rules(candidate: tuple[Grid, Chosen], baseline: tuple[Grid, Chosen]) -> dict[str, Rates]:
+    """Every rule of selection → the rates it gives a pair of models, in positions of their common grid."""
+    pair = (candidate, baseline)
+    n_seeds = candidate[0].run_ids.shape[1]
+
+    def constant(rule: str) -> Rates:
+        positions = (grid.position(getattr(chosen.choice, rule).learning_rate) for grid, chosen in pair)
+        return fixed(*(np.full(n_seeds, position) for position in positions))
+
+    return {
+        "mean": constant("mean"),
+        "median": constant("median"),
+        "cross-fitted": fixed(*(_in_grid(grid, chosen.folds) for grid, chosen in pair)),
+        "re-selected": reselected(*(_in_grid(grid, chosen.winners) for grid, chosen in pair), n_seeds),
+    }
+
+
+def _in_grid(grid: Grid, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions among the model's own rates as positions among all of the study's."""
+    own = np.append(np.searchsorted(grid.rates, grid.validation.rates), -1)
+    return own[positions]
+
+
+def _name(rate: float) -> str:
+    """With all its digits, so that no two rates share a name."""
+    return repr(float(rate))
