@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,13 +25,14 @@ from study.storage import Storage
 def cli(source: str, overrides: tuple[str, ...], as_json: bool, require_complete: bool, out: Path | None) -> None:
     """Answer the study's question, and write its findings, tables, figures and report.
 
-    KEY=VALUE sets confidence, margin, resamples or seed otherwise than the study declared; the report then says so.
+    KEY=VALUE sets candidate, baselines (with commas between), confidence, margin, resamples or seed otherwise than
+    the study declared; the report then says so.
     """
+    block, folder = _parse(overrides), out or _default_folder(source)
     data = frames.load(source)
     if require_complete:
         _complete(data)
-    findings = collect.collect(data, _parse(overrides))
-    folder = out or _default_folder(source)
+    findings = collect.collect(data, block)
     _write(findings, data, folder)
     if as_json:
         click.echo(findings.to_json(), nl=False)
@@ -43,8 +45,8 @@ def cli(source: str, overrides: tuple[str, ...], as_json: bool, require_complete
 def _write(findings: collect.Findings, data: frames.Frames, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "findings.json").write_text(findings.to_json())
-        (folder / "costs.json").write_text(costs.to_json(data))
+        (folder / "findings.json").write_text(findings.to_json(), encoding="utf-8")
+        (folder / "costs.json").write_text(costs.to_json(data), encoding="utf-8")
         tables.write(findings, data, folder / "tables")
         figures.draw(findings, data, folder / "figures")
         report.write(findings, data, folder)
@@ -53,7 +55,7 @@ def _write(findings: collect.Findings, data: frames.Frames, folder: Path) -> Non
 
 
 def _default_folder(source: str) -> Path:
-    if source.lower().endswith(".zip"):
+    if Path(source).is_file():
         return Path(f"{Path(source).stem}-report")
     storage = Storage(source)
     if not storage.local:
@@ -66,8 +68,8 @@ def _complete(data: frames.Frames) -> None:
     absent = int(states.isin(["failed", "missing"]).sum())
     if absent or data.problems:
         raise UserError(
-            f"{data.ledger.storage}: {absent} of {len(states)} planned runs have no outcome, {len(data.problems)} files "
-            "are not valid; allowed with --require-complete: none"
+            f"{data.source}: {absent} of {len(states)} planned runs have no outcome and {len(data.problems)} files are "
+            "not valid; allowed with --require-complete: 0 and 0"
         )
 
 
@@ -83,6 +85,8 @@ def _parse(overrides: tuple[str, ...]) -> Mapping[str, Any]:
         except ValueError:
             kind = collect.OVERRIDABLE[key].__name__
             raise UserError(f"{override!r}: {key}: found {value!r}; allowed: a number ({kind})") from None
+        if key not in collect.LIMITS:
+            continue
         low, high = collect.LIMITS[key]
         if not low < values[key] < high:
             raise UserError(f"{override!r}: {key}: found {value}; allowed: more than {low}, less than {high}")
@@ -103,6 +107,10 @@ def main() -> None:
     except (UserError, StorageError) as error:
         click.echo(f"error: {error}", err=True)
         code = error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has gone; what is left of it must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     sys.exit(code)
 
 

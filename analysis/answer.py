@@ -32,9 +32,10 @@ def _paragraph(findings: Findings, comparison: Comparison) -> str:
     failed = comparison.not_trained
     outcomes = f"{failed[candidate]} and {failed[baseline]} trainings failed to learn"
     if gap.mean.estimate is None:
+        absent = comparison.absent
         return (
-            f"{candidate} against {baseline}: no answer. Of {comparison.planned} planned pairs of trainings none has both "
-            f"models trained ({outcomes}, {comparison.absent[candidate]} and {comparison.absent[baseline]} have no outcome)."
+            f"{candidate} against {baseline}: no answer. In none of {comparison.planned} planned pairs of trainings "
+            f"did both models learn ({outcomes}, {absent[candidate]} and {absent[baseline]} have no outcome)."
         )
     digits = text.point_digits(gap.mean.low, gap.mean.high)
     verdict = ""
@@ -46,10 +47,11 @@ def _paragraph(findings: Findings, comparison: Comparison) -> str:
     return (
         f"On the {about.n_test:,} test digits of {about.dataset}, {candidate} misread "
         f"{text.percent(comparison.candidate_error)} and {baseline}, with {_size(findings, baseline)} parameters, "
-        f"{text.percent(comparison.baseline_error)}: a gap of {text.points(gap.mean.estimate, digits)} percentage points "
-        f"({_ranges(gap.mean, comparison.digits, about.settings.confidence)}), from {comparison.pairs} of "
-        f"{comparison.planned} planned pairs of trainings. {candidate} was ahead in {gap.wins} of these {comparison.pairs} "
-        f"pairs; {outcomes}{verdict}. {_both(comparison, candidate)}{_alternatives(findings, baseline)}{SCOPE}"
+        f"{text.percent(comparison.baseline_error)}: a gap of {text.points(gap.mean.estimate, digits)} percentage "
+        f"points ({_ranges(gap.mean, comparison.digits, about.settings.confidence)}), from {comparison.pairs} of "
+        f"{comparison.planned} planned pairs of trainings. {candidate} was ahead in {gap.wins} of these "
+        f"{comparison.pairs} pairs; {outcomes}{verdict}. {_both(comparison, candidate)}"
+        f"{_alternatives(findings, baseline)}{SCOPE}"
     )
 
 
@@ -111,7 +113,7 @@ def show(findings: Findings, console: Console) -> None:
         console.print()
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("model")
-    for head in ("learning rate", "test accuracy", "interval", "trained", "failed to learn", "no outcome"):
+    for head in ("learning\nrate  ", "test\naccuracy", "%\ninterval", "trained", "failed\nto learn", "no\noutcome"):
         table.add_column(head, justify="right")
     counts = {(c.model, c.learning_rate): c for c in findings.completeness}
     for c in findings.configurations:
@@ -120,8 +122,8 @@ def show(findings: Findings, console: Console) -> None:
         table.add_row(
             c.model,
             text.plain(c.learning_rate) + (" *" if chosen else "  "),
-            text.percent(e.estimate),
-            text.DASH if e.low is None else f"{text.percent(e.low)} to {text.percent(e.high)}",
+            text.DASH if e.estimate is None else f"{100 * e.estimate:.2f}",
+            text.DASH if e.low is None else f"{100 * e.low:.2f} to {100 * e.high:.2f}",
             text.of(e.n, e.planned),
             str(count.diverged + count.collapsed),
             str(count.failed + count.missing),

@@ -10,20 +10,28 @@ import pandas as pd
 
 from analysis import answer, gap, literature, preregistration
 from analysis.choice import choose
-from analysis.comparison import Pair, compare, on_digits
+from analysis.comparison import Pair, across_rates, compare, on_digits
 from analysis.digits import ClassGap, confusion
 from analysis.estimate import Estimate
 from analysis.findings import About, Comparison, Configuration, Counts, Digits, Findings, Model, Settings
 from analysis.frames import STATES, Frames
 from analysis.grid import grids
 from analysis.robustness import Robustness, random_halves
+from analysis.sweep import Sweep
 from study.errors import UserError
 
-OVERRIDABLE = {"confidence": float, "margin": float, "resamples": int, "seed": int}
+OVERRIDABLE = {
+    "candidate": str,
+    "baselines": lambda names: names.split(","),
+    "confidence": float,
+    "margin": float,
+    "resamples": int,
+    "seed": int,
+}
 """Keys of the analysis block that `python -m analysis` may set otherwise than declared; each becomes a deviation."""
 
 LIMITS = {"confidence": (0.5, 1), "margin": (0, 1), "resamples": (99, 1_000_001), "seed": (-1, 2**63)}
-"""What lies between which values those keys may have."""
+"""Between which values, both left out, the numbers among them may lie."""
 
 SPLITS = 1000
 """Random halves drawn of each model's runs."""
@@ -67,6 +75,7 @@ def collect(frames: Frames, overrides: Mapping[str, Any] | None = None) -> Findi
         selection=choices,
         comparisons=comparisons,
         robustness=asked,
+        sweep=study.sweep(pairs),
         digits=study.digits(pairs),
         confusion=study.confusion(),
         random_halves=study.random_halves(),
@@ -199,6 +208,18 @@ class _Study:
         adjusted = gap.holm([c.seeds.sign_flip.p_value for c in found], self.used.confidence)
         found = (c.model_copy(update=dict(p_holm=p)) for c, p in zip(found, adjusted, strict=True))
         return tuple(found), {baseline: asked for baseline, (_, asked) in compared.items()}
+
+    def sweep(self, pairs: Sequence[Pair]) -> dict[str, Sweep]:
+        """Every pair across learning rates, p-values adjusted by Holm over baselines × rates (family F2)."""
+        found = {pair.baseline: across_rates(pair) for pair in pairs}
+        p_values = [rate.sign_flip.p_value for every in found.values() for rate in every.rates]
+        adjusted = iter(gap.holm(p_values, self.used.confidence))
+        return {
+            baseline: every.model_copy(
+                update=dict(rates=tuple(r.model_copy(update=dict(adjusted_p=next(adjusted))) for r in every.rates))
+            )
+            for baseline, every in found.items()
+        }
 
     def digits(self, pairs: Sequence[Pair]) -> dict[str, Digits]:
         """Every pair digit by digit, p-values adjusted by Holm over baselines × classes (family F3)."""

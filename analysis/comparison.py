@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import digits, gap, robustness, selection
+from analysis import digits, gap, robustness, selection, sweep
 from analysis.choice import Chosen, rules
 from analysis.estimate import Estimate
 from analysis.findings import Comparison, Digits, Settings
@@ -18,6 +18,7 @@ from analysis.grid import Grid
 from analysis.robustness import Robustness
 from analysis.specifications import Choice as Rates
 from analysis.specifications import accuracies_of, at_rates
+from analysis.sweep import Sweep
 
 WORDS = {
     "median": "with the best median",
@@ -146,6 +147,26 @@ def compare(pair: Pair) -> tuple[Comparison, Robustness]:
         unqualified=_excludes_zero(over_seeds.mean) and _excludes_zero(over_digits),
     )
     return found, asked
+
+
+def across_rates(pair: Pair) -> Sweep:
+    """The gap at every learning rate that was planned for both models, p-values not yet adjusted."""
+    c, b = pair.grids
+    planned = c.planned & b.planned
+    rows = planned.any(axis=1)
+    both = c.trained & b.trained
+    return sweep.across_rates(
+        c.rates[rows],
+        *(grid.right[rows].T for grid in pair.grids),
+        *(grid.trained[rows].T for grid in pair.grids),
+        pair.frames.study.dataset.n_test,
+        level=pair.used.confidence,
+        planned=int(planned.sum(axis=1).max(initial=0)),
+        seed=pair.used.seed,
+        ended_candidate=(c.trained | c.untrained)[rows].T,
+        ended_baseline=(b.trained | b.untrained)[rows].T,
+        runs=pair.rests_on(f"{pair.name}, all rates", [*c.run_ids[both], *b.run_ids[both]]),
+    )
 
 
 def on_digits(pair: Pair) -> tuple[Digits, list[float | None]]:

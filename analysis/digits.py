@@ -140,7 +140,7 @@ def gap_over_digits(
         return Estimate(estimate=value, method=method, declined=reason, **about)
     error, df = standard_error(x)
     if error == 0:
-        reason = "all seeds and digits show the same difference, so their spread is unknown"
+        reason = "the means of all seeds are equal, and those of all digits: their spread cannot be estimated"
         return Estimate(estimate=float(x.mean()), method=method, declined=reason, **about)
     half = stats.t.ppf((1 + level) / 2, df) * error
     mean = float(x.mean())
@@ -186,12 +186,15 @@ def by_class(
     planned: int,
     runs: str | None = None,
 ) -> list[tuple[ClassGap, float | None]]:
-    """The gap on each class's digits, with the two-sided p-value of its t over seeds and digits (None if declined)."""
+    """The gap on each class's digits, with the two-sided p-value of its t over seeds and digits (None if declined).
+
+    `labels` [n] are the true classes. A class without digits is left out; without seeds all are.
+    """
     c, b, labels = np.asarray(candidate, bool), np.asarray(baseline, bool), np.asarray(labels)
     found = []
     for label in range(classes):
         own = labels == label
-        if not own.any():
+        if not own.any() or not len(c):
             continue
         x = _difference(c[:, own], b[:, own])
         gap = gap_over_digits(x, level=level, planned=planned, runs=runs, where=f", class {label}", role="descriptive")

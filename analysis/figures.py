@@ -17,12 +17,17 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from analysis import style, text
-from analysis.captions import captions
+from analysis.captions import captions, panel_rates
 from analysis.curves import curves
 from analysis.estimate import Estimate
 from analysis.findings import Comparison, Findings
 from analysis.frames import Frames
 from analysis.style import COLUMN, INK, MARGIN, MUTED, PAGE, Look
+
+
+GAP = "Gap (percentage points)"
+PER_ROW = 14
+"""Digits drawn side by side."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,11 @@ class Scene:
     def rates(self) -> tuple[float, ...]:
         """Learning rates in order."""
         return tuple(sorted(self.findings.about.learning_rates))
+
+    @property
+    def room(self) -> float:
+        """Decades between the two closest learning rates."""
+        return min(np.diff(np.log10(self.rates)), default=1.0)
 
     def selected(self, model: str) -> float | None:
         """The learning rate chosen for a model."""
@@ -75,17 +85,18 @@ def draw(findings: Findings, frames: Frames, folder: Path) -> list[Path]:
 
 def learning_curves(scene: Scene) -> Figure:
     """Test error against epoch, one panel per learning rate: every run faint, the mean with its band."""
-    columns = min(len(scene.rates), 6)
-    rows = -(-len(scene.rates) // columns)
+    rates = panel_rates(scene.findings)
+    columns = min(len(rates), 6)
+    rows = -(-len(rates) // columns)
     figure = Figure(figsize=(PAGE if columns > 2 else COLUMN, 0.5 + 1.5 * rows))
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     means = scene.curves[scene.curves["metric"] == "test_accuracy"]
     runs = scene.frames.epochs.merge(scene.frames.runs[["run_id", "model", "learning_rate"]], on="run_id")
     runs["error"] = scene.test_error(runs["test_accuracy"])
     last = scene.findings.about.epochs
-    for axes in panels.flat[len(scene.rates) :]:
+    for axes in panels.flat[len(rates) :]:
         axes.set_visible(False)
-    for axes, rate in zip(panels.flat, scene.rates, strict=False):
+    for axes, rate in zip(panels.flat, rates, strict=False):
         for model, look in scene.looks.items():
             mine = runs[(runs["model"] == model) & (runs["learning_rate"] == rate)]
             lines = [run[["epoch", "error"]].to_numpy() for _, run in mine.groupby("run_id")]
@@ -155,13 +166,12 @@ def losses(scene: Scene) -> Figure:
 
 def _against_rate(axes: Axes, scene: Scene, metric: str, shown: Callable[[pd.Series], pd.Series]) -> None:
     runs = scene.frames.runs
-    room = min(np.diff(np.log10(scene.rates)), default=1.0)  # decades between neighbouring rates
-    apart = dict(zip(scene.looks, _spread(len(scene.looks), min(0.09, 0.25 * room)), strict=True))
+    apart = dict(zip(scene.looks, _spread(len(scene.looks), min(0.09, 0.25 * scene.room)), strict=True))
     for model, look in scene.looks.items():
         for rate, group in runs[runs["model"] == model].groupby("learning_rate"):
             center = rate * 10 ** apart[model]
             ended = group[group["state"] == "finished"]
-            x = center * 10 ** _spread(len(ended), min(0.022, 0.06 * room))
+            x = center * 10 ** _spread(len(ended), min(0.022, 0.06 * scene.room))
             axes.plot(
                 x, shown(ended[metric]), ls="", marker=look.marker, ms=2.2, mfc=look.colour, mec="none", alpha=0.5
             )
@@ -214,7 +224,83 @@ def gap(scene: Scene) -> Figure:
         Patch(color=MARGIN, label="margin"),
     ]
     figure.legend(handles=keys, loc="outside upper center", ncols=4, handlelength=1.4, columnspacing=0.9)
-    axes.set_xlabel(f"Gap of {scene.looks[scene.findings.about.settings.candidate].label} (percentage points)")
+    axes.set_xlabel(GAP)
+    return figure
+
+
+def sweep(scene: Scene) -> Figure:
+    """The gap at each learning rate: interval for that rate alone, and the band that holds for all of them."""
+    figure = Figure(figsize=(COLUMN, 2.3))
+    axes = figure.subplots()
+    swept = {b: s.rates for b, s in scene.findings.sweep.items()}
+    apart = dict(zip(swept, _spread(len(swept), min(0.05, 0.2 * scene.room)), strict=True))
+    axes.axhline(0, color=INK, lw=0.6)
+    for baseline, rates in swept.items():
+        look = scene.looks[baseline]
+        for at in rates:
+            x = at.learning_rate * 10 ** apart[baseline]
+            for e, width in ((at.gap, 2.6), (at.band, 0.8)):
+                if e.low is not None:
+                    limits = [100 * e.low, 100 * e.high]
+                    axes.plot([x, x], limits, color=look.colour, lw=width, solid_capstyle="butt")
+            if at.gap.low is None:
+                axes.plot(x, 1.02, "x", ms=3.5, color=look.colour, transform=axes.get_xaxis_transform(), clip_on=False)
+        drawn = [(at.learning_rate * 10 ** apart[baseline], at.gap) for at in rates if at.gap.low is not None]
+        means = [100 * e.estimate for _, e in drawn]
+        axes.plot([x for x, _ in drawn], means, color=look.colour, ls=look.dash, lw=0.7, marker=look.marker, mec="white")
+    style.rate_axis(axes, scene.rates)
+    axes.set_ylabel(GAP)
+    axes.grid(axis="y")
+    _legend(figure, (scene.looks[baseline] for baseline in swept))
+    return figure
+
+
+def classes(scene: Scene) -> Figure:
+    """The gap on the digits of each class; filled where it differs from 0 after Holm."""
+    figure = Figure(figsize=(COLUMN, 2.2))
+    axes = figure.subplots()
+    by_class = {b: d.classes for b, d in scene.findings.digits.items() if d.classes}
+    apart = dict(zip(by_class, _spread(len(by_class), 0.14), strict=True))
+    alpha = 1 - scene.findings.about.settings.confidence
+    axes.axhline(0, color=INK, lw=0.6)
+    for baseline, gaps in by_class.items():
+        look = scene.looks[baseline]
+        for c in gaps:
+            x = c.label + apart[baseline]
+            if c.gap.low is not None:
+                axes.plot([x, x], [100 * c.gap.low, 100 * c.gap.high], color=look.colour, lw=0.9)
+            if c.gap.estimate is not None:
+                sure = c.adjusted_p is not None and c.adjusted_p < alpha
+                face = look.colour if sure else "white"
+                axes.plot(x, 100 * c.gap.estimate, look.marker, ms=3.2, mfc=face, mec=look.colour, mew=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    axes.set_xlabel("Class")
+    axes.set_ylabel(GAP)
+    axes.grid(axis="y")
+    _legend(figure, (scene.looks[baseline] for baseline in by_class))
+    return figure
+
+
+def hard_digits(scene: Scene) -> Figure:
+    """Test digits that every seed of one model gets wrong and every seed of the other right, their class above."""
+    candidate = scene.looks[scene.findings.about.settings.candidate].label
+    rows = []
+    for baseline, found in scene.findings.digits.items():
+        if found.hard is not None:
+            other = scene.looks[baseline].label
+            rows += [(f"{other} wrong,\n{candidate} right", found.hard.baseline_alone_wrong)]
+            rows += [(f"{candidate} wrong,\n{other} right", found.hard.candidate_alone_wrong)]
+    rows = [(label, digits) for label, digits in rows if digits]
+    figure = Figure(figsize=(PAGE, 0.1 + 0.58 * len(rows)))
+    panels = figure.subplots(len(rows), PER_ROW, squeeze=False)
+    for axes in panels.flat:
+        axes.set_axis_off()
+    for row, (label, digits) in zip(panels, rows, strict=True):
+        label = f"{label} ({text.count(len(digits))})"
+        row[0].annotate(label, (-0.25, 0.5), xycoords="axes fraction", ha="right", va="center", fontsize=6)
+        for axes, digit in zip(row, digits, strict=False):
+            axes.imshow(scene.frames.test_images[digit], cmap="gray_r", interpolation="nearest")
+            axes.set_title(scene.frames.test_labels[digit], loc="center", fontsize=6, fontweight="normal", pad=1.5)
     return figure
 
 
@@ -256,7 +342,7 @@ def specifications(scene: Scene) -> Figure:
         value if row and choices[row - 1][0] == way else f"{way}: {value}" for row, (way, value) in enumerate(choices)
     ]
     panels[1, 0].set_yticks(range(len(choices)), labels, fontsize=6)
-    panels[0, 0].set_ylabel("Gap (percentage points)")
+    panels[0, 0].set_ylabel(GAP)
     return figure
 
 
@@ -264,7 +350,7 @@ def selection(scene: Scene) -> Figure:
     """How often each learning rate is the one selected when seeds and validation digits are drawn again."""
     figure = Figure(figsize=(COLUMN, 1.9))
     axes = figure.subplots()
-    apart = dict(zip(scene.looks, _spread(len(scene.looks), 0.06), strict=True))
+    apart = dict(zip(scene.looks, _spread(len(scene.looks), min(0.06, 0.25 * scene.room)), strict=True))
     for model, choice in scene.findings.selection.items():
         look = scene.looks[model]
         x = np.array([float(rate) for rate in choice.luck]) * 10 ** apart[model]
@@ -379,16 +465,25 @@ def _legend(figure: Figure, looks: Iterable[Look]) -> None:
     """Which model looks how, above the panels; nothing to say where there is only one."""
     handles = [Line2D([], [], color=k.colour, ls=k.dash, marker=k.marker, ms=3.5, label=k.label) for k in looks]
     if len(handles) > 1:
-        figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 4))
+        longest = max(len(handle.get_label()) for handle in handles)
+        columns = int(figure.get_figwidth() / (0.4 + 0.06 * longest))
+        figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), max(1, columns)))
 
 
 FIGURES: Mapping[str, Callable[[Scene], Figure]] = {
-    "gap": gap,
-    "learning_curves": learning_curves,
-    "learning_rates": learning_rates,
-    "losses": losses,
-    "selection": selection,
-    "normality": normality,
-    "confusion": confusion,
-    "specifications": specifications,
+    draw_one.__name__: draw_one
+    for draw_one in (
+        gap,
+        learning_rates,
+        sweep,
+        learning_curves,
+        losses,
+        selection,
+        classes,
+        hard_digits,
+        confusion,
+        specifications,
+        normality,
+    )
 }
+"""Figure by the name of its caption."""

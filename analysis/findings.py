@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from analysis import digits, gap, literature, preregistration, robustness
+from analysis import digits, gap, literature, preregistration, robustness, sweep
 from analysis.choice import Choice
 from analysis.estimate import Estimate
 
@@ -143,6 +143,8 @@ class Findings(Section):
     comparisons: tuple[Comparison, ...]
     robustness: Mapping[str, robustness.Robustness]
     """Baseline → the same comparison, asked in many ways."""
+    sweep: Mapping[str, sweep.Sweep]
+    """Baseline → the gap across learning rates; p-values adjusted by Holm over all baselines and rates."""
     digits: Mapping[str, Digits]
     """Baseline → seeds × digits, classes, hard digits."""
     confusion: Mapping[str, tuple[tuple[float, ...], ...]]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-import weakref
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,17 +27,25 @@ LARGEST_ARCHIVE = 20 * 2**30
 class Frames:
     """All that analysis knows of a study."""
 
+    source: str
+    """Where the study was read from."""
     study: Study
     runs: pd.DataFrame
     """One row per planned run, in the order of models, learning rates, seeds: see COLUMNS."""
     epochs: pd.DataFrame
     """Key (run_id, epoch), epochs counted from 1: METRICS."""
-    problems: list[Problem]
-    """Files that are no valid record or no valid predictions; none of them enters a number."""
-    set_aside: Sequence[PlannedRun] = ()
+    predictions: Mapping[str, Mapping[str, np.ndarray]]
+    """run_id → `val` and `test`, the labels predicted, uint8 [digit]; only of finished runs whose file is sound."""
+    test_images: np.ndarray
+    """Test digits, uint8 [digit, height, width]."""
+    test_labels: np.ndarray
+    """uint8 [digit]."""
+    val_labels: Mapping[int, np.ndarray]
+    """Split seed → labels of its validation digits, uint8 [digit]."""
+    problems: Sequence[Problem]
+    """Files, by their path in the study, that are no valid record or predictions; none of them enters a number."""
+    set_aside: Sequence[PlannedRun]
     """Planned runs of another recipe than the last launch's."""
-    ledger: Ledger = field(repr=False, kw_only=True)
-    records: dict[str, Record] = field(repr=False, kw_only=True)
 
     @property
     def config(self) -> dict:
@@ -48,111 +55,99 @@ class Frames:
     @property
     def models(self) -> list[str]:
         """Models in the order of the config, then any that only earlier launches planned."""
-        configured = [m for m in self.config["models"] if m in set(self.runs["model"])]
-        return list(dict.fromkeys([*configured, *self.runs["model"]]))
+        return list(dict.fromkeys(self.runs["model"]))
 
     @property
     def classes(self) -> int:
         """Number of classes."""
         return self.study.dataset.classes
 
-    @cached_property
-    def predictions(self) -> dict[str, dict[str, np.ndarray]]:
-        """run_id → `val` and `test`, the labels predicted, uint8 [digit]; only of runs whose file is sound."""
-        found = {}
-        n_test = self.study.dataset.n_test
-        for run_id in self.runs.loc[self.runs["state"] == "finished", "run_id"]:
-            try:
-                arrays = self.ledger.predictions(self.records[run_id])
-            except LedgerError as error:
-                self.problems.append(Problem(*str(error).split(": ", 1)))
-                continue
-            if (
-                set(arrays) >= {"val", "test"}
-                and arrays["test"].shape == (n_test,)
-                and arrays["test"].dtype == np.uint8
-            ):
-                found[run_id] = arrays
-            else:
-                path = self.ledger.storage.path(f"predictions/{run_id}.npz")
-                self.problems.append(Problem(path, "holds no labels of this study's digits"))
-        return found
-
-    @cached_property
-    def test_labels(self) -> np.ndarray:
-        """Labels of the test digits, uint8 [digit]."""
-        return self.ledger.dataset("test_labels")
-
-    @cached_property
-    def test_images(self) -> np.ndarray:
-        """Test digits, uint8 [digit, height, width]."""
-        return self.ledger.dataset("test_images")
-
-    def val_labels(self, split_seed: int) -> np.ndarray:
-        """Labels of a split's validation digits, uint8 [digit]."""
-        return self.ledger.dataset(f"val_labels_{split_seed}")
-
     def correct(self, run_ids: Sequence[str], split: str = "test") -> np.ndarray | None:
         """Which digits each run gets right, bool [run, digit]; None if any of them has no sound predictions.
 
-        For `val` all runs must share one split.
+        For `val` all runs must share one split, else None.
         """
         if not len(run_ids) or any(run_id not in self.predictions for run_id in run_ids):
             return None
-        if split == "test":
-            labels = self.test_labels
-        else:
-            splits = {self.records[run_id].run.split_seed for run_id in run_ids}
+        labels = self.test_labels
+        if split == "val":
+            splits = self.runs.loc[self.runs["run_id"].isin(run_ids), "split_seed"].unique()
             if len(splits) > 1:
                 return None
-            labels = self.val_labels(splits.pop())
+            labels = self.val_labels[splits[0]]
         return np.stack([self.predictions[run_id][split] for run_id in run_ids]) == labels
 
 
 def load(path: str | Path) -> Frames:
     """The study at a folder or URI, or in a ZIP that `python -m study export` wrote.
 
-    Raises UserError, one line, when there is none.
+    Raises UserError, one line, when there is none or it lacks its digits.
     """
     if str(path).lower().endswith(".zip") and Path(path).is_file():
-        folder = tempfile.TemporaryDirectory(prefix="study-")
-        _unpack(Path(path), Path(folder.name))
-        frames = _load(Storage(folder.name))
-        # Predictions are read on demand, so the folder must live as long as the frames do, and no longer.
-        weakref.finalize(frames, folder.cleanup)
-        return frames
-    return _load(Storage(path))
+        with tempfile.TemporaryDirectory(prefix="study-") as folder:
+            _unpack(Path(path), Path(folder))
+            return _load(Storage(folder), str(path))
+    return _load(Storage(path), str(path))
 
 
-def _load(storage: Storage) -> Frames:
+def _load(storage: Storage, source: str) -> Frames:
     ledger = Ledger(storage)
     study = ledger.read_study()
     if study is None:
-        raise UserError(f"{storage}: holds no study (no study.json)")
+        raise UserError(f"{source}: holds no study (no study.json)")
+    if not study.launches or not study.packs:
+        raise UserError(f"{source}: the study has no launch or no planned run yet")
     records, problems = ledger.records()
     planned = [run for pack in study.packs for run in pack.runs]
     recipe = dict(study.launches[-1].recipe)
     ours = [p for p in planned if p.run.recipe == recipe]
     foreign = sorted(set(records) - {p.run_id for p in planned})
-    problems += [
-        Problem(storage.path(f"runs/{run_id}.json"), "belongs to no run this study planned") for run_id in foreign
-    ]
+    problems = [Problem(p.path.removeprefix(storage.path("")), p.reason) for p in problems]
+    problems += [Problem(f"runs/{run_id}.json", "belongs to no run this study planned") for run_id in foreign]
     order = {model: i for i, model in enumerate(study.launches[-1].config["models"])}
     ours.sort(key=lambda p: (order.get(p.run.model, len(order)), p.run.model, p.run.learning_rate, p.run.seed))
     runs = pd.DataFrame([_row(p, records.get(p.run_id), study.dataset.classes) for p in ours], columns=list(COLUMNS))
     runs = runs.astype({name: kind for name, kind in COLUMNS.items() if kind is not object})
-    parts = [_epochs(records[p.run_id]) for p in ours if p.run_id in records]
-    columns = ["run_id", "epoch", *METRICS]
-    epochs = pd.concat([pd.DataFrame(columns=columns), *parts]) if not parts else pd.concat(parts, ignore_index=True)
+    curves = [_epochs(records[p.run_id]) for p in ours if p.run_id in records]
+    epochs = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=["run_id", "epoch", *METRICS])
+    test_labels = ledger.dataset("test_labels")
+    val_labels = {int(s): ledger.dataset(f"val_labels_{s}") for s in runs["split_seed"].unique()}
+    predictions = {}
+    for p in ours:
+        if p.run_id in records and records[p.run_id].state == "finished":
+            shapes = {"val": val_labels[p.run.split_seed].shape, "test": test_labels.shape}
+            found = _predictions(ledger, records[p.run_id], shapes)
+            if isinstance(found, Problem):
+                problems.append(found)
+            else:
+                predictions[p.run_id] = found
     return Frames(
+        source=source,
         study=study,
         runs=runs,
         epochs=epochs,
+        predictions=predictions,
+        test_images=ledger.dataset("test_images"),
+        test_labels=test_labels,
+        val_labels=val_labels,
         problems=problems,
         set_aside=[p for p in planned if p.run.recipe != recipe],
-        ledger=ledger,
-        records=records,
     )
+
+
+def _predictions(
+    ledger: Ledger, record: Record, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, np.ndarray] | Problem:
+    """The labels a run predicted, or why they are not labels of this study's digits."""
+    name = f"predictions/{record.run_id}.npz"
+    try:
+        arrays = ledger.predictions(record)
+    except LedgerError as error:
+        return Problem(name, str(error).removeprefix(f"{ledger.storage.path(name)}: "))
+    found = {split: (array.shape, array.dtype) for split, array in arrays.items()}
+    if found != {split: (shape, np.dtype(np.uint8)) for split, shape in shapes.items()}:
+        return Problem(name, "holds no labels of this study's digits")
+    return arrays
 
 
 COLUMNS: dict[str, object] = {
@@ -186,7 +181,7 @@ COLUMNS: dict[str, object] = {
 }
 """Columns of the runs frame, those from `train_seconds` on from provenance.
 
-`collapsed`: finished, with a final training accuracy below twice that of guessing. `trained`: finished, not collapsed.
+`collapsed`: finished, with a final training accuracy near that of guessing. `trained`: finished, not collapsed.
 """
 
 
@@ -199,12 +194,20 @@ def _row(planned: PlannedRun, record: Record | None, classes: int) -> dict[str, 
     if record is not None:
         row |= dict(state=record.state, diverged_epoch=record.diverged_epoch)
         row |= {f"final_{name}": value for name, value in (record.final or {}).items()}
-        collapsed = record.final is not None and record.final["train_accuracy"] < 2 / classes
+        collapsed = record.final is not None and record.final["train_accuracy"] < _no_better_than_chance(classes)
         row |= dict(collapsed=collapsed, trained=record.state == "finished" and not collapsed)
         provenance = record.provenance
         row |= {name: getattr(provenance, name) for name in COLUMNS if name in type(provenance).model_fields}
         row["torch_version"] = provenance.versions.get("torch")
     return row
+
+
+def _no_better_than_chance(classes: int) -> float:
+    """Training accuracy below which a run has collapsed: twice that of guessing, or halfway from it to 1 if lower.
+
+    With two classes twice that of guessing would be 1, which no real run reaches.
+    """
+    return min(2 / classes, (1 + 1 / classes) / 2)
 
 
 def _epochs(record: Record) -> pd.DataFrame:
@@ -222,5 +225,5 @@ def _unpack(archive: Path, folder: Path) -> None:
             for info in file.infolist():
                 if not info.is_dir():
                     storage.write(info.filename, file.read(info))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{archive}: not a ZIP that `python -m study export` wrote ({error})") from None

@@ -21,7 +21,7 @@ COLUMN, PAGE = 3.35, 7.0
 
 INK, MUTED, MARGIN = "#222222", "#767676", "#e6e6e6"
 
-# Okabe and Ito (2008), without yellow and black: told apart with any common colour blindness, and each also by marker and dash.
+# Okabe and Ito (2008) without yellow and black, told apart with any common colour blindness; and each by marker and dash.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)), (0, (7, 2)))
@@ -132,9 +132,13 @@ def log_axis(axes: Axes, label: str, which: str = "y") -> None:
     axes.set(**{f"{which}scale": "log", f"{which}label": label})
     axis = getattr(axes, f"{which}axis")
     low, high = axis.get_view_interval()
+    if high / low < 1.5:  # so that one run, or equal ones, do not fill the axis with digits of no meaning
+        middle = math.sqrt(low * high)
+        low, high = middle / 1.25, middle * 1.25
+        axes.set(**{f"{which}lim": (low, high)})
     decades = math.log10(high / low)
     subs = tuple(range(1, 10)) if decades < 0.8 else (1, 2, 5) if decades < 2.5 else (1,)
-    axis.set_major_locator(LogLocator(subs=subs) if decades > 0.15 else MaxNLocator(4))
-    axis.set_minor_locator(LogLocator(subs=tuple(range(1, 10))) if decades > 0.15 else NullLocator())
+    axis.set_major_locator(LogLocator(subs=subs) if decades > 0.25 else MaxNLocator(4))
+    axis.set_minor_locator(LogLocator(subs=tuple(range(1, 10))) if decades > 0.25 else NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda tick, _: plain(tick)))
     axis.set_minor_formatter(NullFormatter())

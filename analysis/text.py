@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from analysis.estimate import Estimate
 
 DASH = "—"
@@ -94,10 +96,10 @@ def short_names(models: Sequence[str]) -> dict[str, str]:
 
 
 def plain(x: float) -> str:
-    """A learning rate or a tick: 0.003, 1, 20; never 1e-03 unless it is very small or large."""
-    if x == 0 or 1e-5 <= abs(x) < 1e6:
-        return f"{x:.10f}".rstrip("0").rstrip(".") if abs(x) < 1 else f"{x:,.6g}"
-    return f"{x:.3g}"
+    """A learning rate or a tick, to four significant digits: 0.003, 1, 20; 1e-06 only where it is very small or large."""
+    if x and not 1e-5 <= abs(x) < 1e6:
+        return f"{x:.3g}"
+    return f"{x:,.0f}" if abs(x) >= 1e4 else np.format_float_positional(x, 4, fractional=False, trim="-")
 
 
 def count(n: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -124,7 +125,7 @@ def _seconds(pack: Pack, prepared: Prepared) -> float:
 def _settings(config: StudyConfig, prepared: Prepared) -> Settings:
     storage = prepared.ledger.storage
     mode = tracking.resolve(config.wandb.mode, os.environ)
-    folder = Path(tempfile.gettempdir()) / f"lenet5-vs-mlp-{os.getuid()}" / config.name / "wandb"
+    folder = Path(tempfile.gettempdir()) / f"lenet5-vs-mlp-{os.getuid()}" / config.name / secrets.token_hex(4)
     return Settings(
         storage=storage.root if not storage.local else storage.path("."),
         threads=config.launch.cpus_per_trial,

@@ -126,15 +126,16 @@ class Tracker:
         settings = self._settings
         os.environ.setdefault("WANDB_SILENT", "true")
         Path(settings.folder).mkdir(parents=True, exist_ok=True)
-        for planned in self._planned:
-            try:
-                self._runs.append(self._init(settings, planned))
-            except (wandb.errors.CommError, wandb.errors.UsageError, TimeoutError) as error:
-                if settings.mode == "offline":
-                    raise
-                self._warn(f"the server does not answer ({error}); this pack is logged offline")
-                settings = replace(settings, mode="offline")
-                self._runs.append(self._init(settings, planned))
+        try:
+            self._runs = [self._init(settings, planned) for planned in self._planned]
+        except (wandb.errors.CommError, wandb.errors.UsageError, TimeoutError) as error:
+            if settings.mode == "offline":
+                raise
+            self._warn(f"the server does not answer ({error}); this pack is logged offline")
+            # Else W&B would hold on to the ids of the runs that it could not start.
+            wandb.teardown()
+            offline = replace(settings, mode="offline")
+            self._runs = [self._init(offline, planned) for planned in self._planned]
 
     def _init(self, settings: Settings, planned: PlannedRun) -> wandb.Run:
         import wandb

@@ -26,6 +26,9 @@ SMALL = {
     "analysis": {"resamples": 200},
 }
 
+KEY = "0123456789abcdef0123456789abcdef01234567"
+"""A W&B key as its own check of keys accepts it; no test may find it in a file or a line of output."""
+
 
 def config(folder: Path, **changes: object) -> Path:
     """Write a small study of a small dataset into `folder`; its storage is folder/storage."""

@@ -8,21 +8,23 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory):
-    """The folder of a small study that nothing disturbed: what every disturbed one is compared with."""
+def offline(tmp_path_factory):
+    """A small study that nothing disturbed, logged to offline W&B files: its ledger's folder and what it printed."""
     folder = tmp_path_factory.mktemp("small") / "undisturbed"
-    code, output = cli.run("run", cli.config(folder))
+    code, output = cli.run("run", cli.config(folder, wandb={"mode": "offline"}), WANDB_API_KEY=cli.KEY)
     assert code == 0, output
-    return folder / "storage" / "small"
+    return folder / "storage" / "small", output
+
+
+@pytest.fixture(scope="session")
+def undisturbed(offline):
+    """The ledger's folder of a small study: what every disturbed one is compared with."""
+    return offline[0]
 
 
 @pytest.fixture
-def place(undisturbed, tmp_path_factory):
+def place(undisturbed):
     """An empty folder beside the undisturbed study's, so that both share one dataset."""
-    return tmp_path_factory.mktemp("case", numbered=True) if undisturbed is None else _beside(undisturbed)
-
-
-def _beside(undisturbed):
     parent = undisturbed.parent.parent.parent
     folder = parent / f"case{len(list(parent.iterdir()))}"
     folder.mkdir()

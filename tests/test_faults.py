@@ -222,14 +222,13 @@ class Fails(nn.Module):
     def forward(self, x):
         return self.layer(torch.flatten(x, 1))
 """
-KEY = "0123456789abcdef0123456789abcdef01234567"
 
 
 def test_a_failing_model_is_recorded_and_the_study_goes_on(place, undisturbed):
     flag = place / "broken"
     (place / "mymodels.py").write_text(MODELS.format(flag=str(flag)))
     path = cli.config(place, models=["mymodels:Fails", "mlp_matched"], seeds=1, launch={"max_failures": 1})
-    changes = {"PYTHONPATH": f"{cli.ROOT}:{place}", "WANDB_API_KEY": KEY}
+    changes = {"PYTHONPATH": f"{cli.ROOT}:{place}", "WANDB_API_KEY": cli.KEY}
     assert cli.run("plan", path, **changes)[0] == 0
     # The plan is made while the model works; its training then fails.
     plan = cli.start("run", path, **changes | {"BREAK": "1"})
@@ -243,9 +242,9 @@ def test_a_failing_model_is_recorded_and_the_study_goes_on(place, undisturbed):
     errors = [r["provenance"]["error"] for r in records if r["state"] == "failed"]
     assert len(errors) == 2
     assert all("broken on purpose" in e for e in errors)
-    leaks = [p for p in place.rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()]
+    leaks = [p for p in place.rglob("*") if p.is_file() and cli.KEY.encode() in p.read_bytes()]
     assert leaks == []
-    assert KEY not in output
+    assert cli.KEY not in output
     assert "nothing to train" in cli.run("run", path, **changes)[1]
     flag.unlink()
     code, output = cli.run("run", path, "--retry-failed", **changes)

@@ -1,0 +1,238 @@
+"""Seeds × digits against statsmodels, hand arithmetic, brute force and the bootstrap's exact variance."""
+
+import time
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+from scipy import stats
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
+
+from analysis.digits import (
+    bootstrap_variance,
+    by_class,
+    confusion,
+    crossed,
+    crossed_bootstrap,
+    gap_over_digits,
+    hard_digits,
+    mean_squares,
+    standard_error,
+)
+
+SETTINGS = dict(level=0.95, planned=9, resamples=400, seed=0, runs="pairs")
+
+
+def networks(seeds, digits, *, ease=1.5, rng=None):
+    """Which digits are right, bool [S, n]: some digits are harder, some seeds luckier."""
+    rng = rng or np.random.default_rng(5)
+    return rng.standard_normal((seeds, digits)) < ease + rng.standard_normal(digits) + 0.5 * rng.standard_normal(
+        (seeds, 1)
+    )
+
+
+C, B = networks(6, 60), networks(6, 60, ease=1.2, rng=np.random.default_rng(6))
+X = C.astype(np.int8) - B.astype(np.int8)
+
+
+def test_mean_squares_are_statsmodels():
+    frame = pd.DataFrame(X).melt(ignore_index=False, var_name="digit", value_name="x").reset_index(names="seed")
+    table = anova_lm(ols("x ~ seed + digit", frame.astype(dict(seed=str, digit=str))).fit())
+    expected = table["sum_sq"] / table["df"]
+    assert_allclose(mean_squares(X), expected[["seed", "digit", "Residual"]], rtol=1e-10)
+
+
+def test_interval_by_hand():
+    # Two seeds, two digits: mean 3/4; seeds 1 and ½, digits 1 and ½; each main effect has MS ¼, and so has the rest.
+    x = np.array([[1, 1], [1, 0]], np.int8)
+    assert mean_squares(x) == (0.25, 0.25, 0.25)
+    assert standard_error(x)[0] == pytest.approx(np.sqrt(0.25 / 4))
+    # Satterthwaite: MS² / Σ MS²/1 = 1/3, but never below one degree of freedom.
+    assert standard_error(x)[1] == 1
+    found = gap_over_digits(x, level=0.5, planned=2)
+    assert_allclose((found.low, found.high), (0.75 - 0.25, 1.0), rtol=1e-10)  # t(1) at 50% is ±1; clipped at 1
+    assert gap_over_digits(x, level=0.95, planned=2).low == -1
+
+
+def test_standard_error_and_satterthwaite():
+    s, n = X.shape
+    ms_s, ms_d, ms_r = mean_squares(X)
+    total = ms_s + ms_d - ms_r
+    assert total > max(ms_s, ms_d)
+    df = total**2 / (ms_s**2 / (s - 1) + ms_d**2 / (n - 1) + ms_r**2 / ((s - 1) * (n - 1)))
+    error = np.sqrt(total / (s * n))
+    assert_allclose(standard_error(X), (error, df), rtol=1e-10)
+    found = crossed(C, B, **SETTINGS)
+    assert_allclose((found.gap.low, found.gap.high), X.mean() + error * stats.t.ppf([0.025, 0.975], df), rtol=1e-10)
+    assert (found.gap.n, found.gap.planned, found.gap.population, found.gap.runs) == (6, 9, "seeds and digits", "pairs")
+    assert "probably too short" in found.gap.method
+
+
+def test_a_negative_component_prints_as_0_and_is_not_truncated_in_the_error():
+    # Seeds err on different digits but almost equally often: their mean square lies below the residual.
+    x = np.kron(np.eye(4, dtype=np.int8), np.ones((1, 5), np.int8))
+    x[0, 19] = 1
+    found = crossed(x == 1, np.zeros_like(x, bool), **SETTINGS)
+    ms_s, ms_d, ms_r = mean_squares(x)
+    assert 0 < ms_s < ms_r
+    seeds = found.components[0]
+    assert seeds.name == "seeds"
+    assert seeds.variance == 0 > seeds.raw == pytest.approx((ms_s - ms_r) / 20)
+    # The sum would be negative here, so the larger mean square takes over, with its degrees of freedom.
+    assert ms_s + ms_d - ms_r < ms_d < ms_s
+    assert standard_error(x) == pytest.approx((np.sqrt(ms_s / x.size), 3))
+
+
+def test_means_that_are_all_equal_are_declined_though_the_entries_vary():
+    x = np.kron(np.eye(4, dtype=bool), np.ones((1, 5), bool))
+    found = crossed(x, np.zeros_like(x), **SETTINGS).gap
+    assert found.estimate == 0.25
+    assert found.low is None
+    assert "equal" in found.declined
+
+
+def test_components_sum_to_the_error_and_the_digits_share_is_what_seeds_cannot_remove():
+    found = crossed(C, B, **SETTINGS)
+    v_s, v_d, v_r = (c.raw for c in found.components)
+    s, n = X.shape
+    squared = standard_error(X)[0] ** 2
+    assert squared == pytest.approx(v_s / s + v_d / n + v_r / (s * n), rel=1e-10)
+    assert found.digit_share == pytest.approx(v_d / n / squared, rel=1e-10)
+
+
+def test_standard_error_covers_seeds_and_digits():
+    # Against the spread of the mean over fresh seeds and fresh digits, which the seeds alone understate.
+    rng = np.random.default_rng(0)
+    means, errors, seeds_only = [], [], []
+    for _ in range(400):
+        x = networks(8, 200, rng=rng).astype(np.int8) - networks(8, 200, ease=1.2, rng=rng).astype(np.int8)
+        means.append(x.mean())
+        errors.append(standard_error(x)[0] ** 2)
+        seeds_only.append(stats.sem(x.mean(1)) ** 2)
+    truth = np.var(means, ddof=1)
+    assert np.mean(errors) == pytest.approx(truth, rel=0.2)
+    assert np.mean(seeds_only) < 0.85 * truth
+
+
+# the bootstrap
+
+
+def test_bootstrap_variance_is_exact():
+    # All resamples of 3 seeds × 3 digits, each equally likely: 27 × 27.
+    x = np.array([[1, 0, -1], [1, 1, 0], [0, 1, 0]], np.int8)
+    means = [
+        x[np.ix_(rows, columns)].mean()
+        for rows in product(range(3), repeat=3)
+        for columns in product(range(3), repeat=3)
+    ]
+    assert bootstrap_variance(x) == pytest.approx(np.var(means), rel=1e-10)
+
+
+def test_bootstrap_draws_seeds_and_digits_independently():
+    means = crossed_bootstrap(X, 20_000, 3)
+    assert means.shape == (20_000,)
+    assert means.mean() == pytest.approx(X.mean(), abs=5 * np.sqrt(bootstrap_variance(X) / 20_000))
+    assert means.var() == pytest.approx(bootstrap_variance(X), rel=0.05)
+    assert_allclose(crossed_bootstrap(X, 1500, 3), means[:1500])  # the same draws however many follow
+    assert not np.array_equal(crossed_bootstrap(X, 100, 4), means[:100])
+
+
+def test_bootstrap_is_conservative_and_says_so():
+    found = crossed(C, B, **(SETTINGS | dict(resamples=4000)))
+    assert bootstrap_variance(X) > standard_error(X)[0] ** 2
+    assert "conservative" in found.bootstrap.warning
+    half = (found.bootstrap.high - found.bootstrap.low) / 2
+    assert half == pytest.approx(1.96 * np.sqrt(bootstrap_variance(X)), rel=0.1)
+
+
+@pytest.mark.slow
+def test_bootstrap_of_a_whole_study_takes_seconds():
+    x = networks(20, 10_000).astype(np.int8) - networks(20, 10_000, rng=np.random.default_rng(1)).astype(np.int8)
+    start = time.process_time()
+    crossed_bootstrap(x, 10_000, 0)
+    assert time.process_time() - start < 10  # 3 seconds of one core; twice and more where it is shared
+
+
+# parts
+
+
+def test_halves_of_the_test_file_apart():
+    found = crossed(C, B, **SETTINGS)
+    for part, x in zip(found.halves, (X[:, :30], X[:, 30:]), strict=True):
+        assert part.estimate == pytest.approx(x.mean())
+        assert part.high - part.estimate == pytest.approx(
+            stats.t.ppf(0.975, standard_error(x)[1]) * standard_error(x)[0]
+        )
+    assert "first half" in found.halves[0].method
+    assert "second half" in found.halves[1].method
+
+
+def test_classes():
+    labels = np.arange(60) % 3
+    found = by_class(C, B, labels, 10, level=0.95, planned=9)
+    assert [entry.label for entry, _ in found] == [0, 1, 2]  # classes without digits are left out
+    for (entry, p), own in zip(found, (labels == k for k in range(3)), strict=True):
+        error, df = standard_error(X[:, own])
+        assert (entry.n_digits, entry.candidate_accuracy, entry.baseline_accuracy) == (
+            20,
+            pytest.approx(C[:, own].mean()),
+            pytest.approx(B[:, own].mean()),
+        )
+        assert p == pytest.approx(2 * stats.t.sf(abs(X[:, own].mean()) / error, df))
+        assert (p < 0.05) == (entry.gap.low > 0 or entry.gap.high < 0)
+
+
+def test_digits_that_only_one_model_reads():
+    c = np.array([[1, 1, 0, 0, 1, 1], [1, 1, 0, 0, 0, 1]], bool)
+    b = np.array([[0, 1, 1, 0, 1, 0], [0, 1, 1, 0, 0, 1]], bool)
+    found = hard_digits(c, b)
+    assert found.baseline_alone_wrong == (0,)
+    assert found.candidate_alone_wrong == (2,)
+    assert found.both_wrong == (3,)
+
+
+def test_confusion_is_a_mean_over_runs():
+    labels = np.array([0, 0, 1, 2], np.uint8)
+    predicted = np.array([[0, 1, 1, 2], [0, 0, 1, 0]], np.uint8)
+    assert confusion(predicted, labels, 4) == (
+        (0.75, 0.25, 0, 0),
+        (0, 1, 0, 0),
+        (0.5, 0, 0.5, 0),
+        (0, 0, 0, 0),
+    )
+
+
+# what is declined
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seeds", [0, 1, 2, 3])
+@pytest.mark.parametrize("digits", [0, 1, 2, 3, 8])
+@pytest.mark.parametrize("kind", ["random", "constant", "same in all seeds", "same on all digits"])
+def test_degenerate_arrays_are_declined_never_invented(seeds, digits, kind):
+    rng = np.random.default_rng(seeds * 10 + digits)
+    c, b = (rng.random((seeds, digits)) < 0.5 for _ in range(2))
+    if kind == "constant":
+        c, b = np.ones_like(c), np.zeros_like(b)
+    elif kind == "same in all seeds":
+        c, b = (np.repeat(a[:1], len(a), 0) for a in (c, b))
+    elif kind == "same on all digits":
+        c, b = (np.repeat(a[:, :1], a.shape[1], 1) for a in (c, b))
+    found = crossed(c, b, **SETTINGS)
+    for e in (found.gap, found.bootstrap, *found.halves):
+        assert (e.low is None) == (e.declined is not None)
+        if kind == "constant" or seeds < 2 or digits < 2:
+            assert e.low is None
+    for entry, p in by_class(c, b, np.arange(digits) % 2, 2, level=0.95, planned=9):
+        assert (p is None) == (entry.gap.low is None)
+    hard_digits(c, b)
+
+
+def test_arrays_that_do_not_pair_are_refused():
+    with pytest.raises(ValueError, match="one shape"):
+        crossed(C, B[:5], **SETTINGS)
+    with pytest.raises(ValueError, match=r"\[seed, digit\]"):
+        crossed(C[0], B[0], **SETTINGS)

@@ -1,0 +1,161 @@
+import json
+import re
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from study import tracking
+from study.records import METRICS
+from study.runs import PlannedRun
+from study.secrets import mask
+from study.tracking import Settings, Tracker
+from tests import cli
+from tests.test_runs import RUN
+
+
+def planned(k=2):
+    runs = [RUN.model_copy(update={"learning_rate": 0.01 * (i + 1)}) for i in range(k)]
+    return [PlannedRun(run_id=run.run_id, run=run, n_parameters=1, macs=1) for run in runs]
+
+
+def settings(folder, **changes):
+    fields = dict(mode="offline", project="p", entity=None, folder=str(folder), study="s") | changes
+    return Settings(**fields)
+
+
+def metrics(epoch, k=2):
+    return {name: np.arange(k) + epoch + 0.1 + 0.2 for name in METRICS}
+
+
+def read_offline(file: Path) -> tuple[str, dict[int, dict[str, float]], dict[str, object]]:
+    """A W&B file as wandb itself reads it: run id, step → what was logged, and the run's own record."""
+    command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=cli.environment())
+    history, run = {}, {}
+    for line in done.stdout.splitlines():
+        content = json.loads(line)
+        if content["type"] == "history":
+            items = content["history"]["item"]
+            history[items["_step"]] = items
+        elif content["type"] == "run":
+            run = content["run"]
+    return run["run_id"], history, run
+
+
+def files(folder):
+    return sorted(Path(folder).rglob("*.wandb"))
+
+
+@pytest.mark.slow
+def test_offline_files_hold_every_epoch_of_every_run_as_the_ledger_does(offline):
+    folder, output = offline
+    where = re.search(r"W&B files of this launch, offline: (.*)", output)[1]
+    records = {r["run_id"]: r for r in (json.loads(p.read_bytes()) for p in (folder / "runs").iterdir())}
+    found = defaultdict(dict)
+    for file in files(where):
+        run_id, history, run = read_offline(file)
+        found[run_id.removeprefix("small-")] |= history
+        settings_ = records[run_id.removeprefix("small-")]["run"]
+        assert run["run_group"].startswith(f"{settings_['model']} {settings_['learning_rate']:g} ")
+        assert set(run["tags"]) == {"small", settings_["model"]}
+    assert set(found) == set(records)
+    for run_id, record in records.items():
+        assert sorted(found[run_id]) == [1, 2, 3]
+        for name in METRICS:
+            assert [found[run_id][epoch][name] for epoch in (1, 2, 3)] == record["epochs"][name]
+
+
+@pytest.mark.slow
+def test_no_key_in_any_file_or_line(offline):
+    folder, output = offline
+    where = Path(re.search(r"W&B files of this launch, offline: (.*)", output)[1])
+    searched = [p for root in (folder, where) for p in root.rglob("*") if p.is_file()]
+    assert len(searched) > 20
+    assert [p for p in searched if cli.KEY.encode() in p.read_bytes()] == []
+    assert cli.KEY not in output
+
+
+@pytest.mark.slow
+def test_a_worker_serves_one_pack_after_another(tmp_path):
+    for study in ("one", "two"):
+        tracker = Tracker(settings(tmp_path / study, study=study), planned())
+        for epoch in (1, 2):
+            tracker.log(epoch, metrics(epoch), np.array([True, epoch < 2]))
+        tracker.fail("broken")
+        assert tracker.warnings == []
+    for study in ("one", "two"):
+        steps = {run_id: sorted(history) for run_id, history, _ in map(read_offline, files(tmp_path / study))}
+        assert steps == {f"{study}-{p.run_id}": [1, 2] if k == 0 else [1] for k, p in enumerate(planned())}
+
+
+@pytest.mark.slow
+def test_an_unreachable_server_costs_bounded_time_and_nothing_else(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    wandb.teardown()  # a worker reads its environment once, when it first logs
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", cli.KEY)
+    tracker = Tracker(settings(tmp_path, mode="online", init_timeout=3, finish_timeout=60), planned())
+    began = time.monotonic()
+    for epoch in (1, 2):
+        tracker.log(epoch, metrics(epoch), np.array([True, True]))
+    assert time.monotonic() - began < 1, "logging waits for nothing"
+    tracker.fail("broken")
+    assert time.monotonic() - began < 60
+    assert any("logged offline" in w for w in tracker.warnings), tracker.warnings
+    assert not any(cli.KEY in w for w in tracker.warnings)
+    written = [file for file in files(tmp_path) if "offline-run-" in str(file)]
+    assert [len(history) for _, history, _ in map(read_offline, written)] == [2, 2]
+
+
+def test_disabled_does_nothing(tmp_path):
+    tracker = Tracker(settings(tmp_path / "x", mode="disabled"), planned())
+    tracker.log(1, metrics(1), np.array([True, True]))
+    tracker.finish([])
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("mode", "environ", "expected"),
+    [
+        ("auto", {}, "offline"),
+        ("auto", {"WANDB_API_KEY": "k"}, "online"),
+        ("auto", {"WANDB_API_KEY": "k", "WANDB_MODE": "disabled"}, "disabled"),
+        ("offline", {"WANDB_API_KEY": "k"}, "offline"),
+        ("online", {}, "online"),
+    ],
+)
+def test_auto_is_online_with_a_key(mode, environ, expected):
+    assert tracking.resolve(mode, {"NETRC": "/nonexistent"} | environ) == expected
+
+
+def test_only_wandb_variables_travel():
+    assert tracking.environment({"WANDB_API_KEY": "k", "AWS_SECRET_ACCESS_KEY": "s"}) == {"WANDB_API_KEY": "k"}
+
+
+def test_the_id_is_the_same_every_time_and_tells_studies_apart():
+    assert tracking.wandb_id("a", "0" * 12) == "a-000000000000" != tracking.wandb_id("b", "0" * 12)
+
+
+def test_settings_hold_no_key(monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", cli.KEY)
+    assert cli.KEY not in repr(settings("x"))
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [cli.KEY, "AKIAABCDEFGHIJKLMNOP", "wandb_v1_abcdefghijklmnopqrstuvwxyz", "ghp_abcdefghijklmnopqrstuvwxyz012345"],
+)
+def test_what_looks_like_a_key_is_masked(secret):
+    assert secret not in mask(f"request failed with key {secret}: 401")
+
+
+def test_values_of_secret_variables_are_masked(monkeypatch):
+    monkeypatch.setenv("MY_SERVICE_PASSWORD", "hunter2hunter2")
+    monkeypatch.setenv("SHORT_TOKEN", "abc")
+    assert mask("login as me with hunter2hunter2, abc") == "login as me with ***, abc"
+    assert mask("s3://user:secret@host/x") == "s3://***@host/x"
