@@ -109,20 +109,24 @@ def crossed(
 
 
 def standard_error(x: NDArray) -> tuple[float, float]:
-    """Standard error of the mean of `x` [S, n] over seeds and digits, and its degrees of freedom.
+    """Standard error of the mean of `x` [S, n] over seeds and digits, and its degrees of freedom."""
+    return error_from(mean_squares(x), *x.shape)
+
+
+def error_from(squares: tuple[float, float, float], seeds: int, digits: int) -> tuple[float, float]:
+    """Standard error and degrees of freedom from the mean squares of seeds, digits and residual.
 
     SE² = max(MS_s + MS_d − MS_r, MS_s, MS_d) / (S n); Satterthwaite's degrees of freedom for the sum. No component
     is truncated inside it.
     """
-    seeds, digits = x.shape
-    ms_s, ms_d, ms_r = mean_squares(x)
+    ms_s, ms_d, ms_r = squares
     total = ms_s + ms_d - ms_r
     squared = max(total, ms_s, ms_d)
     freedom = (seeds - 1, digits - 1, (seeds - 1) * (digits - 1))
     if squared > total:
         df = freedom[0] if ms_s >= ms_d else freedom[1]
     else:
-        terms = sum(ms**2 / f for ms, f in zip((ms_s, ms_d, ms_r), freedom, strict=True))
+        terms = sum(ms**2 / f for ms, f in zip(squares, freedom, strict=True))
         df = max(1.0, total**2 / terms) if terms else 1.0
     return float(np.sqrt(squared / (seeds * digits))), float(df)
 

@@ -24,7 +24,6 @@ from analysis.findings import Comparison, Findings
 from analysis.frames import Frames
 from analysis.style import COLUMN, INK, MARGIN, MUTED, PAGE, Look
 
-
 GAP = "Gap (percentage points)"
 PER_ROW = 14
 """Digits drawn side by side."""
@@ -243,11 +242,13 @@ def sweep(scene: Scene) -> Figure:
                 if e.low is not None:
                     limits = [100 * e.low, 100 * e.high]
                     axes.plot([x, x], limits, color=look.colour, lw=width, solid_capstyle="butt")
-            if at.gap.low is None:
+            if at.gap.estimate is None:
                 axes.plot(x, 1.02, "x", ms=3.5, color=look.colour, transform=axes.get_xaxis_transform(), clip_on=False)
-        drawn = [(at.learning_rate * 10 ** apart[baseline], at.gap) for at in rates if at.gap.low is not None]
+        drawn = [(at.learning_rate * 10 ** apart[baseline], at.gap) for at in rates if at.gap.estimate is not None]
         means = [100 * e.estimate for _, e in drawn]
-        axes.plot([x for x, _ in drawn], means, color=look.colour, ls=look.dash, lw=0.7, marker=look.marker, mec="white")
+        axes.plot(
+            [x for x, _ in drawn], means, color=look.colour, ls=look.dash, lw=0.7, marker=look.marker, mec="white"
+        )
     style.rate_axis(axes, scene.rates)
     axes.set_ylabel(GAP)
     axes.grid(axis="y")
@@ -273,7 +274,7 @@ def classes(scene: Scene) -> Figure:
                 sure = c.adjusted_p is not None and c.adjusted_p < alpha
                 face = look.colour if sure else "white"
                 axes.plot(x, 100 * c.gap.estimate, look.marker, ms=3.2, mfc=face, mec=look.colour, mew=0.8)
-    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlabel("Class")
     axes.set_ylabel(GAP)
     axes.grid(axis="y")
@@ -291,16 +292,21 @@ def hard_digits(scene: Scene) -> Figure:
             rows += [(f"{other} wrong,\n{candidate} right", found.hard.baseline_alone_wrong)]
             rows += [(f"{candidate} wrong,\n{other} right", found.hard.candidate_alone_wrong)]
     rows = [(label, digits) for label, digits in rows if digits]
-    figure = Figure(figsize=(PAGE, 0.1 + 0.58 * len(rows)))
-    panels = figure.subplots(len(rows), PER_ROW, squeeze=False)
-    for axes in panels.flat:
-        axes.set_axis_off()
-    for row, (label, digits) in zip(panels, rows, strict=True):
-        label = f"{label} ({text.count(len(digits))})"
-        row[0].annotate(label, (-0.25, 0.5), xycoords="axes fraction", ha="right", va="center", fontsize=6)
-        for axes, digit in zip(row, digits, strict=False):
-            axes.imshow(scene.frames.test_images[digit], cmap="gray_r", interpolation="nearest")
-            axes.set_title(scene.frames.test_labels[digit], loc="center", fontsize=6, fontweight="normal", pad=1.5)
+    tall = 1.3  # a row in widths of a digit: the digit, and its class above
+    figure = Figure(figsize=(PAGE, 0.1 + 0.42 * tall * len(rows)))
+    axes = figure.subplots()
+    height, width = scene.frames.test_images.shape[1:]
+    x, y = (0.46 * side / max(height, width) for side in (width, height))
+    for row, (label, digits) in enumerate(rows):
+        middle = tall * row + 0.8
+        axes.text(-0.15, middle, f"{label} ({text.count(len(digits))})", ha="right", va="center", fontsize=6)
+        for column, digit in enumerate(digits[:PER_ROW]):
+            # One axes for all: as many axes as digits would take seconds to lay out.
+            extent = (column + 0.5 - x, column + 0.5 + x, middle + y, middle - y)
+            axes.imshow(scene.frames.test_images[digit], cmap="gray_r", interpolation="nearest", extent=extent)
+            axes.text(column + 0.5, middle - 0.5, scene.frames.test_labels[digit], fontsize=6, ha="center")
+    axes.set(xlim=(0, PER_ROW), ylim=(tall * len(rows), 0), aspect="equal")
+    axes.set_axis_off()
     return figure
 
 
@@ -321,7 +327,9 @@ def specifications(scene: Scene) -> Figure:
             colour = INK if spec.primary else look.colour
             if spec.low is not None:
                 upper.plot([x, x], [100 * spec.low, 100 * spec.high], color=colour, lw=1.2 if spec.primary else 0.7)
-            upper.plot(x, 100 * spec.estimate, "D" if spec.primary else "o", color=colour, ms=4 if spec.primary else 2.4)
+            upper.plot(
+                x, 100 * spec.estimate, "D" if spec.primary else "o", color=colour, ms=4 if spec.primary else 2.4
+            )
             rows = [choices.index((way, getattr(spec, way))) for way in ways]
             lower.plot([x] * len(rows), rows, "s", ms=1.7, color=colour)
         upper.set_title(look.label)

@@ -63,6 +63,8 @@ class Rows:
 
     cells: list[dict[str, Cell]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """What else is to be said below the table."""
 
     def add(self, **cells: Cell) -> None:
         """Append a row; keyword names become column heads, with their underscores as spaces."""
@@ -93,7 +95,7 @@ class Rows:
             shown=pd.DataFrame([{head: cell.shown for head, cell in row.items()} for row in self.cells]),
             data=pd.DataFrame([{k: v for cell in row.values() for k, v in cell.data.items()} for row in self.cells]),
             numbers=frozenset(head for row in self.cells for head, cell in row.items() if cell.number),
-            notes=tuple(f"[{i}] {note}" for i, note in enumerate(self.notes, 1)),
+            notes=(*(f"[{i}] {note}" for i, note in enumerate(self.notes, 1)), *self.remarks),
             long=long,
         )
 

@@ -62,7 +62,7 @@ def write(findings: Findings, frames: Frames, folder: Path) -> Path:
         answer=findings.answer.split("\n\n"),
         alarms=list(alarms(findings)),
         tiles=tiles(findings),
-        sections=sections(findings, frames, pictures, {t.name: t for t in tables.build(findings)}),
+        sections=sections(findings, frames, pictures, {t.name: t for t in tables.build(findings, frames)}),
     )
     path = folder / "index.html"
     path.write_text(page, encoding="utf-8")
@@ -78,7 +78,7 @@ def alarms(findings: Findings) -> Iterator[str]:
     if not findings.preregistration.as_declared:
         yield "The analysis made is not the one declared before the first run: see Pre-registration."
     if findings.about.problems:
-        yield f"{text.count(findings.about.problems)} files of the ledger are unusable and enter no number: see Problems."
+        yield f"{text.count(findings.about.problems)} unusable files of the ledger enter no number: see Problems."
 
 
 def tiles(findings: Findings) -> list[Tile]:
@@ -125,7 +125,7 @@ def sections(
             ),
             section("planning", "Would more seeds help?", figures="planning", tables="planning"),
             section("literature", "Beside published results", tables="literature"),
-            section("completeness", "What became of every run", *_failures(frames), tables="completeness"),
+            section("completeness", "What became of every run", tables="completeness not_trained"),
             Section("methods", "Methods", methods(findings), facts=recipe(findings)),
             Section("preregistration", "Pre-registration", facts=preregistration(findings)),
             Section("problems", "Problems", [f"{p.path}: {p.reason}" for p in frames.problems]),
@@ -165,17 +165,17 @@ def methods(findings: Findings) -> list[str]:
     """How the numbers came about, in the words of the settings used."""
     s = findings.about.settings
     return [
-        "Every model uses the learning rate with the best mean validation accuracy over seeds; ties go to the smaller rate. Test "
-        "digits are measured and never used to choose anything. The final epoch is the last planned one. Only the learning rate "
-        "was tuned, with one training set and one split.",
-        f"The gap is {s.candidate} minus baseline, paired by seed: the same seed gives every model the same batches. Its primary "
-        f"interval is mean ± t at {text.level(s.confidence)} over seeds (this test set); the second adds the digits as a crossed random factor "
-        "(new digits of the same kind) and is probably too short where digits cluster by writer. The primary test flips the "
-        f"signs of the differences, exactly. Over {len(s.baselines)} "
-        f"{'baseline' if len(s.baselines) == 1 else 'baselines'} verdicts are corrected by Bonferroni, p-values within each "
-        "family by Holm.",
-        "Diverged and collapsed runs are outcomes: they score chance in selection, and the pairs they belong to are counted but "
-        "not averaged. Failed and missing runs are never scored.",
+        "Every model uses the learning rate with the best mean validation accuracy over seeds; ties go to the "
+        "smaller rate. Test digits are measured and never used to choose anything. The final epoch is the last "
+        "planned one. Only the learning rate was tuned, with one training set and one split.",
+        f"The gap is {s.candidate} minus baseline, paired by seed: the same seed gives every model the same batches. "
+        f"Its primary interval is mean ± t at {text.level(s.confidence)} over seeds (this test set); the second adds "
+        "the digits as a crossed random factor (new digits of the same kind) and is probably too short where digits "
+        f"cluster by writer. The primary test flips the signs of the differences, exactly. Over {len(s.baselines)} "
+        f"{'baseline' if len(s.baselines) == 1 else 'baselines'} verdicts are corrected by Bonferroni, p-values "
+        "within each family by Holm.",
+        "Diverged and collapsed runs are outcomes: they score chance in selection, and the pairs they belong to are "
+        "counted but not averaged. Failed and missing runs are never scored.",
         f"{text.count(s.resamples)} resamples, seed {s.seed}.",
     ]
 
@@ -194,14 +194,6 @@ def preregistration(findings: Findings) -> list[tuple[str, str]]:
     return facts + [
         (f"Deviation: {d.key}", f"declared {_value(d.declared)}, used {_value(d.used)}") for d in p.deviations
     ]
-
-
-def _failures(frames: Frames) -> Iterator[str]:
-    runs = frames.runs
-    for state, word in (("failed", "failed"), ("diverged", "diverged")):
-        for run in runs[runs["state"] == state].itertuples():
-            why = f"at epoch {run.diverged_epoch}" if state == "diverged" else str(run.error or "no error recorded")
-            yield f"Run {run.run_id} ({run.model}, learning rate {text.plain(run.learning_rate)}, seed {run.seed}) {word}: {why}"
 
 
 def _value(value: object) -> str:

@@ -21,7 +21,7 @@ COLUMN, PAGE = 3.35, 7.0
 
 INK, MUTED, MARGIN = "#222222", "#767676", "#e6e6e6"
 
-# Okabe and Ito (2008) without yellow and black, told apart with any common colour blindness; and each by marker and dash.
+# Okabe and Ito (2008) without yellow and black: told apart with any common colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)), (0, (7, 2)))
@@ -110,6 +110,8 @@ def applied() -> Iterator[None]:
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write a figure as PDF and SVG: the same bytes for the same figure, for neither holds a date."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, for both files
     paths = [folder / f"{name}.pdf", folder / f"{name}.svg"]
     figure.savefig(paths[0], metadata={"CreationDate": None})
     figure.savefig(paths[1], metadata={"Date": None})

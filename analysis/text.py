@@ -96,7 +96,7 @@ def short_names(models: Sequence[str]) -> dict[str, str]:
 
 
 def plain(x: float) -> str:
-    """A learning rate or a tick, to four significant digits: 0.003, 1, 20; 1e-06 only where it is very small or large."""
+    """A learning rate or a tick, to four significant digits: 0.003, 20; 1e-06 only where it must be."""
     if x and not 1e-5 <= abs(x) < 1e6:
         return f"{x:.3g}"
     return f"{x:,.0f}" if abs(x) >= 1e4 else np.format_float_positional(x, 4, fractional=False, trim="-")

@@ -115,6 +115,7 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped; every ended run is kept; to go on, give the same command again", err=True)
         code = 130
     except (UserError, StorageError, LockedError) as error:
         click.echo(f"error: {error}", err=True)

@@ -49,7 +49,8 @@ def launch(
     travel in memory only.
     """
     _quiet()
-    with _signals() as signals, _cluster(address, data, dashboard):
+    # In this order: ray.init sets handlers of its own.
+    with _cluster(address, data, dashboard), _signals() as signals:
         # NumPy arrays reach the workers without a copy, and thousands of packs without being unpickled whole.
         texts = [pack.model_dump_json().encode() for pack in packs]
         trainable = tune.with_parameters(

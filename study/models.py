@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from study.errors import UserError
 from study.runs import digest
+from study.secrets import mask
 
 Shape = tuple[int, ...]
 
@@ -84,14 +85,20 @@ def build(name: str, shape: Shape, classes: int) -> nn.Module:
     `shape` is an image's (channels, height, width). Raises UserError if there is no such model, or if it
     does not map images [N, *shape] to logits [N, classes].
     """
-    model = _constructor(name)()
+    try:
+        model = _constructor(name)()
+    except UserError:
+        raise
+    except Exception as error:
+        # A user's code may raise anything, and what it says may hold anything.
+        raise UserError(f"models: {name!r} cannot be made: {type(error).__name__}: {mask(str(error))}") from None
     if not isinstance(model, nn.Module):
         raise UserError(f"models: found {name!r}, which makes a {type(model).__name__}; allowed: a torch.nn.Module")
     try:
         with torch.no_grad():
             output = model.eval()(torch.zeros(2, *shape))
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"models: {name!r} cannot take images of shape {shape}: {error}") from None
+    except Exception as error:
+        raise UserError(f"models: {name!r} cannot take images of shape {shape}: {mask(str(error))}") from None
     if not isinstance(output, Tensor) or output.shape != (2, classes):
         found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise UserError(f"models: {name!r} gives {found} for 2 images; allowed: [2, {classes}], one logit a class")
@@ -164,11 +171,13 @@ def _constructor(name: str) -> Callable[[], object]:
     if not colon:
         raise UserError(f"models: found {name!r}; allowed: {allowed}")
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
-        raise UserError(f"models: found {name!r}, which cannot be imported ({error}); allowed: {allowed}") from None
-    except AttributeError:
-        raise UserError(f"models: found {name!r}, but {module} has no {attribute}; allowed: {allowed}") from None
+        imported = importlib.import_module(module)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {mask(str(error))}"
+        raise UserError(f"models: found {name!r}, which cannot be imported ({reason}); allowed: {allowed}") from None
+    if not hasattr(imported, attribute):
+        raise UserError(f"models: found {name!r}, but {module} has no {attribute}; allowed: {allowed}")
+    found = getattr(imported, attribute)
     if not callable(found):
         raise UserError(f"models: found {name!r}, which is a {type(found).__name__}; allowed: a class")
     return found

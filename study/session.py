@@ -6,6 +6,7 @@ import os
 import secrets
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -81,7 +82,7 @@ def run(
             say(console, f"error: {driver.stopped}", style="red")
             say(console, f"every ended run is kept; to go on once there is room: {again}")
             return 3
-    prepared = planning.prepare(config, mix_recipes=True)
+    prepared = replace(prepared, records=prepared.ledger.records()[0])
     if settings.tracking.mode == "offline":
         say(console, f"W&B files of this launch, offline: {settings.tracking.folder}")
     return _summary(prepared, console)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -75,11 +76,15 @@ def run(*arguments: object, timeout: float = 240, **changes: str) -> tuple[int, 
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """SIGKILL a driver, and wait until every process that it had started is gone."""
-    family = descendants(process.pid)
+    """SIGKILL a driver, wait until its workers have noticed, and end what else Ray had started for it."""
+    family, training = descendants(process.pid), workers(process)
     process.kill()
     process.wait()
-    until(lambda: not any(alive(pid) for pid in family), 60, "the killed driver's processes to end")
+    until(lambda: not any(alive(pid) for pid in training), 60, "the killed driver's workers to end")
+    for pid in family:
+        # Ray's agents would take a minute to notice.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def workers(process: subprocess.Popen[str]) -> list[int]:

@@ -1,0 +1,81 @@
+import hashlib
+import io
+import pickle
+
+import pytest
+import torch
+
+from study import checkpoints
+from study.runs import Pack, PlannedRun
+from study.storage import Storage
+from tests.test_runs import RUN
+
+
+def pack(*rates):
+    runs = [RUN.model_copy(update={"learning_rate": rate}) for rate in rates]
+    planned = tuple(PlannedRun(run_id=r.run_id, run=r, n_parameters=1, macs=1) for r in runs)
+    return Pack(pack_id="0" * 12, runs=planned)
+
+
+PACK = pack(0.1, 0.2)
+STATE = {"run_ids": [r.run_id for r in PACK.runs], "epochs_done": 3, "parameters": [torch.arange(5.0)]}
+
+
+@pytest.fixture
+def storage(tmp_path):
+    storage = Storage(tmp_path)
+    checkpoints.save(storage, PACK, STATE)
+    return storage
+
+
+def wrapped(body):
+    return checkpoints.MAGIC + hashlib.sha256(body).digest() + body
+
+
+def saved(value):
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+class Bomb:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('unpickled')",))
+
+
+def test_what_is_saved_is_loaded(storage):
+    state, warning = checkpoints.load(storage, PACK)
+    assert warning is None
+    assert torch.equal(state["parameters"][0], torch.arange(5.0))
+    checkpoints.delete(storage, PACK)
+    assert checkpoints.load(storage, PACK) == (None, None)
+
+
+DAMAGES = {
+    "torn": lambda good: good[:-1],
+    "empty": lambda good: b"",
+    "altered": lambda good: good[:-9] + bytes([good[-9] ^ 1]) + good[-8:],
+    "no checkpoint": lambda good: b"something else entirely",
+    "a plain pickle": lambda good: wrapped(pickle.dumps(STATE)),
+    "a hostile pickle": lambda good: wrapped(pickle.dumps(Bomb())),
+    "a hostile torch file": lambda good: wrapped(saved({"run_ids": Bomb()})),
+    "of other runs": lambda good: wrapped(saved(STATE | {"run_ids": ["0" * 12]})),
+    "no dictionary": lambda good: wrapped(saved([1, 2])),
+    "without run ids": lambda good: wrapped(saved({})),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_anything_else_is_reported_and_not_used(storage, damage):
+    name = checkpoints.name(PACK)
+    storage.write(name, DAMAGES[damage](storage.read(name)))
+    state, warning = checkpoints.load(storage, PACK)
+    assert state is None
+    assert warning.startswith(storage.path(name))
+    assert warning.endswith("its pack is trained from the start")
+    assert "\n" not in warning
+
+
+def test_a_pack_in_another_order_is_another_pack(storage):
+    turned = pack(0.2, 0.1)
+    assert checkpoints.load(storage, turned)[0] is None

@@ -1,0 +1,129 @@
+"""Planning against the intervals it plans for, brute-force power, and scipy's exact tests."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.digits import gap_over_digits
+from analysis.gap import t_interval
+from analysis.planning import MOST, first, half_width, hours, plan, sign_test_power, sign_test_seeds
+
+RNG = np.random.default_rng(11)
+HARD = RNG.standard_normal(2000)
+C = RNG.standard_normal((8, 2000)) < 2 + 2 * HARD + 0.1 * RNG.standard_normal((8, 1))
+B = RNG.standard_normal((8, 2000)) < 1.8 + 2 * RNG.standard_normal(2000) + 0.1 * RNG.standard_normal((8, 1))
+X = C.astype(np.int8) - B.astype(np.int8)
+D = X.mean(1)
+SETTINGS = dict(level=0.95, half_widths=(0.002, 0.0001), planned=10, runs="pairs")
+
+
+def planning(d=D, x=X, **changes):
+    return plan(d, x, 2000, **(SETTINGS | changes))
+
+
+def test_half_widths_at_the_studys_own_size_are_the_studys_own():
+    from analysis import planning as module
+
+    found = plan(D, X, 2000, **SETTINGS)
+    seeds = t_interval(D, 0.95, n_planned=8, unit="pairs")
+    assert half_width(D.std(ddof=1), 8, 0.95) == pytest.approx((seeds.high - seeds.low) / 2, rel=1e-10)
+    digits = gap_over_digits(X, level=0.95, planned=8)
+    assert module._Crossed(X, 0.95).half_width(8) == pytest.approx((digits.high - digits.low) / 2, rel=1e-10)
+    widths = [(p.over_seeds, p.over_digits) for p in found.precision]
+    assert widths == sorted(widths, reverse=True)
+    assert all(over_digits > found.floor for _, over_digits in widths)
+
+
+def test_the_floor_is_what_infinitely_many_seeds_leave():
+    found = planning()
+    from analysis import planning as module
+
+    assert module._Crossed(X, 0.95).half_width(10**8) == pytest.approx(found.floor, rel=1e-4)
+    crossed = module._Crossed(X, 0.95).half_width
+    assert crossed(found.enough) <= 1.1 * found.floor < crossed(found.enough - 1)
+    assert f"{100 * found.floor:.2g} percentage points" in found.sentence
+    assert "2,000 test digits" in found.sentence
+
+
+@pytest.mark.parametrize("wanted", [0.5, 0.01, 0.002, 0.0005])
+def test_seeds_for_a_half_width_are_the_fewest(wanted):
+    sd = D.std(ddof=1)
+    n = first(lambda k: half_width(sd, k, 0.95), wanted)
+    assert half_width(sd, n, 0.95) <= wanted
+    assert n == 2 or half_width(sd, n - 1, 0.95) > wanted
+    assert first(lambda k: half_width(sd, k, 0.95), 1e-7) is None
+
+
+def test_seeds_needed_carry_the_uncertainty_of_the_sd():
+    wide, narrow = planning().needed
+    e = wide.over_seeds
+    assert e.low < e.estimate < e.high
+    # Half-width falls as 1/√n, so seeds go as the variance; its 95% interval with 7 degrees of freedom.
+    ratio = stats.chi2.ppf(0.975, 7) / stats.chi2.ppf(0.025, 7)
+    assert e.high / e.low == pytest.approx(ratio, rel=0.15)
+    assert wide.over_digits.declined.startswith("no number of seeds")
+    assert narrow.over_digits.estimate is None
+    assert planning(half_widths=(0.05,)).needed[0].over_digits.estimate >= 2
+    beyond = planning(half_widths=(1e-7,)).needed[0].over_seeds
+    assert beyond.declined == f"more than {MOST:,} seeds"
+
+
+# the sign test
+
+
+@pytest.mark.parametrize("n", [1, 5, 6, 9, 20, 33])
+@pytest.mark.parametrize("alpha", [0.05, 0.01])
+def test_power_is_that_of_scipys_exact_test(n, alpha):
+    rejected = [k for k in range(n + 1) if stats.binomtest(k, n).pvalue <= alpha]
+    expected = sum(stats.binom.pmf(k, n, 0.75) for k in rejected)
+    assert sign_test_power(n, 0.75, alpha) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("ahead", [0.55, 0.75, 0.9, 1.0])
+def test_seeds_for_the_sign_test_keep_their_power(ahead):
+    n = sign_test_seeds(ahead, 0.8, 0.05)
+    assert sign_test_power(n - 1, ahead, 0.05) < 0.8
+    assert (sign_test_power(np.arange(n, n + 300), ahead, 0.05) >= 0.8).all()
+    if ahead == 1:
+        assert n == 6  # 2 / 2⁶ is the first to be below 0.05
+
+
+def test_hours():
+    assert hours(20, [90.0, 30.0], processes=2) == pytest.approx(1 / 3)
+
+
+# what is declined
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("d", [[], [0.1], [0.1, 0.1]])
+def test_without_spread_it_says_so(d):
+    found = planning(np.array(d), X[: len(d)])
+    assert found.precision == ()
+    assert found.floor is found.enough is None
+    assert "cannot be said" in found.sentence
+    assert all(needed.over_seeds.declined for needed in found.needed)
+
+
+def test_without_predictions():
+    found = planning(x=None)
+    assert found.floor is None
+    assert all(p.over_digits is None for p in found.precision)
+    assert found.needed[0].over_digits.declined == "no predictions"
+    assert "Without predictions" in found.sentence
+
+
+def test_without_a_component_of_digits_there_is_no_floor():
+    x = np.array([np.roll([1] * 5 + [0] * 15, 5 * s) for s in range(4)], np.int8)
+    x[0, 18:] = 1
+    found = planning(x.mean(1), x, half_widths=(0.01,))
+    assert found.floor is None
+    assert "No spread" in found.sentence
+    widths = [p.over_digits for p in found.precision]
+    assert all(w > 0 for w in widths)
+
+
+def test_enough_already():
+    found = planning(np.tile(D, 40), np.tile(X, (40, 1)))
+    assert found.enough <= 320
+    assert "have stopped helping" in found.sentence
