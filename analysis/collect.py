@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis import answer, gap, literature, preregistration
+from analysis import answer, families, gap, literature, preregistration, variance
 from analysis.choice import choose
-from analysis.comparison import Pair, across_rates, compare, on_digits
-from analysis.digits import ClassGap, confusion
+from analysis.comparison import Pair, across_rates, compare, on_digits, plan
+from analysis.digits import confusion
 from analysis.estimate import Estimate
-from analysis.findings import About, Comparison, Configuration, Counts, Digits, Findings, Model, Settings
+from analysis.findings import About, Configuration, Counts, Findings, Model, Settings, Variance
 from analysis.frames import STATES, Frames
 from analysis.grid import grids
-from analysis.robustness import Robustness, random_halves
-from analysis.sweep import Sweep
+from analysis.robustness import random_halves
 from study.errors import UserError
 
 OVERRIDABLE = {
@@ -66,18 +66,21 @@ def collect(frames: Frames, overrides: Mapping[str, Any] | None = None) -> Findi
     choices = {model: chosen.choice for model, chosen in study.chosen.items()}
     ours = {c.model: c.test_accuracy for c in configurations if c.learning_rate == choices[c.model].mean.learning_rate}
     pairs = study.pairs()
-    comparisons, asked = study.comparisons(pairs)
+    compared = [compare(pair) for pair in pairs]
+    level = used.confidence
     findings = Findings(
         about=_about(frames, used),
         preregistration=preregistration.compare(frames.study.launches, block),
         completeness=tuple(study.counts()),
         configurations=tuple(configurations),
         selection=choices,
-        comparisons=comparisons,
-        robustness=asked,
-        sweep=study.sweep(pairs),
-        digits=study.digits(pairs),
+        comparisons=families.comparisons([comparison for comparison, _ in compared], level),
+        robustness={comparison.baseline: asked for comparison, asked in compared},
+        sweep=families.sweeps({pair.baseline: across_rates(pair) for pair in pairs}, level),
+        digits=families.classes({pair.baseline: on_digits(pair) for pair in pairs}, level),
         confusion=study.confusion(),
+        planning={pair.baseline: plan(pair) for pair in pairs},
+        variance=study.variance(),
         random_halves=study.random_halves(),
         literature=literature.beside(block.get("references") or {}, ours),
         warnings=tuple(literature.unexpected(block.get("expected") or {}, ours) + study.edge_warnings()),
@@ -201,60 +204,53 @@ class _Study:
             for baseline in self.used.baselines
         ]
 
-    def comparisons(self, pairs: Sequence[Pair]) -> tuple[tuple[Comparison, ...], dict[str, Robustness]]:
-        """The primary gap of every pair, p-values adjusted by Holm over the baselines (family F1)."""
-        compared = {pair.baseline: compare(pair) for pair in pairs}
-        found = [comparison for comparison, _ in compared.values()]
-        adjusted = gap.holm([c.seeds.sign_flip.p_value for c in found], self.used.confidence)
-        found = (c.model_copy(update=dict(p_holm=p)) for c, p in zip(found, adjusted, strict=True))
-        return tuple(found), {baseline: asked for baseline, (_, asked) in compared.items()}
-
-    def sweep(self, pairs: Sequence[Pair]) -> dict[str, Sweep]:
-        """Every pair across learning rates, p-values adjusted by Holm over baselines × rates (family F2)."""
-        found = {pair.baseline: across_rates(pair) for pair in pairs}
-        p_values = [rate.sign_flip.p_value for every in found.values() for rate in every.rates]
-        adjusted = iter(gap.holm(p_values, self.used.confidence))
-        return {
-            baseline: every.model_copy(
-                update=dict(rates=tuple(r.model_copy(update=dict(adjusted_p=next(adjusted))) for r in every.rates))
-            )
-            for baseline, every in found.items()
-        }
-
-    def digits(self, pairs: Sequence[Pair]) -> dict[str, Digits]:
-        """Every pair digit by digit, p-values adjusted by Holm over baselines × classes (family F3)."""
-        found = {pair.baseline: on_digits(pair) for pair in pairs}
-        p_values = [p for _, family in found.values() for p in family]
-        adjusted = iter(zip(p_values, gap.holm(p_values, self.used.confidence), strict=True))
-        return {
-            baseline: every.model_copy(update=dict(classes=tuple(_tested(c, *next(adjusted)) for c in every.classes)))
-            for baseline, (every, _) in found.items()
-        }
-
     def confusion(self) -> dict[str, tuple[tuple[float, ...], ...]]:
         """Confusion matrix of every model that trained at its selected rate."""
         matrices = {}
-        for model, grid in self.grids.items():
-            row = grid.position(self.chosen[model].choice.mean.learning_rate)
-            trained = grid.run_ids[row][grid.trained[row]] if row >= 0 else []
+        for model in self.grids:
+            runs = self.selected(model)
+            trained = runs.loc[runs["trained"], "run_id"]
             predicted = [self.frames.predictions[r]["test"] for r in trained if r in self.frames.predictions]
             if predicted:
                 matrices[model] = confusion(np.stack(predicted), self.frames.test_labels, self.frames.classes)
         return matrices
 
+    def variance(self) -> dict[str, Variance]:
+        """Components of variance of every model whose seeds are a whole factorial."""
+        found = {}
+        for model in self.grids:
+            runs = self.selected(model)
+            factors = [np.unique(runs[f"{name}_seed"], return_inverse=True) for name in variance.FACTORS]
+            shape = tuple(len(levels) for levels, _ in factors)
+            if not len(runs) or prod(shape) != len(runs) or len(runs) == 1:
+                continue
+            cells = tuple(positions for _, positions in factors)
+            accuracy, trained = np.full(shape, np.nan), np.zeros(shape, bool)
+            accuracy[cells] = runs["final_test_accuracy"].where(runs["trained"])
+            trained[cells] = runs["trained"]
+            n_test = self.frames.study.dataset.n_test
+            about = dict(level=self.used.confidence, runs=self.rests_on(f"{model}, factorial", runs["run_id"]))
+            found[model] = Variance(
+                components=variance.variance(accuracy, resamples=self.used.resamples, seed=self.used.seed, **about),
+                against_itself=variance.against_itself(
+                    np.nan_to_num(accuracy * n_test).round().astype(np.int64), trained, n_test, **about
+                ),
+            )
+        return found
+
+    def selected(self, model: str) -> pd.DataFrame:
+        """The runs of a model at its selected rate; none where it has none."""
+        runs = self.frames.runs
+        return runs[(runs["model"] == model) & (runs["learning_rate"] == self.chosen[model].choice.mean.learning_rate)]
+
     def random_halves(self) -> dict[str, Estimate]:
         """How often random halves of one model's runs at its selected rate differ."""
         halves = {}
-        for model, grid in self.grids.items():
-            row = grid.position(self.chosen[model].choice.mean.learning_rate)
-            if row >= 0:
-                right = grid.right[row][grid.trained[row]] / self.frames.study.dataset.n_test
+        for model in self.grids:
+            runs = self.selected(model)
+            if len(runs):
+                right = runs.loc[runs["trained"], "final_test_accuracy"]
                 halves[model] = random_halves(
                     right, self.used.confidence, splits=SPLITS, seed=self.used.seed, planned=SPLITS
                 )
         return halves
-
-
-def _tested(entry: ClassGap, p_value: float | None, adjusted: float | None) -> ClassGap:
-    tested = entry.gap.model_copy(update=dict(p_value=p_value))
-    return entry.model_copy(update=dict(gap=tested, adjusted_p=adjusted))

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
-
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import digits, gap, robustness, selection, sweep
-from analysis.choice import Chosen, rules
+from analysis import digits, gap, planning, robustness, selection, sweep
 from analysis.estimate import Estimate
-from analysis.findings import Comparison, Digits, Settings
-from analysis.frames import Frames
+from analysis.findings import Comparison, Digits
 from analysis.grid import Grid
+from analysis.pair import Pair
+from analysis.planning import Planning
 from analysis.robustness import Robustness
 from analysis.specifications import Choice as Rates
 from analysis.specifications import accuracies_of, at_rates
@@ -28,72 +24,6 @@ WORDS = {
 """Rules of selection in a reader's words."""
 
 RANGE = "a range over resamples, not a confidence interval: no coverage is claimed"
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two models of a study that are compared, the candidate first, and what comparing them needs."""
-
-    frames: Frames
-    used: Settings
-    grids: tuple[Grid, Grid]
-    chosen: tuple[Chosen, Chosen]
-    rests_on: Callable[[str, list[str]], str]
-    """Notes the runs that a finding rests on under a key, which it returns."""
-
-    @property
-    def baseline(self) -> str:
-        """The model that the candidate is compared with."""
-        return self.grids[1].model
-
-    @property
-    def name(self) -> str:
-        """Names the pair in `run_sets`."""
-        return " against ".join(grid.model for grid in self.grids)
-
-    @cached_property
-    def rules(self) -> dict[str, Rates]:
-        """Rule of selection → the rates it gives; the first is the primary one."""
-        return rules(*zip(self.grids, self.chosen, strict=True))
-
-    @cached_property
-    def primary(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The selected rates of both models, positions in the grid [seed], −1 for none."""
-        ((_, candidate, baseline),) = self.rules["mean"]
-        return candidate, baseline
-
-    def of(self, what: str, absent: object) -> list[NDArray]:
-        """The array `what` of both grids at the selected rates: [seed] each."""
-        return [at_rates(getattr(g, what), rates, absent) for g, rates in zip(self.grids, self.primary, strict=True)]
-
-    @cached_property
-    def correct(self) -> list[NDArray[np.bool_]] | None:
-        """Which test digits each run of the pairs that trained got right: bool [pair, digit] each; None if unknown."""
-        both = np.logical_and(*self.of("trained", False))
-        return self.right_digits(*(rates[both] for rates in self.primary), np.flatnonzero(both))
-
-    def right_digits(self, rates_c: NDArray, rates_b: NDArray, seeds: NDArray) -> list[NDArray[np.bool_]] | None:
-        """The same for pairs at these rates and seeds, positions in the grid [pair]."""
-        ids = [list(g.run_ids[rates, seeds]) for g, rates in zip(self.grids, (rates_c, rates_b), strict=True)]
-        correct = [self.frames.correct(run_ids) for run_ids in ids]
-        return None if any(c is None for c in correct) else correct
-
-    def over_digits(self, correct: list[NDArray[np.bool_]] | None, key: str | None = None) -> Estimate:
-        """The gap over seeds and digits."""
-        planned = int(np.count_nonzero(np.logical_and(*self.of("planned", False))))
-        if correct is None:
-            return Estimate(
-                method="two-way crossed analysis of variance",
-                n=0,
-                planned=planned,
-                unit="pairs of runs",
-                population="seeds and digits",
-                role="confirmatory",
-                runs=key,
-                declined="no pair of runs trained whose predictions are all there",
-            )
-        difference = np.subtract(*(c.astype(np.int8) for c in correct))
-        return digits.gap_over_digits(difference, level=self.used.confidence, planned=planned, runs=key)
 
 
 def compare(pair: Pair) -> tuple[Comparison, Robustness]:
@@ -169,22 +99,36 @@ def across_rates(pair: Pair) -> Sweep:
     )
 
 
-def on_digits(pair: Pair) -> tuple[Digits, list[float | None]]:
-    """The primary gap digit by digit, and the p-value of every class, not yet adjusted."""
+def on_digits(pair: Pair) -> Digits:
+    """The primary gap digit by digit, p-values not yet adjusted."""
     if pair.correct is None:
-        return Digits(crossed=None, classes=(), hard=None), []
+        return Digits(crossed=None, classes=(), hard=None)
     about = dict(
         level=pair.used.confidence,
         planned=int(np.count_nonzero(np.logical_and(*pair.of("planned", False)))),
         runs=pair.name,
     )
     by_class = digits.by_class(*pair.correct, pair.frames.test_labels, pair.frames.classes, **about)
-    found = Digits(
+    return Digits(
         crossed=digits.crossed(*pair.correct, resamples=pair.used.resamples, seed=pair.used.seed, **about),
-        classes=tuple(entry for entry, _ in by_class),
+        classes=tuple(c.model_copy(update=dict(gap=c.gap.model_copy(update=dict(p_value=p)))) for c, p in by_class),
         hard=digits.hard_digits(*pair.correct),
     )
-    return found, [p for _, p in by_class]
+
+
+def plan(pair: Pair) -> Planning:
+    """What more seeds would bring, for intervals of twice the margin, the margin and half of it."""
+    both = np.logical_and(*pair.of("trained", False))
+    n_test, margin = pair.frames.study.dataset.n_test, pair.used.margin
+    return planning.plan(
+        np.subtract(*(counts[both] for counts in pair.of("right", -1))) / n_test,
+        None if pair.correct is None else np.subtract(*(c.astype(np.int8) for c in pair.correct)),
+        n_test,
+        level=pair.used.confidence,
+        half_widths=(2 * margin, margin, margin / 2),
+        planned=int(np.count_nonzero(np.logical_and(*pair.of("planned", False)))),
+        runs=pair.name,
+    )
 
 
 def sensitivities(pair: Pair) -> dict[str, Estimate]:

@@ -238,10 +238,12 @@ def sweep(scene: Scene) -> Figure:
         look = scene.looks[baseline]
         for at in rates:
             x = at.learning_rate * 10 ** apart[baseline]
-            for e, width in ((at.gap, 2.6), (at.band, 0.8)):
-                if e.low is not None:
-                    limits = [100 * e.low, 100 * e.high]
-                    axes.plot([x, x], limits, color=look.colour, lw=width, solid_capstyle="butt")
+            if at.gap.low is not None:
+                alone = dict(lw=3, alpha=0.4, solid_capstyle="butt")
+                axes.plot([x, x], [100 * at.gap.low, 100 * at.gap.high], color=look.colour, **alone)
+            if at.band.low is not None:
+                band = dict(lw=0.8, marker="_", ms=4)
+                axes.plot([x, x], [100 * at.band.low, 100 * at.band.high], color=look.colour, **band)
             if at.gap.estimate is None:
                 axes.plot(x, 1.02, "x", ms=3.5, color=look.colour, transform=axes.get_xaxis_transform(), clip_on=False)
         drawn = [(at.learning_rate * 10 ** apart[baseline], at.gap) for at in rates if at.gap.estimate is not None]

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from analysis import digits, gap, literature, preregistration, robustness, sweep
+from analysis import digits, gap, literature, planning, preregistration, robustness, sweep, variance
 from analysis.choice import Choice
 from analysis.estimate import Estimate
 
@@ -130,6 +130,13 @@ class Digits(Section):
     hard: digits.HardDigits | None
 
 
+class Variance(Section):
+    """Where one model's spread comes from, by a factorial of init, order and split seeds at its selected rate."""
+
+    components: variance.Variance
+    against_itself: variance.SelfComparison
+
+
 class Findings(Section):
     """Everything the analysis says."""
 
@@ -149,6 +156,10 @@ class Findings(Section):
     """Baseline → seeds × digits, classes, hard digits."""
     confusion: Mapping[str, tuple[tuple[float, ...], ...]]
     """Model → share of each true class [row] predicted as each class [column], over runs at the selected rate."""
+    planning: Mapping[str, planning.Planning]
+    """Baseline → what more seeds would bring."""
+    variance: Mapping[str, Variance]
+    """By model; empty unless the study's seeds are a factorial."""
     random_halves: Mapping[str, Estimate]
     """Model → how often random halves of its runs at the selected rate differ: a smoke test of the pipeline."""
     literature: tuple[literature.Reference, ...]

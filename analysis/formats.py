@@ -123,25 +123,29 @@ def as_markdown(table: Table) -> str:
 
 
 def as_latex(table: Table) -> str:
-    r"""A float with booktabs rules, to be \input; needs \usepackage{booktabs} and [T1]{fontenc}."""
+    r"""A float, or where the table is long a longtable, to be \input; needs [T1]{fontenc}, booktabs, longtable."""
     shown = table.shown.map(lambda cell: text.latex(str(cell)))
     shown.columns = [text.latex(column) for column in table.shown.columns]
-    columns = "".join(_column(table, column) for column in table.shown.columns)
-    tabular = shown.style.hide(axis="index").to_latex(hrules=True, column_format=f"@{{}}{columns}@{{}}")
+    caption = text.latex(f"{table.title}. {table.caption}")
+    looks = dict(hrules=True, column_format=f"@{{}}{''.join(_columns(table))}@{{}}")
+    if table.long:
+        looks |= dict(environment="longtable", caption=caption, label=f"tab:{table.name}")
+    body = shown.style.hide(axis="index").to_latex(**looks)
     notes = "".join(f"\\par {text.latex(note)}\n" for note in table.notes)
-    return (
-        "\\begin{table*}\n\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}\n"
-        f"\\caption{{{text.latex(table.title)}. {text.latex(table.caption)}}}\n"
-        f"\\label{{tab:{table.name}}}\n{tabular}"
-        f"\\par\\smallskip\\begin{{minipage}}{{\\linewidth}}\\scriptsize\\raggedright\n{notes}\\end{{minipage}}\n"
-        "\\end{table*}\n"
-    )
+    notes = f"\\par\\smallskip{{\\scriptsize\\raggedright\n{notes}\\par}}\n" if notes else ""
+    small = "\\footnotesize\\setlength{\\tabcolsep}{4pt}\n"
+    if table.long:
+        return f"\\begingroup{small}{body}{notes}\\endgroup\n"
+    caption = f"\\caption{{{caption}}}\n\\label{{tab:{table.name}}}\n"
+    return f"\\begin{{table*}}\n\\centering{small}{caption}{body}{notes}\\end{{table*}}\n"
 
 
-def _column(table: Table, column: str) -> str:
-    if column in table.prose:
-        return f"p{{{0.4 if len(table.prose) == 1 and len(table.shown.columns) < 7 else 0.22:g}\\linewidth}}"
-    return "r" if column in table.numbers else "l"
+def _columns(table: Table) -> list[str]:
+    """Column types; columns of prose share what the others leave of a line of about 115 characters."""
+    widest = {column: max(len(column), table.shown[column].str.len().max()) for column in table.shown.columns}
+    left = 115 - sum(width + 2 for column, width in widest.items() if column not in table.prose)
+    prose = f"p{{{max(0.15, left / 115 / max(1, len(table.prose))):.2f}\\linewidth}}"
+    return [prose if c in table.prose else "r" if c in table.numbers else "l" for c in table.shown.columns]
 
 
 def write(tables: Sequence[Table], folder: Path) -> list[Path]:

@@ -103,7 +103,7 @@ def plan(
             level=level, precision=(), floor=None, enough=None, needed=needed, sign_test=tests, sentence=sentence
         )
     sd = float(d.std(ddof=1))
-    crossed = None if x is None or np.shape(x)[1] < 2 else _Crossed(np.asarray(x), level)
+    crossed = None if x is None or np.shape(x)[1] < 2 else OverDigits(np.asarray(x), level)
     floor = crossed.floor if crossed else None
     enough = None if floor is None else first(crossed.half_width, NEAR * floor)
     return Planning(
@@ -162,7 +162,7 @@ def hours(seeds: float, seconds_per_run: Sequence[float], processes: int = 1) ->
     return seeds * sum(seconds_per_run) / processes / 3600
 
 
-class _Crossed:
+class OverDigits:
     """The interval over seeds and digits as a function of the number of seeds, from the mean squares seen."""
 
     def __init__(self, x: NDArray, level: float) -> None:
@@ -185,7 +185,7 @@ class _Crossed:
         return float(stats.t.ppf((1 + self.level) / 2, self.digits - 1) * np.sqrt(self.component / self.digits))
 
 
-def _needed(wanted: float, sd: float, crossed: _Crossed | None, level: float, about: dict) -> Needed:
+def _needed(wanted: float, sd: float, crossed: OverDigits | None, level: float, about: dict) -> Needed:
     n = about["n"]
     # The SD is itself uncertain: the number of seeds inherits its chi-square interval.
     limits = [sd * float(np.sqrt((n - 1) / stats.chi2.ppf(q, n - 1))) for q in ((1 + level) / 2, (1 - level) / 2)]

@@ -13,7 +13,6 @@ from statsmodels.stats.proportion import proportion_confint
 
 from analysis import checks
 from analysis.estimate import Estimate
-from analysis.gap import t_interval
 from analysis.specifications import (
     OUTCOMES,
     Choice,

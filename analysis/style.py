@@ -30,7 +30,6 @@ RC = {
     "font.family": "DejaVu Sans",  # matplotlib brings it: the same figure on every machine
     "font.size": 7,
     "axes.titlesize": 7.5,
-    "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 4,
     "axes.labelsize": 7,

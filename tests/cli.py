@@ -27,6 +27,9 @@ SMALL = {
     "analysis": {"resamples": 200},
 }
 
+LONGER = {"training": {"epochs": 40, "batch_size": 8}}
+"""Changes that make it take long enough to be disturbed."""
+
 KEY = "0123456789abcdef0123456789abcdef01234567"
 """A W&B key as its own check of keys accepts it; no test may find it in a file or a line of output."""
 
@@ -149,6 +152,14 @@ def results(folder: Path) -> dict[str, object]:
         else:
             found[name] = path.read_bytes()
     return found
+
+
+def assert_same(folder: Path, expected: Path) -> None:
+    """Nothing that a study promises differs between two ledgers, and no checkpoint is left."""
+    found, wanted = results(folder), results(expected)
+    assert sorted(found) == sorted(wanted)
+    assert [name for name in wanted if found[name] != wanted[name]] == []
+    assert not list((folder / "checkpoints").glob("*"))
 
 
 def _files(folder: Path) -> Iterator[Path]:

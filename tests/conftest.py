@@ -22,6 +22,15 @@ def undisturbed(offline):
     return offline[0]
 
 
+@pytest.fixture(scope="session")
+def longer(undisturbed):
+    """The ledger's folder of an undisturbed study that takes long enough to be disturbed."""
+    folder = undisturbed.parent.parent.parent / "longer"
+    code, output = cli.run("run", cli.config(folder, **cli.LONGER))
+    assert code == 0, output
+    return folder / "storage" / "small"
+
+
 @pytest.fixture
 def place(undisturbed):
     """An empty folder beside the undisturbed study's, so that both share one dataset."""

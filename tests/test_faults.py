@@ -13,23 +13,6 @@ import pytest
 from tests import cli
 
 pytestmark = pytest.mark.slow
-LONGER = {"training": {"epochs": 40, "batch_size": 8}}
-
-
-@pytest.fixture(scope="module")
-def longer(undisturbed):
-    """An undisturbed study that takes long enough to be disturbed."""
-    folder = undisturbed.parent.parent.parent / "longer"
-    code, output = cli.run("run", cli.config(folder, **LONGER))
-    assert code == 0, output
-    return folder / "storage" / "small"
-
-
-def assert_same(folder, expected):
-    found, wanted = cli.results(folder), cli.results(expected)
-    assert sorted(found) == sorted(wanted)
-    assert [name for name in wanted if found[name] != wanted[name]] == []
-    assert list((folder / "checkpoints").iterdir()) == []
 
 
 def test_a_second_run_trains_nothing_and_says_so(undisturbed):
@@ -44,11 +27,11 @@ def test_the_same_study_again_by_one_worker_is_the_same_bytes(undisturbed, place
     """The undisturbed one had two, each reused for two packs."""
     code, output = cli.run("run", cli.config(place, launch={"workers": 1}))
     assert code == 0, output
-    assert_same(place / "storage" / "small", undisturbed)
+    cli.assert_same(place / "storage" / "small", undisturbed)
 
 
 def test_a_killed_worker_costs_nothing(longer, place):
-    process = cli.start("run", cli.config(place, **LONGER))
+    process = cli.start("run", cli.config(place, **cli.LONGER))
     folder = place / "storage" / "small"
     for _ in range(3):
         before = cli.durable(folder)
@@ -58,13 +41,13 @@ def test_a_killed_worker_costs_nothing(longer, place):
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
     assert "its worker died; started again" in output
-    assert_same(folder, longer)
+    cli.assert_same(folder, longer)
     attempts = [json.loads(p.read_bytes())["provenance"]["attempts"] for p in (folder / "runs").iterdir()]
     assert max(attempts) > 1
 
 
 def test_an_interrupted_study_stops_soon_and_goes_on(longer, place):
-    path = cli.config(place, **LONGER)
+    path = cli.config(place, **cli.LONGER)
     folder = place / "storage" / "small"
     for number in (signal.SIGINT, signal.SIGTERM):
         before = cli.durable(folder)
@@ -79,11 +62,11 @@ def test_an_interrupted_study_stops_soon_and_goes_on(longer, place):
         assert not (folder / "driver.lock").exists()
     code, output = cli.run("run", path)
     assert code == 0, output
-    assert_same(folder, longer)
+    cli.assert_same(folder, longer)
 
 
 def test_a_second_driver_is_refused_and_told_of_the_first(place):
-    path = cli.config(place, **LONGER)
+    path = cli.config(place, **cli.LONGER)
     process = cli.start("run", path)
     try:
         cli.until((place / "storage" / "small" / "driver.lock").exists, 60, "the lock")
@@ -127,7 +110,7 @@ def stopped(code, output):
 
 
 def test_a_disk_that_fills_up_or_turns_read_only_stops_the_study_cleanly(longer, place, small_disk):
-    path = cli.config(place, storage=str(small_disk), **LONGER)
+    path = cli.config(place, storage=str(small_disk), **cli.LONGER)
     folder, ballast = small_disk / "small", small_disk / "ballast"
     process = cli.start("run", path)
     cli.until(lambda: list(folder.glob("checkpoints/*.pt")), 60, "the first epoch")
@@ -152,11 +135,11 @@ def test_a_disk_that_fills_up_or_turns_read_only_stops_the_study_cleanly(longer,
 
     code, output = cli.run("run", path)
     assert code == 0, output
-    assert_same(folder, longer)
+    cli.assert_same(folder, longer)
 
 
 def test_unusable_checkpoints_are_reported_and_trained_again(longer, place):
-    path = cli.config(place, **LONGER)
+    path = cli.config(place, **cli.LONGER)
     folder = place / "storage" / "small"
     process = cli.start("run", path)
     cli.until(lambda: len(list(folder.glob("checkpoints/*.pt"))) == 2, 60, "two checkpoints")
@@ -169,7 +152,7 @@ def test_unusable_checkpoints_are_reported_and_trained_again(longer, place):
     assert code == 0, output
     assert f"{torn}: torn or no checkpoint; its pack is trained from the start" in output
     assert f"{foreign}: belongs to other runs; its pack is trained from the start" in output
-    assert_same(folder, longer)
+    cli.assert_same(folder, longer)
 
 
 def test_growing_a_study_trains_only_what_is_new_and_mixes_no_recipes(undisturbed, place):
@@ -277,4 +260,4 @@ def test_kill_after_kill_the_ledger_is_the_undisturbed_one(undisturbed):
     assert process.returncode == 0, output
     assert sum(kills.values()) >= 20, kills
     assert min(kills.values()) >= 4, kills
-    assert_same(folder, reference / "storage" / "small")
+    cli.assert_same(folder, reference / "storage" / "small")

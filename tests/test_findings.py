@@ -29,12 +29,18 @@ STATES = {
     ("mlp_matched", 0.003, 3): "collapsed",
 }
 RATES = (0.003, 0.01, 0.03)
+MODELS = {
+    "lenet5": Truth(2.5, 2.0, 0.2, 44_426),
+    "mlp": Truth(2.2, 2.0, 0.2, 469_160),
+    "mlp_matched": Truth(1.9, 2.0, 0.2, 44_439),
+}
+"""So many errors that no two seeds of a few hundred digits come out alike."""
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("findings")
-    return synthetic.write(folder, seeds=6, n_test=400, n_val=200, states=STATES, analysis=FAST)
+    return synthetic.write(folder, MODELS, seeds=6, n_test=400, n_val=300, states=STATES, analysis=FAST)
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +200,7 @@ def test_best_of_n_against_all_subsets(findings, loaded, records):
         for n in (1, 2, 3):
             best = []
             for model in ("lenet5", comparison.baseline):
-                val, test = np.nanmean(grid[model], axis=1).T
+                val, test = np.nanmean(grid[model], axis=1).round(12).T
                 best.append(np.mean([test[max(s, key=lambda i: val[i])] for s in combinations(range(3), n)]))
             expected.append(best[0] - best[1])
         assert comparison.best_of_n == pytest.approx(expected, rel=1e-10)
@@ -435,6 +441,7 @@ def test_an_analysis_that_cannot_be_is_one_line(loaded, block):
 
 def test_the_answer_says_what_the_findings_say(findings):
     for paragraph, c in zip(findings.answer.split("\n\n"), findings.comparisons, strict=True):
+        asked = findings.robustness[c.baseline]
         for piece in (
             "400 test digits of mnist",
             f"lenet5 misread {100 * c.candidate_error:.2f}%",
@@ -448,7 +455,7 @@ def test_the_answer_says_what_the_findings_say(findings):
             "allowing for training luck",
             "allowing also for a different sample of such digits",
             "only the learning rate was tuned",
-            f"{findings.robustness[c.baseline].same_sign} of {findings.robustness[c.baseline].alternatives} alternative",
+            f"{asked.same_sign} of {asked.alternatives} alternative",
         ):
             assert piece in paragraph
         assert ("more accurate of the two" in paragraph) == c.unqualified

@@ -109,7 +109,7 @@ def compiled(folder, names) -> str:
     r"""The text of the PDF of a document that \inputs the files; an error or a table too wide fails the test."""
     inputs = "\n".join(rf"\input{{{name}}}" for name in names)
     (folder / "paper.tex").write_text(
-        "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs,lmodern}"
+        "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs,longtable,lmodern}"
         f"\\usepackage[paperwidth=8.5in,textwidth=7in]{{geometry}}\\begin{{document}}{inputs}\\end{{document}}"
     )
     run = subprocess.run(

@@ -6,7 +6,7 @@ from scipy import stats
 
 from analysis.digits import gap_over_digits
 from analysis.gap import t_interval
-from analysis.planning import MOST, first, half_width, hours, plan, sign_test_power, sign_test_seeds
+from analysis.planning import MOST, OverDigits, first, half_width, hours, plan, sign_test_power, sign_test_seeds
 
 RNG = np.random.default_rng(11)
 HARD = RNG.standard_normal(2000)
@@ -22,13 +22,12 @@ def planning(d=D, x=X, **changes):
 
 
 def test_half_widths_at_the_studys_own_size_are_the_studys_own():
-    from analysis import planning as module
 
     found = plan(D, X, 2000, **SETTINGS)
     seeds = t_interval(D, 0.95, n_planned=8, unit="pairs")
     assert half_width(D.std(ddof=1), 8, 0.95) == pytest.approx((seeds.high - seeds.low) / 2, rel=1e-10)
     digits = gap_over_digits(X, level=0.95, planned=8)
-    assert module._Crossed(X, 0.95).half_width(8) == pytest.approx((digits.high - digits.low) / 2, rel=1e-10)
+    assert OverDigits(X, 0.95).half_width(8) == pytest.approx((digits.high - digits.low) / 2, rel=1e-10)
     widths = [(p.over_seeds, p.over_digits) for p in found.precision]
     assert widths == sorted(widths, reverse=True)
     assert all(over_digits > found.floor for _, over_digits in widths)
@@ -36,10 +35,9 @@ def test_half_widths_at_the_studys_own_size_are_the_studys_own():
 
 def test_the_floor_is_what_infinitely_many_seeds_leave():
     found = planning()
-    from analysis import planning as module
 
-    assert module._Crossed(X, 0.95).half_width(10**8) == pytest.approx(found.floor, rel=1e-4)
-    crossed = module._Crossed(X, 0.95).half_width
+    assert OverDigits(X, 0.95).half_width(10**8) == pytest.approx(found.floor, rel=1e-4)
+    crossed = OverDigits(X, 0.95).half_width
     assert crossed(found.enough) <= 1.1 * found.floor < crossed(found.enough - 1)
     assert f"{100 * found.floor:.2g} percentage points" in found.sentence
     assert "2,000 test digits" in found.sentence

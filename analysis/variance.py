@@ -1,0 +1,213 @@
+"""The variance study: what initial weights, batch order and split each add to the spread, and the genuine A/A test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from math import prod
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict
+from scipy import stats
+
+from analysis import checks
+from analysis.estimate import Estimate
+from analysis.gap import sign_flip
+
+FACTORS = ("init", "order", "split")
+INCLUDES = "including nondeterminism"
+
+Effect = tuple[int, ...]
+"""The axes of the factors that an effect is of: (0, 1) is init × order."""
+
+
+class Component(BaseModel):
+    """One component of the variance of a run's accuracy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    effect: str
+    variance: Estimate
+    """0 where it came out negative."""
+    raw: float | None
+    """Not truncated; null where it is declined."""
+    share: float | None
+    """Of the sum of all components, negative ones as 0."""
+
+
+class Variance(BaseModel):
+    """Components of variance of one model, all seeds crossed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    levels: Mapping[str, int]
+    """Factor → its number of seeds."""
+    components: tuple[Component, ...]
+    standard_deviation: float | None
+    """Of a run with all its seeds drawn anew: the root of the sum of the components."""
+
+
+class SelfComparison(BaseModel):
+    """The genuine A/A test: one model against itself under two init seeds, paired over order seeds.
+
+    The tests share runs, so they are not independent. Two init seeds may truly differ: more rejections than
+    1 − level say that initial weights matter beyond the batch order, as their component does.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    gaps: tuple[float, ...]
+    """Mean differences in accuracy, one per pair of init seeds and split seed."""
+    sign_flip: tuple[float, ...]
+    """p-value of the exact sign-flip test of each gap, in the same order."""
+    paired_t: tuple[float | None, ...]
+    """p-value of the paired t test; null where the differences have no spread."""
+    smallest_p: float | None
+    """The smallest p-value that the sign-flip test can give with so many pairs."""
+    rejected: Estimate
+    """Share of paired t tests with p below 1 − level."""
+
+
+def effects(shape: tuple[int, ...]) -> list[Effect]:
+    """All effects of the factors with two or more levels, main effects first, the highest interaction last."""
+    axes = [a for a, n in enumerate(shape) if n > 1]
+    return [e for size in range(1, len(axes) + 1) for e in combinations(axes, size)]
+
+
+def mean_squares(y: NDArray) -> dict[Effect, float]:
+    """Mean squares of every effect in `y` [init, order, split], a balanced factorial without replication."""
+    found = {}
+    for effect in effects(y.shape):
+        # The effect's term: the means over all other factors, less every effect that it contains.
+        term = y
+        for a in range(y.ndim):
+            mean = term.mean(axis=a, keepdims=True)
+            term = term - mean if a in effect else mean
+        found[effect] = _runs_per_level(effect, y.shape) * (term**2).sum() / _freedom(effect, y.shape)
+    return found
+
+
+def components(squares: Mapping[Effect, NDArray], shape: tuple[int, ...]) -> dict[Effect, NDArray[np.float64]]:
+    """Components of variance [...] from the mean squares [...] of all effects: ANOVA estimators, not truncated.
+
+    All factors are random. E(MS of e) = Σ over effects f ⊇ e of σ²_f × the number of runs per level of f (Searle,
+    Casella and McCulloch 1992, section 4.5); solved from the highest interaction down.
+    """
+    found: dict[Effect, NDArray] = {}
+    for effect in reversed(squares):
+        above = sum(_runs_per_level(f, shape) * value for f, value in found.items() if set(effect) < set(f))
+        found[effect] = (squares[effect] - above) / _runs_per_level(effect, shape)
+    return {effect: found[effect] for effect in squares}
+
+
+def resample(
+    squares: Mapping[Effect, float], shape: tuple[int, ...], resamples: int, seed: int
+) -> dict[Effect, NDArray]:
+    """Components [resample] for mean squares MS · df / χ²: a parametric bootstrap of the pivot SS / E(MS) ~ χ².
+
+    Its percentiles are generalised confidence limits (Weerahandi 1993), for the highest interaction the classical
+    ones. Drawing levels of 5 seeds again would instead give percentiles far too low.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = {}
+    for effect, value in squares.items():
+        df = _freedom(effect, shape)
+        drawn[effect] = value * df / rng.chisquare(df, resamples)
+    return components(drawn, shape)
+
+
+def variance(accuracy: ArrayLike, *, level: float, resamples: int, seed: int, runs: str | None = None) -> Variance:
+    """Components of variance of `accuracy` [init, order, split], NaN where a run has none or did not train.
+
+    Declined, all of it, where a cell is missing: the estimators need a balanced design. Intervals: see `resample`.
+    """
+    y = np.asarray(accuracy, float)
+    if y.ndim != len(FACTORS):
+        raise ValueError(f"expected an array [init, order, split], found shape {y.shape}")
+    levels = dict(zip(FACTORS, y.shape, strict=True))
+    known = int(np.isfinite(y).sum())
+    about = dict(n=known, planned=y.size, unit="runs", population="seeds", runs=runs)
+    all_effects = effects(y.shape)
+    names = {e: " × ".join(FACTORS[a] for a in e) for e in all_effects}
+    if all_effects:
+        names[all_effects[-1]] += f", {INCLUDES}"
+    if known < y.size:
+        reason = f"{y.size - known} of {y.size} runs have no accuracy, and the components need every one"
+    else:
+        reason = checks.spread_unknown(y) if y.size > 1 else "one run has no spread"
+    method = "analysis of variance of a balanced factorial, all factors random"
+    if reason:
+        empty = Estimate(method=method, declined=reason, **about)
+        declined = tuple(Component(effect=n, variance=empty, raw=None, share=None) for n in names.values())
+        return Variance(levels=levels, components=declined, standard_deviation=None)
+    squares = mean_squares(y)
+    raw = {e: float(v) for e, v in components(squares, y.shape).items()}
+    drawn = resample(squares, y.shape, resamples, seed)
+    total = sum(max(v, 0.0) for v in raw.values())
+    method += f"; interval: parametric bootstrap of the mean squares, {resamples:,} resamples, seed {seed}"
+    return Variance(
+        levels=levels,
+        components=tuple(
+            Component(
+                effect=names[e],
+                variance=_interval(max(v, 0.0), drawn[e], level, about | dict(method=method)),
+                raw=v,
+                share=max(v, 0.0) / total,
+            )
+            for e, v in raw.items()
+        ),
+        standard_deviation=float(np.sqrt(total)),
+    )
+
+
+def against_itself(
+    right: ArrayLike, trained: ArrayLike, n_digits: int, *, level: float, runs: str | None = None
+) -> SelfComparison:
+    """The A/A test from counts of right digits, integer [init, order, split]; `trained` bool, the same shape."""
+    right, trained = np.asarray(right).astype(np.int64), np.asarray(trained, bool)
+    if right.ndim != len(FACTORS) or right.shape != trained.shape:
+        raise ValueError(f"expected two arrays [init, order, split], found {right.shape} and {trained.shape}")
+    differences = [
+        (right[i, :, split] - right[j, :, split])[trained[i, :, split] & trained[j, :, split]]
+        for split in range(right.shape[2])
+        for i, j in combinations(range(right.shape[0]), 2)
+    ]
+    known = [k for k in differences if k.size > 1]
+    flips = [sign_flip(k) for k in known]
+    t = [None if checks.spread_unknown(k) else float(stats.ttest_1samp(k, 0).pvalue) for k in known]
+    done = [p for p in t if p is not None]
+    about = dict(
+        method=f"share of paired t tests of a model against itself with p below {1 - level:.3g}",
+        n=len(done),
+        planned=len(differences),
+        unit="tests",
+        runs=runs,
+    )
+    if done:
+        share = float(np.mean(np.array(done) < 1 - level))
+        rejected = Estimate(estimate=share, warning="the tests share runs, so there is no interval", **about)
+    else:
+        rejected = Estimate(declined="it needs two init seeds, and two order seeds at which both trained", **about)
+    return SelfComparison(
+        gaps=tuple(float(k.mean() / n_digits) for k in known),
+        sign_flip=tuple(p for p, _ in flips),
+        paired_t=tuple(t),
+        smallest_p=min((smallest for _, smallest in flips), default=None),
+        rejected=rejected,
+    )
+
+
+def _runs_per_level(effect: Effect, shape: tuple[int, ...]) -> int:
+    return prod(n for a, n in enumerate(shape) if a not in effect)
+
+
+def _freedom(effect: Effect, shape: tuple[int, ...]) -> int:
+    return prod(shape[a] - 1 for a in effect)
+
+
+def _interval(value: float, drawn: NDArray, level: float, about: dict) -> Estimate:
+    limits = np.maximum(np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]), 0.0)
+    if not limits[0] < limits[1]:
+        return Estimate(estimate=value, declined="no interval: all but a few resamples are negative", **about)
+    return Estimate(estimate=value, low=float(limits[0]), high=float(limits[1]), level=level, **about)

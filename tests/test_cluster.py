@@ -1,0 +1,37 @@
+"""Two nodes on this machine, by Ray's own means; one of them is taken away while a study trains."""
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from tests import cli
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def cluster():
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    yield cluster
+    cluster.shutdown()
+
+
+def test_a_lost_node_costs_nothing(longer, place, cluster):
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    cluster.wait_for_nodes()
+    folder = place / "storage" / "small"
+    process = cli.start("run", cli.config(place, **cli.LONGER), "--address", cluster.address)
+    try:
+        cli.until(lambda: len(cli.durable(folder)) >= 2, 120, "an epoch on each node")
+        cluster.remove_node(nodes[0], allow_graceful=False)
+        output, _ = process.communicate(timeout=240)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    assert "its worker died; started again" in output
+    cli.assert_same(folder, longer)
+
+
+def test_a_relative_storage_is_refused_on_a_cluster(place):
+    code, output = cli.run("run", cli.config(place), "storage=results", "--address", "auto")
+    assert code == 2
+    assert "found 'results'; allowed with --address: an absolute path on a shared mount, or a URI" in output
