@@ -46,7 +46,7 @@ def _write(findings: collect.Findings, data: frames.Frames, folder: Path) -> Non
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "findings.json").write_text(findings.to_json(), encoding="utf-8")
-        (folder / "costs.json").write_text(costs.to_json(data), encoding="utf-8")
+        (folder / "costs.json").write_text(costs.to_json(data, findings), encoding="utf-8")
         tables.write(findings, data, folder / "tables")
         figures.draw(findings, data, folder / "figures")
         report.write(findings, data, folder)

@@ -201,6 +201,36 @@ def specifications(findings: Findings, frames: Frames) -> Caption:
     )
 
 
+def variance(findings: Findings, frames: Frames) -> Caption:
+    """Of the components of variance."""
+    drawn = {
+        model: [c.variance for c in v.components.components if c.variance.estimate is not None]
+        for model, v in findings.variance.items()
+    }
+    n = _each((model, text.rests_on(known[0])) for model, known in drawn.items() if known)
+    return Caption(
+        "variance",
+        "Where the spread comes from",
+        "Components of variance of test accuracy at the selected rate, as standard deviations, with "
+        f"{text.level(findings.about.settings.confidence)} bootstrap intervals; negative estimates stand at 0. The "
+        f"highest interaction includes nondeterminism. Planned: {n}.",
+        None if n else "The seeds of this study are no complete factorial.",
+    )
+
+
+def planning(findings: Findings, frames: Frames) -> Caption:
+    """Of what more seeds would bring."""
+    margin = text.plain(100 * findings.about.settings.margin)
+    return Caption(
+        "planning",
+        "Precision against the number of seeds",
+        f"Expected half-width of the {text.level(findings.about.settings.confidence)} interval of the gap if what "
+        "was seen holds: over seeds, and over seeds and digits, which more seeds never push below its floor. Marks: "
+        f"this study, over seeds. Grey line: the margin of {margin} points. Planned pairs: {_pairs(findings)}.",
+        None if any(p.precision for p in findings.planning.values()) else "The spread over seeds is unknown.",
+    )
+
+
 def normality(findings: Findings, frames: Frames) -> Caption:
     """Of the QQ plot."""
     enough = any(len(c.seeds.quantiles) > 2 for c in findings.comparisons)
@@ -225,6 +255,8 @@ CAPTIONS: tuple[Callable[[Findings, Frames], Caption], ...] = (
     hard_digits,
     confusion,
     specifications,
+    variance,
+    planning,
     normality,
 )
 

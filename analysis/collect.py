@@ -16,7 +16,7 @@ from analysis.digits import confusion
 from analysis.estimate import Estimate
 from analysis.findings import About, Configuration, Counts, Findings, Model, Settings, Variance
 from analysis.frames import STATES, Frames
-from analysis.grid import grids
+from analysis.grid import STREAMS, grids
 from analysis.robustness import random_halves
 from study.errors import UserError
 
@@ -83,7 +83,7 @@ def collect(frames: Frames, overrides: Mapping[str, Any] | None = None) -> Findi
         variance=study.variance(),
         random_halves=study.random_halves(),
         literature=literature.beside(block.get("references") or {}, ours),
-        warnings=tuple(literature.unexpected(block.get("expected") or {}, ours) + study.edge_warnings()),
+        warnings=(*literature.unexpected(block.get("expected") or {}, ours), *study.warnings()),
         run_sets=study.run_sets,
     )
     return findings.model_copy(update={"answer": answer.sentence(findings)})
@@ -182,14 +182,21 @@ class _Study:
             runs=key,
         )
 
-    def edge_warnings(self) -> list[str]:
-        """One line for each model that chose the smallest or largest rate of the grid."""
-        return [
+    def warnings(self) -> list[str]:
+        """What a reader must know of the design: rates chosen at an edge of the grid, seeds that share streams."""
+        found = [
             f"{model} does best at {chosen.choice.mean.learning_rate:g}, an edge of the grid: "
             "a better rate may lie outside"
             for model, chosen in self.chosen.items()
             if chosen.choice.mean.at_edge and len(self.grids[model].validation.rates) > 1
         ]
+        seeds = self.frames.runs[STREAMS].drop_duplicates()
+        if any(seeds[stream].duplicated().any() for stream in ("init_seed", "order_seed")):
+            found.append(
+                "the seeds are a factorial: runs share initial weights or batch orders, so they are not independent "
+                "and intervals over seeds are too short; the components of variance are what this design is for"
+            )
+        return found
 
     def pairs(self) -> list[Pair]:
         """The candidate with every baseline."""

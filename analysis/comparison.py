@@ -57,6 +57,7 @@ def compare(pair: Pair) -> tuple[Comparison, Robustness]:
         level=used.confidence,
         crossed=lambda *cells: pair.over_digits(pair.right_digits(*cells)),
     )
+    asked = _rests_on(pair, asked)
     errors = [float(1 - counts.mean() / n_test) if len(counts) else None for counts in right]
     found = Comparison(
         baseline=pair.baseline,
@@ -197,6 +198,15 @@ def _trained(pair: Pair, choice: Rates) -> list[str]:
         for grid, r in zip(pair.grids, rates, strict=True):
             found |= dict.fromkeys(grid.run_ids[r[both], np.flatnonzero(both)])
     return list(found)
+
+
+def _rests_on(pair: Pair, asked: Robustness) -> Robustness:
+    """The points that score runs which did not train rest on every planned pair."""
+    planned = np.logical_and(*pair.of("planned", False))
+    ids = [run_id for run_ids in pair.of("run_ids", "") for run_id in run_ids[planned]]
+    key = pair.rests_on(f"{pair.name}, all planned", ids)
+    points = {name: getattr(asked, name) for name in ("scored_at_chance", "worst_case")}
+    return asked.model_copy(update={n: e.model_copy(update=dict(runs=key)) for n, e in points.items()})
 
 
 def _count(grids: tuple[Grid, Grid], wanted: list[NDArray]) -> dict[str, int]:

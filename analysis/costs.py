@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 
+import pandas as pd
+
+from analysis.findings import Findings
 from analysis.frames import Frames
+from analysis.planning import hours
 
 
-def to_json(frames: Frames) -> str:
-    """The text of costs.json: seconds of training by model, by device and in all, and the runs that took attempts."""
+def to_json(frames: Frames, findings: Findings) -> str:
+    """The text of costs.json: seconds of training by model and device, and hours that more seeds would take."""
     runs = frames.runs[frames.runs["train_seconds"].notna()]
     by_model = {
         model: {
@@ -30,6 +34,36 @@ def to_json(frames: Frames) -> str:
         "nodes": sorted(runs["node"].dropna().unique()),
         "torch_versions": sorted(runs["torch_version"].dropna().unique()),
         "git_commits": sorted(runs["git_commit"].dropna().unique()),
+        "hours_of_training_for": _planned(findings, runs),
         "runs_with_several_attempts": int((frames.runs["attempts"].fillna(1) > 1).sum()),
     }
-    return json.dumps(costs, indent=1) + "\n"
+    return json.dumps(costs, indent=1, allow_nan=False) + "\n"
+
+
+def _planned(findings: Findings, runs: pd.DataFrame) -> list[dict[str, object]]:
+    """Hours, one run at a time, of the seeds that each half-width needs: at the selected rates, and of the whole grid.
+
+    Packs train many runs in the time of few, so these add up what each run took of its pack.
+    """
+    seconds = runs.groupby(["model", "learning_rate"])["train_seconds"].median()
+    found = []
+    for c in findings.comparisons:
+        models = {findings.about.settings.candidate: c.candidate_rate, c.baseline: c.baseline_rate}
+        chosen = [seconds.get((model, rate)) for model, rate in models.items()]
+        grid = seconds[seconds.index.get_level_values("model").isin(models)]
+        if None in chosen:
+            continue
+        for needed in findings.planning[c.baseline].needed:
+            for population, seeds in (("seeds", needed.over_seeds), ("seeds and digits", needed.over_digits)):
+                if seeds.estimate is not None:
+                    found.append(
+                        {
+                            "baseline": c.baseline,
+                            "half_width": needed.half_width,
+                            "population": population,
+                            "seeds": int(seeds.estimate),
+                            "hours_at_selected_rates": round(hours(seeds.estimate, chosen), 3),
+                            "hours_of_whole_grid": round(hours(seeds.estimate, list(grid)), 3),
+                        }
+                    )
+    return found

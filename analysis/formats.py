@@ -133,7 +133,7 @@ def as_latex(table: Table) -> str:
     body = shown.style.hide(axis="index").to_latex(**looks)
     notes = "".join(f"\\par {text.latex(note)}\n" for note in table.notes)
     notes = f"\\par\\smallskip{{\\scriptsize\\raggedright\n{notes}\\par}}\n" if notes else ""
-    small = "\\footnotesize\\setlength{\\tabcolsep}{4pt}\n"
+    small = "\\footnotesize\\setlength{\\tabcolsep}{3pt}\n"
     if table.long:
         return f"\\begingroup{small}{body}{notes}\\endgroup\n"
     caption = f"\\caption{{{caption}}}\n\\label{{tab:{table.name}}}\n"

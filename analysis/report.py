@@ -78,7 +78,7 @@ def alarms(findings: Findings) -> Iterator[str]:
     if not findings.preregistration.as_declared:
         yield "The analysis made is not the one declared before the first run: see Pre-registration."
     if findings.about.problems:
-        yield f"{text.count(findings.about.problems)} unusable files of the ledger enter no number: see Problems."
+        yield f"Unusable files of the ledger, which enter no number: {findings.about.problems} (see Problems)."
 
 
 def tiles(findings: Findings) -> list[Tile]:

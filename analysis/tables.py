@@ -32,6 +32,7 @@ def gaps(findings: Findings) -> Table | None:
         digits = text.point_digits(mean.low, mean.high)
         rows.add(
             Baseline=words("baseline", c.baseline),
+            Verdict=words("verdict", c.seeds.verdict or text.DASH),
             Errors=Cell(
                 f"{_percent(c.candidate_error)} / {_percent(c.baseline_error)}",
                 {
@@ -44,11 +45,9 @@ def gaps(findings: Findings) -> Table | None:
             Gap=rows.estimate("gap", mean, text.points(mean.estimate, digits)),
             Over_seeds=number("over_seeds", mean.low, text.points_interval(mean.low, mean.high)),
             And_digits=_crossed(rows, c),
-            p=rows.estimate("sign_flip", c.seeds.sign_flip, text.p_value(c.seeds.sign_flip.p_value)),
-            **{"p (Holm)": number("p_holm", c.p_holm, text.p_value(c.p_holm))},
+            p=_holm(rows, c),
             Ahead=number("wins", c.seeds.wins, f"{c.seeds.wins} : {c.seeds.ties} : {c.seeds.losses}"),
             Pairs=Cell(text.of(c.pairs, c.planned), {"pairs": c.pairs, "pairs_planned": c.planned}),
-            Verdict=words("verdict", c.seeds.verdict or text.DASH),
         )
     return rows.table(
         "gaps",
@@ -57,7 +56,7 @@ def gaps(findings: Findings) -> Table | None:
         "learning rate with the best mean validation accuracy. Errors: mean per cent of test digits wrong, "
         f"candidate / baseline. Intervals at {text.level(settings.confidence)}: over seeds by t (this test set); and "
         "digits: over seeds and digits, two-way crossed closed form (new digits of the same kind). p: exact "
-        "sign-flip test, two-sided, and by Holm over all baselines. Ahead: pairs won : tied : lost. Verdict at a "
+        "sign-flip test, two-sided, by Holm over all baselines. Ahead: pairs won : tied : lost. Verdict at a "
         f"margin of {text.plain(100 * settings.margin)} points, over seeds, at "
         f"{text.level(1 - (1 - settings.confidence) / max(1, len(settings.baselines)))}.",
     )
@@ -286,6 +285,56 @@ def not_trained(findings: Findings, frames: Frames) -> Table | None:
     return rows.table("not_trained", "Runs that did not train", f"{counted} planned runs.", long=len(rows.cells) > 12)
 
 
+def planning(findings: Findings) -> Table | None:
+    """Seeds that an interval of a stated half-width needs."""
+    rows = Rows()
+    for baseline, plan in findings.planning.items():
+        for need in plan.needed:
+            rows.add(
+                Baseline=words("baseline", baseline),
+                **{
+                    "Half-width": number("half_width", need.half_width, f"±{text.plain(100 * need.half_width)}"),
+                    "Seeds": rows.estimate("seeds", need.over_seeds, _whole(need.over_seeds)),
+                    "Seeds, and digits": rows.estimate("over_digits", need.over_digits, _whole(need.over_digits)),
+                    "Seen in": words("runs", text.rests_on(need.over_seeds)),
+                },
+            )
+        rows.remarks.append(f"{baseline}: {plan.sentence}")
+    return rows.table(
+        "planning",
+        "Pairs that a narrower interval needs",
+        "Half-widths in percentage points, of the interval over seeds and of that over seeds and digits, if what "
+        "was seen holds.",
+    )
+
+
+def variance(findings: Findings) -> Table | None:
+    """Components of variance."""
+    rows = Rows()
+    for model, v in findings.variance.items():
+        for c in v.components.components:
+            rows.add(
+                Model=words("model", model),
+                Component=words("component", c.effect),
+                Variance=rows.estimate("variance", c.variance, _figures(c.variance.estimate)),
+                Interval=number("low", c.variance.low, _range(c.variance, 1)),
+                Raw=number("raw", c.raw, _figures(c.raw)),
+                Share=number("share", c.share, text.percent(c.share, 0)),
+                Runs=words("runs", text.rests_on(c.variance)),
+            )
+        rejected = v.against_itself.rejected
+        rows.remarks.append(
+            f"A/A, {model} against itself under two init seeds: {rejected.method}, {text.percent(rejected.estimate)}"
+            f"{'' if rejected.declined is None else f' ({rejected.declined})'}, {text.rests_on(rejected)}."
+        )
+    return rows.table(
+        "variance",
+        "Where the spread comes from",
+        f"Components of variance of test accuracy (a fraction), {text.level(findings.about.settings.confidence)} "
+        "bootstrap intervals; a negative estimate prints as 0 beside its raw value.",
+    )
+
+
 def literature(findings: Findings) -> Table | None:
     """Published results beside ours."""
     rows = Rows()
@@ -323,6 +372,12 @@ def _row(rows: Rows, baseline: str, what: str, e: Estimate, *, points: bool) -> 
     )
 
 
+def _holm(rows: Rows, c: Comparison) -> Cell:
+    """The primary test: adjusted in print, both in the CSV."""
+    cell = rows.estimate("sign_flip", c.seeds.sign_flip, text.p_value(c.p_holm))
+    return Cell(cell.shown, cell.data | {"p_holm": c.p_holm})
+
+
 def _crossed(rows: Rows, c: Comparison) -> Cell:
     return rows.estimate("over_seeds_and_digits", c.digits, text.points_interval(c.digits.low, c.digits.high))
 
@@ -333,6 +388,10 @@ def _planned(findings: Findings, baseline: str) -> int:
 
 def _rate(rate: float | None) -> str:
     return text.DASH if rate is None else text.plain(rate)
+
+
+def _whole(e: Estimate) -> str:
+    return text.DASH if e.estimate is None else text.count(e.estimate)
 
 
 def _percent(x: float | None) -> str:
@@ -365,6 +424,8 @@ TABLES: tuple[Callable[[Findings], Table | None], ...] = (
     outcomes,
     checks,
     specifications,
+    variance,
+    planning,
     literature,
     completeness,
 )

@@ -52,7 +52,7 @@ def run(
             say(console, f"{config.name}: all {len(prepared.planned)} runs have a record; nothing to train")
             return _summary(prepared, console)
         planning.commit(prepared)
-        say(console, f"{config.name}: {_extent(prepared, retry_failed)}, in {len(todo)} packs")
+        say(console, f"{config.name}: {_extent(prepared, todo, retry_failed)}")
         settings = _settings(config, prepared)
         from study import launch
 
@@ -99,10 +99,10 @@ def show_plan(config: StudyConfig, console: Console, *, retry_failed: bool = Fal
         f"{config.name}: {len(config.models)} models × {len(grid)} {rates} × {seeds} seeds × "
         f"{config.training.epochs} epochs = {len(prepared.planned)} runs",
     )
-    say(console, f"to train: {_extent(prepared, retry_failed)}, in {len(todo)} packs")
+    say(console, f"to train: {_extent(prepared, todo, retry_failed)}")
     for model in config.models:
         packs = [pack for pack in todo if pack.runs[0].run.model == model]
-        say(console, f"  {model}: {sum(len(p.runs) for p in packs)} runs in {len(packs)} packs")
+        say(console, f"  {model}: {sum(len(p.runs) for p in packs)} runs in {_packs(len(packs))}")
     workers = config.launch.workers or max(1, (os.cpu_count() or 1) // config.launch.cpus_per_trial)
     seconds = sum(_seconds(pack, prepared) for pack in todo) / workers
     say(console, f"estimated time on {workers} workers: {duration(seconds)}")
@@ -144,10 +144,14 @@ def _settings(config: StudyConfig, prepared: Prepared) -> Settings:
     )
 
 
-def _extent(prepared: Prepared, retry_failed: bool) -> str:
+def _extent(prepared: Prepared, todo: list[Pack], retry_failed: bool) -> str:
     ended = prepared.ended(retry_failed)
     missing = sum(planned.run_id not in ended for planned in prepared.planned)
-    return f"{missing} of {len(prepared.planned)} runs"
+    return f"{missing} of {len(prepared.planned)} runs, in {_packs(len(todo))}"
+
+
+def _packs(n: int) -> str:
+    return "1 pack" if n == 1 else f"{n} packs"
 
 
 def _summary(prepared: Prepared, console: Console) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -152,6 +153,11 @@ def results(folder: Path) -> dict[str, object]:
         else:
             found[name] = path.read_bytes()
     return found
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a ledger, without the reports that other tests may have written beside it."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("report"))
 
 
 def assert_same(folder: Path, expected: Path) -> None:

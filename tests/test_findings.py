@@ -290,12 +290,17 @@ def test_time_and_machine_are_in_the_costs_alone(written, findings, tmp_path):
         path.write_text(json.dumps(record))
     other = frames.load(moved)
     assert collect(other).to_json() == findings.to_json()
-    cost = strict(costs.to_json(other))
+    cost = strict(costs.to_json(other, findings))
     n = int((other.runs["state"] != "missing").sum())
     assert cost["train_seconds"] == 5.0 * n
     assert cost["nodes"] == ["elsewhere"]
     assert cost["runs_with_several_attempts"] == n
     assert sum(m["runs"] for m in cost["by_model"].values()) == n
+    for plan in cost["hours_of_training_for"]:
+        # Two runs of 5 seconds a seed at the selected rates, six on the whole grid of both models.
+        assert plan["hours_at_selected_rates"] == round(plan["seeds"] * 10 / 3600, 3)
+        assert plan["hours_of_whole_grid"] == round(plan["seeds"] * 30 / 3600, 3)
+    assert cost["hours_of_training_for"]
 
 
 def test_preregistration_knows_what_was_declared(loaded, findings):
@@ -309,6 +314,33 @@ def test_preregistration_knows_what_was_declared(loaded, findings):
         ("margin", 0.001, 0.002),
     ]
     assert not collect(loaded, {"margin": 0.001}).preregistration.deviations
+
+
+def test_a_factorial_gives_components_of_variance_and_a_warning(tmp_path):
+    folder = synthetic.write(
+        tmp_path,
+        {"only": Truth(2.0, 2.0, 0.3)},
+        seeds={"init": 3, "order": 4, "split": 2},
+        learning_rates=[0.01],
+        n_test=300,
+        n_val=40,
+        analysis=FAST,
+    )
+    loaded = frames.load(folder)
+    found = collect(loaded)
+    assert found.comparisons == ()
+    components = found.variance["only"].components
+    assert dict(components.levels) == {"init": 3, "order": 4, "split": 2}
+    # The mean square of the init seeds by hand; three levels, each the mean of eight runs.
+    means = loaded.runs.groupby("init_seed")["final_test_accuracy"].mean()
+    weights = {"init": 8, "init × order": 2, "init × split": 4}
+    raw = {c.effect: c.raw for c in components.components}
+    (last,) = [effect for effect in raw if effect.startswith("init × order × split")]
+    expected = sum(w * raw[effect] for effect, w in weights.items()) + raw[last]
+    assert 8 * means.var(ddof=1) == pytest.approx(expected, rel=1e-9)
+    assert [w for w in found.warnings if "not independent" in w]
+    assert components.standard_deviation > 0
+    assert len(found.variance["only"].against_itself.gaps) == 3 * 2
 
 
 def test_references_stand_beside_our_numbers(tmp_path):

@@ -1,0 +1,152 @@
+"""Simulated truth: networks whose gap is known, for checking that intervals cover and tests keep their level.
+
+A digit is right with probability Φ(μ + τ z + ω u): z its difficulty for the model, u the luck of the seed, all
+standard normal; the difficulties of one digit for two models are correlated, the luck of their seeds is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.polynomial.hermite_e import hermegauss
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+
+DIGITS = 10_000
+CERTAIN = 5.0
+"""A digit this many SDs from the threshold goes one way in all but 3 in 10⁷ trainings: it is not drawn."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The parameters of one model."""
+
+    mu: float
+    tau: float
+    omega: float
+
+    @property
+    def accuracy(self) -> float:
+        """Expected accuracy on new digits: Φ(μ / √(1 + τ² + ω²))."""
+        return float(ndtr(self.mu / np.sqrt(1 + self.tau**2 + self.omega**2)))
+
+    def with_accuracy(self, accuracy: float) -> Model:
+        """The same spread around another accuracy."""
+        return replace(self, mu=float(ndtri(accuracy)) * np.sqrt(1 + self.tau**2 + self.omega**2))
+
+    def ease(self, z: NDArray) -> NDArray:
+        """How far each digit lies from the threshold, from its difficulties `z`, for a seed of average luck."""
+        return self.mu + self.tau * z
+
+    def seed_sd(self, digits: int = DIGITS) -> float:
+        """SD over seeds of the accuracy on a typical set of `digits` digits."""
+        luck, weights = _normal(40)
+        typical = ndtri((np.arange(digits) + 0.5) / digits)
+        p = ndtr(self.ease(typical)[:, None] + self.omega * luck)
+        mean = p.mean(0)
+        within = (p * (1 - p)).mean(0) @ weights / digits
+        return float(np.sqrt(within + weights @ mean**2 - (weights @ mean) ** 2))
+
+
+LENET5 = Model(8.27, 3.50, 0.055)
+MLP = Model(7.34, 3.32, 0.050)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Two models whose gap is known."""
+
+    name: str
+    candidate: Model = LENET5
+    baseline: Model = MLP
+    correlation: float = 0.7
+    """Of a digit's difficulties for the two models; 1 makes them the same."""
+    collapse: float = 0.0
+    """Share of runs that do not train; a pair needs both of its runs."""
+
+    @property
+    def gap(self) -> float:
+        """On new digits."""
+        return self.candidate.accuracy - self.baseline.accuracy
+
+    @property
+    def identical(self) -> bool:
+        """Whether the gap is 0 on every set of digits."""
+        return self.correlation == 1 and self.candidate == self.baseline
+
+    def digits(self, rng: np.random.Generator, digits: int = DIGITS) -> tuple[NDArray, NDArray]:
+        """The ease of new digits [digit] for candidate and baseline."""
+        z, other = rng.standard_normal((2, digits))
+        z_baseline = self.correlation * z + np.sqrt(1 - self.correlation**2) * other  # z itself for a correlation of 1
+        return self.candidate.ease(z), self.baseline.ease(z_baseline)
+
+
+SCENARIOS = (
+    Scenario("as in the study"),
+    Scenario("correlation 0.5", correlation=0.5),
+    Scenario("correlation 0.9", correlation=0.9),
+    Scenario(
+        "baseline with 3 times the candidate's SD", baseline=replace(MLP, omega=0.1878).with_accuracy(MLP.accuracy)
+    ),
+    Scenario("5% of runs collapse", collapse=0.05),
+    Scenario("gap 0, same difficulties", baseline=LENET5, correlation=1.0),
+    Scenario("gap 0, other difficulties", baseline=LENET5),
+    Scenario("gap 0.1 points", baseline=MLP.with_accuracy(LENET5.accuracy - 0.001)),
+    Scenario("gap 1 point", baseline=MLP.with_accuracy(LENET5.accuracy - 0.01)),
+)
+
+
+def accuracy_here(model: Model, ease: NDArray) -> float:
+    """Expected accuracy on the digits of this `ease` [digit], over seeds: the mean of Φ(ease / √(1 + ω²))."""
+    return float(ndtr(ease / np.sqrt(1 + model.omega**2)).mean())
+
+
+def right_counts(model: Model, ease: NDArray) -> NDArray[np.float64]:
+    """Distribution of the number of right digits over seeds, for digits of this `ease` [digit]: probabilities [count].
+
+    Given the luck u the count is Poisson-binomial; u is integrated out by Gauss–Hermite quadrature, so drawing from
+    the result is drawing every digit of every run.
+    """
+    luck, weights = _normal(30)
+    uncertain = ease[np.abs(ease) < CERTAIN]
+    surely_wrong = int(np.count_nonzero(ease <= -CERTAIN))
+    wrong = ndtr(-(uncertain[:, None] + model.omega * luck))
+    most = wrong.sum(0).max()
+    size = min(uncertain.size, int(most + 12 * np.sqrt(most) + 20)) + 1
+    errors = np.zeros((size, luck.size))
+    errors[0] = 1
+    for p in wrong:
+        errors[1:] += p * (errors[:-1] - errors[1:])
+        errors[0] *= 1 - p
+    found = np.zeros(ease.size + 1)
+    first = surely_wrong + np.arange(size)
+    found[ease.size - first] = errors @ weights
+    return found / found.sum()
+
+
+def draw(probabilities: NDArray, shape: int | Sequence[int], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Independent draws of positions in `probabilities`, by inversion."""
+    return np.searchsorted(np.cumsum(probabilities), rng.random(shape), side="right").clip(max=probabilities.size - 1)
+
+
+def differences(scenario: Scenario, seeds: int, rng: np.random.Generator, digits: int = DIGITS) -> NDArray[np.int8]:
+    """Fresh seeds on fresh digits: 1 where only the candidate is right, −1 where only the baseline is, int8 [seed, digit].
+
+    Left out are digits of the `digits` that are surely right, or surely wrong, for both: their difference is 0.
+    """
+    sides = scenario.digits(rng, digits)
+    may_differ = (np.abs(sides[0]) < CERTAIN) | (np.abs(sides[1]) < CERTAIN) | ((sides[0] > 0) != (sides[1] > 0))
+    right = []
+    for model, ease in zip((scenario.candidate, scenario.baseline), sides, strict=True):
+        luck = model.omega * rng.standard_normal((seeds, 1), dtype=np.float32)
+        noise = rng.standard_normal((seeds, int(may_differ.sum())), dtype=np.float32)
+        right.append(noise < ease[may_differ].astype(np.float32) + luck)
+    return right[0].astype(np.int8) - right[1].astype(np.int8)
+
+
+def _normal(nodes: int) -> tuple[NDArray, NDArray]:
+    """Nodes and weights of Gauss–Hermite quadrature for the standard normal."""
+    x, w = hermegauss(nodes)
+    return x, w / w.sum()

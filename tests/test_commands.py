@@ -1,0 +1,93 @@
+"""What the commands tell, of studies at every stage."""
+
+import json
+import zipfile
+
+import pytest
+
+from tests import cli
+
+pytestmark = pytest.mark.slow
+
+
+def test_plan_counts_and_trains_nothing(place):
+    path = cli.config(place)
+    for command in (["plan", path], ["run", path, "--dry-run"]):
+        code, output = cli.run(*command)
+        assert code == 0, output
+        assert "small: 2 models × 2 learning rates × 2 seeds × 3 epochs = 8 runs" in output
+        assert "to train: 8 of 8 runs, in 4 packs" in output
+        assert "lenet5: 4 runs in 2 packs" in output
+        assert "estimated time on " in output
+    assert not (place / "storage").exists()
+
+
+def test_status_tells_what_there_is(undisturbed, place):
+    code, output = cli.run("status", place / "nothing")
+    assert code == 2
+    assert output == f"error: {place / 'nothing'}: holds no study yet (no study.json)\n"
+    code, output = cli.run("status", undisturbed)
+    assert code == 0
+    assert "small: 8 finished, 0 diverged, 0 failed, 0 missing, of 8 runs planned" in output
+    assert output.count("mlp_matched") == 2
+    assert "driver: none" in output
+    # A damaged record is named, and its run is missing again.
+    copy = place / "copy"
+    cli.copy(undisturbed, copy)
+    victim = sorted((copy / "runs").iterdir())[0]
+    victim.write_bytes(victim.read_bytes()[:-5])
+    code, output = cli.run("status", copy)
+    assert "7 finished, 0 diverged, 0 failed, 1 missing" in output
+    assert f"{victim}: " in output
+    assert "it is not counted as a record" in output
+
+
+def test_a_damaged_record_is_trained_again_to_the_same_bytes(undisturbed, place):
+    path = cli.config(place)
+    copy = place / "storage" / "small"
+    cli.copy(undisturbed, copy)
+    victim = sorted((copy / "runs").iterdir())[0]
+    victim.write_bytes(b"{}")
+    code, output = cli.run("run", path)
+    assert code == 0, output
+    assert f"{victim}: " in output
+    assert "1 of 8 runs, in 1 pack" in output
+    cli.assert_same(copy, undisturbed)
+
+
+def test_export_holds_the_ledger(undisturbed, place):
+    code, output = cli.run("export", undisturbed, place / "small.zip")
+    assert code == 0, output
+    with zipfile.ZipFile(place / "small.zip") as archive:
+        names = archive.namelist()
+    assert sum(name.startswith("runs/") for name in names) == 8
+    assert sum(name.startswith("predictions/") for name in names) == 8
+    assert {"study.json", "dataset/test_labels.npy", "dataset/val_labels_0.npy"} <= set(names)
+
+
+def test_every_launch_is_on_record(undisturbed):
+    study = json.loads((undisturbed / "study.json").read_bytes())
+    launch = study["launches"][0]
+    assert launch["config"]["training"]["epochs"] == 3
+    assert len(launch["analysis_sha256"]) == 64
+    assert launch["versions"]["torch"]
+    assert sum(len(pack["runs"]) for pack in study["packs"]) == 8
+    assert study["dataset"]["n_test"] == 200
+
+
+def test_provenance_says_where_a_record_comes_from(undisturbed):
+    for path in (undisturbed / "runs").iterdir():
+        provenance = json.loads(path.read_bytes())["provenance"]
+        assert provenance["train_seconds"] > 0
+        assert (provenance["pack_size"], provenance["device"], provenance["threads"]) == (2, "cpu", 1)
+        assert provenance["attempts"] == 1
+        assert provenance["error"] is None
+        assert set(provenance["versions"]) >= {"python", "torch", "ray"}
+
+
+def test_a_config_mistake_is_one_line_and_exit_2(place):
+    path = cli.config(place, training={"epoch": 2})
+    code, output = cli.run("run", path)
+    assert code == 2
+    assert output.count("\n") == 1
+    assert f"error: {path}: training.epoch: unknown key (did you mean epochs?)" in output
