@@ -13,6 +13,9 @@ from analysis.frames import Frames
 PANELS = 18
 """Learning rates that get a panel each; of more, only the selected ones do."""
 
+CURVES = 3
+"""Baselines whose specification curves fit side by side; the table holds all."""
+
 
 @dataclass(frozen=True)
 class Caption:
@@ -46,6 +49,11 @@ def panel_rates(findings: Findings) -> tuple[float, ...]:
         return rates
     chosen = {choice.mean.learning_rate for choice in findings.selection.values()} - {None}
     return tuple(sorted(chosen)) or rates[:PANELS]
+
+
+def curve_baselines(findings: Findings) -> list[str]:
+    """The baselines whose specification curves are drawn."""
+    return [baseline for baseline, asked in findings.robustness.items() if asked.specifications][:CURVES]
 
 
 def gap(findings: Findings, frames: Frames) -> Caption:
@@ -187,15 +195,16 @@ def confusion(findings: Findings, frames: Frames) -> Caption:
 
 def specifications(findings: Findings, frames: Frames) -> Caption:
     """Of the specification curve."""
-    asked = {b: r for b, r in findings.robustness.items() if r.specifications}
-    same = _each((b, text.of(r.same_sign or 0, r.alternatives)) for b, r in asked.items())
+    asked = curve_baselines(findings)
+    same = _each((b, text.of(r.same_sign or 0, r.alternatives)) for b, r in findings.robustness.items() if b in asked)
+    more = len(findings.comparisons) - len(asked)
     return Caption(
         "specifications",
         "Every way to analyse the same data",
         "The gap by every combination of the choices below, in order of its estimate, with a "
-        f"{text.level(findings.about.settings.confidence)} interval where one is defined. Black: the primary "
-        f"analysis. Alternatives with the same sign: {same}. Descriptive, for specifications share data. Planned "
-        f"pairs that trained: {_pairs(findings)}.",
+        f"{text.level(findings.about.settings.confidence)} interval where one is defined. Black: the primary analysis. "
+        f"Alternatives with the same sign: {same}. Descriptive, for specifications share data. Planned pairs that "
+        f"trained: {_pairs(findings)}." + (f" Baselines that are in the table only: {more}." if more else ""),
         None if asked else "No pair of runs has trained.",
         wide=len(asked) > 1,
     )

@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis import style, text
-from analysis.captions import captions, panel_rates
+from analysis.captions import captions, curve_baselines, panel_rates
 from analysis.curves import curves
 from analysis.estimate import Estimate
 from analysis.findings import Comparison, Findings
@@ -315,7 +315,7 @@ def hard_digits(scene: Scene) -> Figure:
 
 def specifications(scene: Scene) -> Figure:
     """Above: the gap by every way to analyse the same data, in order. Below: the choices behind each."""
-    asked = {b: r.specifications for b, r in scene.findings.robustness.items() if r.specifications}
+    asked = {b: scene.findings.robustness[b].specifications for b in curve_baselines(scene.findings)}
     everything = sorted((s for specs in asked.values() for s in specs), key=lambda s: not s.primary)
     ways = ("selection", "outcomes", "pairing", "transform", "population")
     choices = [(way, value) for way in ways for value in dict.fromkeys(getattr(s, way) for s in everything)]
@@ -405,10 +405,8 @@ def planning(scene: Scene) -> Figure:
         Line2D([], [], color=MUTED, lw=0.8, ls=(0, (1, 1.5)), label="floor"),
         Line2D([], [], color=MUTED, lw=0.7, label="margin"),
     ]
-    keys += [
-        Line2D([], [], ls="", marker=k.marker, color=k.colour, label=k.label) for k in map(scene.looks.get, planned)
-    ]
-    figure.legend(handles=keys, loc="outside upper center", ncols=4, handlelength=1.4, columnspacing=0.9)
+    axes.legend(handles=keys, loc="upper right", ncols=2, handlelength=1.4, columnspacing=0.9)
+    _legend(figure, map(scene.looks.get, planned))
     return figure
 
 
@@ -425,9 +423,9 @@ def variance(scene: Scene) -> Figure:
             if c.variance.low is not None:
                 axes.plot(100 * np.sqrt([c.variance.low, c.variance.high]), [y, y], color=look.colour, lw=0.9)
             axes.plot(100 * np.sqrt(c.variance.estimate), y, look.marker, color=look.colour)
-    _rows(axes, effects)
+    _rows(axes, [effect.replace(", ", ",\n") for effect in effects])
     axes.set_xlim(left=0)
-    axes.set_xlabel("Standard deviation (percentage points)")
+    axes.set_xlabel("SD (percentage points)")
     axes.grid(axis="x")
     _legend(figure, (scene.looks[model] for model in drawn))
     return figure
@@ -538,8 +536,10 @@ def _legend(figure: Figure, looks: Iterable[Look]) -> None:
     handles = [Line2D([], [], color=k.colour, ls=k.dash, marker=k.marker, ms=3.5, label=k.label) for k in looks]
     if len(handles) > 1:
         longest = max(len(handle.get_label()) for handle in handles)
-        columns = int(figure.get_figwidth() / (0.4 + 0.06 * longest))
-        figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), max(1, columns)))
+        columns = min(len(handles), max(1, int(figure.get_figwidth() / (0.4 + 0.06 * longest))))
+        # Every line of it beyond the first makes the figure taller, not the panels lower.
+        figure.set_figheight(figure.get_figheight() + 0.13 * (-(-len(handles) // columns) - 1))
+        figure.legend(handles=handles, loc="outside upper center", ncols=columns)
 
 
 FIGURES: Mapping[str, Callable[[Scene], Figure]] = {

@@ -132,18 +132,21 @@ def draw(probabilities: NDArray, shape: int | Sequence[int], rng: np.random.Gene
 
 
 def differences(scenario: Scenario, seeds: int, rng: np.random.Generator, digits: int = DIGITS) -> NDArray[np.int8]:
-    """Fresh seeds on fresh digits: 1 where only the candidate is right, −1 where only the baseline is, int8 [seed, digit].
+    """Fresh seeds on fresh digits, int8 [seed, digit]: 1 where only the candidate is right, −1 where only the baseline.
 
-    Left out are digits of the `digits` that are surely right, or surely wrong, for both: their difference is 0.
+    Left out are those of the `digits` that are surely right, or surely wrong, for both: their difference is 0.
     """
     sides = scenario.digits(rng, digits)
-    may_differ = (np.abs(sides[0]) < CERTAIN) | (np.abs(sides[1]) < CERTAIN) | ((sides[0] > 0) != (sides[1] > 0))
+    uncertain = [np.abs(ease) < CERTAIN for ease in sides]
+    may_differ = uncertain[0] | uncertain[1] | ((sides[0] > 0) != (sides[1] > 0))
     right = []
-    for model, ease in zip((scenario.candidate, scenario.baseline), sides, strict=True):
+    for model, ease, drawn in zip((scenario.candidate, scenario.baseline), sides, uncertain, strict=True):
         luck = model.omega * rng.standard_normal((seeds, 1), dtype=np.float32)
-        noise = rng.standard_normal((seeds, int(may_differ.sum())), dtype=np.float32)
-        right.append(noise < ease[may_differ].astype(np.float32) + luck)
-    return right[0].astype(np.int8) - right[1].astype(np.int8)
+        noise = rng.standard_normal((seeds, np.count_nonzero(drawn)), dtype=np.float32)
+        own = np.repeat((ease > 0)[None, may_differ], seeds, axis=0)
+        own[:, drawn[may_differ]] = noise < ease[drawn].astype(np.float32) + luck
+        right.append(own.view(np.int8))
+    return right[0] - right[1]
 
 
 def _normal(nodes: int) -> tuple[NDArray, NDArray]:

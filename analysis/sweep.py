@@ -108,16 +108,14 @@ def across_rates(
     return Sweep(rates=tuple(found), critical=critical, interaction=_interaction(k[:, kept], both[:, kept], about))
 
 
-def critical_value(residuals: NDArray, present: NDArray, level: float, seed: int) -> float:
-    """Quantile at `level` of the largest |t| over columns when the rows of `residuals` [seed, rate] flip their signs.
+def critical_value(residuals: NDArray, present: NDArray, level: float, flips: NDArray) -> float:
+    """Quantile at `level` of the largest |t| over columns when rows of `residuals` [seed, rate] change sign by `flips`.
 
     Each flip keeps a seed's residuals together, and so their dependence across rates, and is studentised anew:
     t = mean / (SD / √n) over the cells `present` [seed, rate] of a column. inf where too many flips of too few
     seeds have no spread.
     """
-    some = present.any(1)
-    residuals, present = np.where(present, residuals, 0.0)[some], present[some]
-    largest = largest_t(signs(len(residuals), seed), residuals, present)
+    largest = largest_t(flips, residuals, present)
     # The smallest value that at least the share `level` of flips does not exceed.
     return float(np.sort(largest)[int(np.ceil(level * largest.size - 1e-9)) - 1])
 
@@ -179,7 +177,9 @@ def _bands(
     method = f"simultaneous band over {varies.sum()} learning rates: largest |t| over {how} sign flips of whole seeds"
     critical = None
     if varies.any():
-        critical = critical_value(residuals[:, varies], both[:, varies], level, seed)
+        some = both[:, varies].any(1)
+        cells = np.ix_(some, varies)
+        critical = critical_value(residuals[cells], both[cells], level, signs(int(some.sum()), seed))
     bands = []
     for r in range(k.shape[1]):
         own = about | dict(n=int(n[r]), method=method)

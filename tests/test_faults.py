@@ -195,13 +195,12 @@ def test_a_failing_model_is_recorded_and_the_study_goes_on(place, undisturbed):
     (place / "mymodels.py").write_text(MODELS.format(flag=str(flag)))
     path = cli.config(place, models=["mymodels:Fails", "mlp_matched"], seeds=1, launch={"max_failures": 1})
     changes = {"PYTHONPATH": f"{cli.ROOT}:{place}", "WANDB_API_KEY": cli.KEY}
-    assert cli.run("plan", path, **changes)[0] == 0
     # The plan is made while the model works; its training then fails.
-    plan = cli.start("run", path, **changes | {"BREAK": "1"})
+    process = cli.start("run", path, **changes)
     cli.until((place / "storage" / "small" / "study.json").exists, 60, "the plan")
     flag.touch()
-    output, _ = plan.communicate(timeout=120)
-    assert plan.returncode == 1, output
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, output
     assert "2 finished, 2 failed, of 4 runs planned" in output
     assert "broken on purpose" in output
     records = [json.loads(p.read_bytes()) for p in (place / "storage" / "small" / "runs").iterdir()]
@@ -211,8 +210,14 @@ def test_a_failing_model_is_recorded_and_the_study_goes_on(place, undisturbed):
     leaks = [p for p in place.rglob("*") if p.is_file() and cli.KEY.encode() in p.read_bytes()]
     assert leaks == []
     assert cli.KEY not in output
-    assert "nothing to train" in cli.run("run", path, **changes)[1]
+    code, output = cli.run("run", path, **changes)
+    assert code == 2
+    assert output.startswith("error: models: 'mymodels:Fails' cannot be made: RuntimeError: broken on purpose")
+    assert output.count("\n") == 1
     flag.unlink()
+    code, output = cli.run("run", path, **changes)
+    assert code == 1
+    assert "nothing to train" in output
     code, output = cli.run("run", path, "--retry-failed", **changes)
     assert code == 0, output
     assert "4 finished, of 4 runs planned" in output

@@ -122,6 +122,8 @@ def test_every_pair_is_in_the_figure_of_the_gap(drawn):
         pytest.param(dict(models=TWO, seeds=2, states=everywhere("collapsed")), id="all collapsed"),
         pytest.param(dict(models=TWO, seeds=2, states=everywhere("missing")), id="all missing"),
         pytest.param(dict(models=TWO, seeds=2, states=everywhere("unpredicted")), id="no predictions"),
+        pytest.param(dict(models=TWO, learning_rates=[0.01], seeds=dict(init=2, order=3, split=2)), id="factorial"),
+        pytest.param(dict(models={"lenet5": synthetic.LENET}, seeds=2), id="one model"),
         pytest.param(dict(models=TWO, classes=3, shape=(7, 9), seeds=2, n_val=50), id="other data"),
     ],
 )

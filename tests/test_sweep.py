@@ -56,7 +56,7 @@ def brute_force(d, level):
 def test_critical_value_against_all_flips():
     d = (CANDIDATE - BASELINE).astype(float)
     expected = brute_force(d, 0.95)
-    assert critical_value(d - d.mean(0), ALL, 0.95, 0) == pytest.approx(expected, rel=1e-10)
+    assert critical_value(d - d.mean(0), ALL, 0.95, signs(SEEDS, 0)) == pytest.approx(expected, rel=1e-10)
     found = sweep()
     assert found.critical == pytest.approx(expected, rel=1e-10)
     for at, k in zip(found.rates, d.T, strict=True):
@@ -90,21 +90,21 @@ def test_a_seed_without_any_pair_changes_nothing_but_the_counts():
 def test_drawn_flips_agree_with_enumerated_ones(monkeypatch):
     n = EXACT
     x = np.random.default_rng(1).standard_normal((n, 4))
-    exact = critical_value(x - x.mean(0), np.ones_like(x, bool), 0.95, 0)
+    exact = critical_value(x - x.mean(0), np.ones_like(x, bool), 0.95, signs(n, 0))
     assert len(signs(n, 0)) == 2 ** (n - 1)
     monkeypatch.setattr("analysis.sweep.EXACT", 0)
     assert len(signs(n, 0)) == 10_000
-    drawn = critical_value(x - x.mean(0), np.ones_like(x, bool), 0.95, 0)
+    drawn = critical_value(x - x.mean(0), np.ones_like(x, bool), 0.95, signs(n, 0))
     assert drawn == pytest.approx(exact, rel=0.05)
-    assert drawn == critical_value(x - x.mean(0), np.ones_like(x, bool), 0.95, 0)
+    assert drawn == critical_value(x - x.mean(0), np.ones_like(x, bool), 0.95, signs(n, 0))
 
 
 def test_whole_seeds_are_flipped_so_equal_rates_need_no_wider_band():
     d = np.repeat(RNG.standard_normal((9, 1)), 5, axis=1)
-    one = critical_value(d[:, :1] - d[:, :1].mean(0), np.ones((9, 1), bool), 0.95, 0)
-    assert critical_value(d - d.mean(0), np.ones((9, 5), bool), 0.95, 0) == pytest.approx(one, rel=1e-10)
+    one = critical_value(d[:, :1] - d[:, :1].mean(0), np.ones((9, 1), bool), 0.95, signs(9, 0))
+    assert critical_value(d - d.mean(0), np.ones((9, 5), bool), 0.95, signs(9, 0)) == pytest.approx(one, rel=1e-10)
     x = RNG.standard_normal((9, 5))
-    assert critical_value(x - x.mean(0), np.ones((9, 5), bool), 0.95, 0) > one
+    assert critical_value(x - x.mean(0), np.ones((9, 5), bool), 0.95, signs(9, 0)) > one
 
 
 def test_flips_without_spread_are_infinite_not_nan():

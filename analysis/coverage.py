@@ -1,0 +1,150 @@
+"""Do they cover? Every interval and test of the analysis, vectorised, on simulated studies whose gap is known.
+
+Arrays of hits [replication] are 1 where an interval covered its truth or a test rejected, 0 where not, NaN where the
+analysis would have declined.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.special import ndtri, stdtrit
+
+from analysis import simulation, sweep
+from analysis.digits import error_from
+from analysis.gap import sign_flip
+from analysis.simulation import DIGITS, Scenario
+
+LEVEL = 0.95
+SEEDS = (5, 10, 20, 50)
+SLOW = 5
+"""What is slow (BCa, band, digits) is replicated this many times less."""
+
+TEST_SETS = 10
+RESAMPLES = 999
+RATES = 5
+"""Learning rates under the simultaneous band."""
+
+SIGN_FLIP = "sign-flip test"
+T = "t over seeds"
+BAND = f"simultaneous band over {RATES} rates"
+NEW_DIGITS = ("crossed analysis of variance", "pigeonhole bootstrap (its exact variance)", T)
+
+Hits = dict[tuple[int, str], NDArray[np.float64]]
+"""(number of seeds, method) → hits."""
+
+
+# over seeds, on this test set
+
+
+def on_this_test_set(scenario: Scenario, replications: int, rng: np.random.Generator, band: bool) -> Hits:
+    """What is said over seeds, against the gap on the test set; `replications` are spread over TEST_SETS test sets."""
+    hits: dict[tuple[int, str], list[NDArray]] = {}
+    each = max(1, replications // TEST_SETS)
+    few = max(1, each // SLOW)
+    for _ in range(TEST_SETS):
+        sides = scenario.digits(rng)
+        models = scenario.candidate, scenario.baseline
+        truth = float(np.subtract(*map(simulation.accuracy_here, models, sides)))
+        counts = list(map(simulation.right_counts, models, sides))
+        for n in SEEDS:
+            k = np.subtract(*(simulation.draw(p, (each, n), rng) for p in counts))
+            trained = rng.random((each, n)) < (1 - scenario.collapse) ** 2
+            found = {T: t_covers(k / DIGITS, trained, truth)}
+            if not scenario.collapse:
+                found["BCa bootstrap over seeds"] = bca_covers(k[:few] / DIGITS, truth, rng)
+            if scenario.identical:
+                found[SIGN_FLIP] = sign_flip_rejects(k, trained)
+            if band:
+                rates = np.subtract(*(simulation.draw(p, (few, n, RATES), rng) for p in counts))
+                found[BAND] = band_covers(rates, truth * DIGITS, sweep.signs(n, int(rng.integers(2**31))))
+            for method, values in found.items():
+                hits.setdefault((n, method), []).append(values)
+    return {key: np.concatenate(values) for key, values in hits.items()}
+
+
+def t_covers(d: NDArray, trained: NDArray, truth: float) -> NDArray[np.float64]:
+    """Whether the t interval of each row of `d` [replication, seed] covers, from the pairs that `trained`."""
+    n = trained.sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(trained, d, 0).sum(1) / n
+        variance = (np.where(trained, d - mean[:, None], 0) ** 2).sum(1) / (n - 1)
+    lowest = np.where(trained, d, np.inf).min(1)
+    highest = np.where(trained, d, -np.inf).max(1)
+    half = stats.t.ppf((1 + LEVEL) / 2, np.maximum(n - 1, 1)) * np.sqrt(variance / n)
+    return np.where((n > 1) & (highest > lowest), np.abs(mean - truth) <= half, np.nan)
+
+
+def bca_covers(d: NDArray, truth: float, rng: np.random.Generator, batch: int = 50) -> NDArray[np.float64]:
+    """Whether the BCa interval of each row of `d` [replication, seed] covers; rows of a batch share their draws."""
+    hits = []
+    for start in range(0, len(d), batch):
+        rows = d[start : start + batch]
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+            limits = stats.bootstrap(
+                (rows,), np.mean, axis=-1, n_resamples=RESAMPLES, confidence_level=LEVEL, method="BCa", rng=rng
+            ).confidence_interval
+        given = limits.low < limits.high
+        hits.append(np.where(given, (limits.low <= truth) & (truth <= limits.high), np.nan))
+    return np.concatenate(hits)
+
+
+def sign_flip_rejects(k: NDArray, trained: NDArray) -> NDArray[np.float64]:
+    """Whether the sign-flip test of each row of `k` [replication, seed] rejects."""
+    return np.array([sign_flip(row[own])[0] <= 1 - LEVEL for row, own in zip(k, trained, strict=True)], float)
+
+
+def band_covers(k: NDArray, truth: float, flips: NDArray) -> NDArray[np.float64]:
+    """Whether the simultaneous band covers at all rates; `k` [replication, seed, rate], `flips` [flip, seed]."""
+    every = np.ones(k.shape[1:], bool)
+    hits = np.full(len(k), np.nan)
+    for r, (rows, mean, error) in enumerate(zip(k, k.mean(1), stats.sem(k, axis=1), strict=True)):
+        critical = sweep.critical_value(rows - mean, every, LEVEL, flips)
+        if error.all() and np.isfinite(critical):
+            hits[r] = (np.abs(mean - truth) <= critical * error).all()
+    return hits
+
+
+# over seeds and digits, on new digits
+
+
+def on_new_digits(scenario: Scenario, replications: int, rng: np.random.Generator) -> Hits:
+    """Every method of NEW_DIGITS against the gap on new digits. Fewer seeds are the first of those with most."""
+    hits = {n: np.empty((replications, len(NEW_DIGITS))) for n in SEEDS}
+    for r in range(replications):
+        x = simulation.differences(scenario, SEEDS[-1], rng)
+        trained = rng.random(len(x)) < (1 - scenario.collapse) ** 2
+        for n in SEEDS:
+            hits[n][r] = new_digits_covers(x[:n][trained[:n]], DIGITS, scenario.gap)
+    return {(n, method): hits[n][:, m] for n in SEEDS for m, method in enumerate(NEW_DIGITS)}
+
+
+def new_digits_covers(x: NDArray, digits: int, truth: float) -> tuple[float, float, float]:
+    """Whether each of NEW_DIGITS covers; `x` [seed, digit] without the digits, of `digits`, where all entries are 0."""
+    seeds = len(x)
+    if seeds < 2:
+        return (np.nan,) * len(NEW_DIGITS)
+    ms_s, ms_d, ms_r = squares = sparse_mean_squares(x, digits)
+    mean = float(x.sum()) / (seeds * digits)
+    error, df = error_from(squares, seeds, digits)
+    a, b = 1 - 1 / seeds, 1 - 1 / digits
+    bootstrap = np.sqrt((a * ms_s + b * ms_d + a * b * ms_r) / (seeds * digits))
+    over_seeds = np.sqrt(ms_s / digits / seeds)
+    tail = (1 + LEVEL) / 2
+    halves = stdtrit(df, tail) * error, ndtri(tail) * bootstrap, stdtrit(seeds - 1, tail) * over_seeds
+    return tuple(float(abs(mean - truth) <= half) if half > 0 else np.nan for half in halves)
+
+
+def sparse_mean_squares(x: NDArray, digits: int) -> tuple[float, float, float]:
+    """`digits.mean_squares` of `x` [seed, digit] and as many columns of zeros as make up `digits`, from sums alone."""
+    seeds = len(x)
+    rows, columns = x.sum(1, dtype=np.int64), x.sum(0, dtype=np.int64)
+    correction = float(rows.sum()) ** 2 / (seeds * digits)
+    ss_s = float(rows @ rows) / digits - correction
+    ss_d = float(columns @ columns) / seeds - correction
+    ss_r = float(np.count_nonzero(x)) - correction - ss_s - ss_d
+    return ss_s / (seeds - 1), ss_d / (digits - 1), ss_r / ((seeds - 1) * (digits - 1))

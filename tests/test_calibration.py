@@ -1,0 +1,247 @@
+"""The simulated truth against brute force, and the vectorised intervals against those that the analysis reports."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from numpy.testing import assert_allclose
+from scipy.special import ndtr
+
+from analysis import calibration, checks, coverage, digits, gap, simulation, sweep
+from analysis.calibration import calibrate, label, main, markdown, score
+from analysis.coverage import RESAMPLES
+from analysis.simulation import LENET5, MLP, SCENARIOS, Model, Scenario
+
+BASE = SCENARIOS[0]
+BY_NAME = {s.name: s for s in SCENARIOS}
+
+
+# the truth
+
+
+def test_models_are_as_stated():
+    assert_allclose([100 * m.accuracy for m in (LENET5, MLP)], [98.85, 98.28], atol=0.01)
+    assert_allclose([100 * m.seed_sd() for m in (LENET5, MLP)], [0.08, 0.10], atol=0.005)
+    wide = BY_NAME["baseline with 3 times the candidate's SD"]
+    assert wide.baseline.seed_sd() == pytest.approx(3 * wide.candidate.seed_sd(), rel=0.01)
+    assert wide.gap == pytest.approx(BASE.gap)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("gap 0, same difficulties", 0), ("gap 0, other difficulties", 0)])
+def test_gaps_are_as_named(name, expected):
+    assert BY_NAME[name].gap == expected
+    assert BY_NAME["gap 0.1 points"].gap == pytest.approx(0.001)
+    assert BY_NAME["gap 1 point"].gap == pytest.approx(0.01)
+
+
+def test_identical_models_have_no_gap_on_any_digits():
+    scenario = BY_NAME["gap 0, same difficulties"]
+    assert scenario.identical
+    assert np.array_equal(*scenario.digits(np.random.default_rng(0)))
+    other = BY_NAME["gap 0, other difficulties"]
+    assert not other.identical
+    here = [simulation.accuracy_here(LENET5, ease) for ease in other.digits(np.random.default_rng(0))]
+    assert here[0] != here[1]
+
+
+def test_difficulties_are_correlated_as_asked():
+    for correlation in (0.5, 0.9):
+        sides = Scenario("", correlation=correlation).digits(np.random.default_rng(0), 200_000)
+        assert np.corrcoef(*sides)[0, 1] == pytest.approx(correlation, abs=0.005)
+
+
+def test_distribution_of_counts_by_all_outcomes():
+    ease = np.array([1.0, -0.3, 0.4, 9.0, -9.0])
+    model = Model(0, 1, 0)
+    p = ndtr(ease[:3])
+    expected = np.zeros(6)
+    for outcome in product((0, 1), repeat=3):
+        expected[1 + sum(outcome)] += np.prod(np.where(outcome, p, 1 - p))
+    assert_allclose(simulation.right_counts(model, ease), expected, atol=1e-15)
+
+
+def test_distribution_of_counts_is_that_of_drawn_digits():
+    rng = np.random.default_rng(1)
+    model = Model(1.0, 1.5, 0.4)
+    ease = model.ease(rng.standard_normal(300))
+    p = simulation.right_counts(model, ease)
+    counts = np.arange(301)
+    assert p @ counts / 300 == pytest.approx(simulation.accuracy_here(model, ease), abs=1e-6)
+    runs = rng.standard_normal((20_000, 300)) < ease + model.omega * rng.standard_normal((20_000, 1))
+    drawn = runs.sum(1)
+    assert p @ counts == pytest.approx(drawn.mean(), abs=5 * drawn.std() / np.sqrt(20_000))
+    assert p @ counts**2 - (p @ counts) ** 2 == pytest.approx(drawn.var(), rel=0.05)
+    inverted = simulation.draw(p, 20_000, rng)
+    assert_allclose([inverted.mean(), inverted.std()], [drawn.mean(), drawn.std()], rtol=0.03)
+
+
+def test_new_digits_have_the_gap_of_the_population_and_the_correlation_of_digits():
+    rng = np.random.default_rng(0)
+    scenario = Scenario("", Model(1.0, 1.2, 0.02), Model(0.5, 1.0, 0.02))
+    drawn = [simulation.differences(scenario, 2, rng, 200) for _ in range(3000)]
+    means = np.array([x.sum(1) / 200 for x in drawn])
+    assert means.mean() == pytest.approx(scenario.gap, abs=4 * means.mean(1).std() / np.sqrt(3000))
+    # Two seeds share their digits, but not their luck.
+    assert 0.05 < np.corrcoef(means.T)[0, 1] < 0.5
+
+
+def test_digits_left_out_are_those_that_cannot_differ():
+    rng = np.random.default_rng(0)
+    certain = Scenario("", Model(50, 1, 0.01), Model(-50, 1, 0.01))
+    assert (simulation.differences(certain, 3, rng, 20) == 1).all()
+    assert simulation.differences(replace(certain, baseline=Model(50, 1, 0.01)), 3, rng, 20).shape == (3, 0)
+
+
+# the intervals
+
+
+def test_t_interval_is_the_one_reported():
+    rng = np.random.default_rng(0)
+    d = rng.normal(0.005, 0.002, (200, 6))
+    trained = rng.random(d.shape) < 0.8
+    d[7] = d[7, 0]
+    trained[8] = [True] + [False] * 5
+    hits = coverage.t_covers(d, trained, 0.006)
+    for row, own, hit in zip(d, trained, hits, strict=True):
+        e = gap.t_interval(row[own], 0.95, n_planned=6, unit="pairs")
+        assert np.isnan(hit) == (e.low is None)
+        assert np.isnan(hit) or hit == (e.low <= 0.006 <= e.high)
+    assert np.isnan(hits[[7, 8]]).all()
+    assert set(hits[~np.isnan(hits)]) == {0, 1}
+
+
+def test_bca_interval_is_the_one_reported():
+    rng = np.random.default_rng(0)
+    about = dict(n=5, planned=5, unit="pairs")
+    hits = []
+    for seed in range(20):
+        d = rng.normal(0.005, 0.002, 5)
+        e = checks.bca(d, 0.95, RESAMPLES, seed, about)
+        hit = coverage.bca_covers(d[None], 0.0065, np.random.default_rng(seed))[0]
+        assert hit == (e.low <= 0.0065 <= e.high)
+        hits.append(hit)
+    assert 0 < np.mean(hits) < 1
+    assert np.isnan(coverage.bca_covers(np.full((1, 5), 0.1), 0.1, rng)).all()
+
+
+def test_band_is_the_one_reported():
+    rng = np.random.default_rng(0)
+    k = rng.integers(-10, 15, (60, 7, 3))
+    hits = coverage.band_covers(k, 7.0, sweep.signs(7, 0))
+    for rows, hit in zip(k, hits, strict=True):
+        full = np.ones(rows.shape, bool)
+        found = sweep.across_rates(
+            [1, 2, 3], 100 + rows, np.full(rows.shape, 100), full, full, 1000, level=0.95, planned=7, seed=0
+        )
+        assert hit == all(at.band.low <= 0.007 <= at.band.high for at in found.rates)
+    assert 0 < hits.mean() < 1
+
+
+def test_intervals_on_new_digits_are_those_reported():
+    rng = np.random.default_rng(0)
+    seen = []
+    for _ in range(30):
+        x = simulation.differences(BASE, 4, rng, 300)
+        whole = np.hstack([x, np.zeros((4, 300 - x.shape[1]), np.int8)])
+        assert_allclose(coverage.sparse_mean_squares(x, 300), digits.mean_squares(whole), rtol=1e-9, atol=1e-12)
+        truth = BASE.gap + 0.005
+        crossed = digits.gap_over_digits(whole, level=0.95, planned=4)
+        seeds = gap.t_interval(whole.mean(1), 0.95, n_planned=4, unit="pairs")
+        if crossed.low is None or seeds.low is None:
+            continue
+        half = 1.959964 * np.sqrt(digits.bootstrap_variance(whole))
+        expected = (
+            crossed.low <= truth <= crossed.high,
+            abs(whole.mean() - truth) <= half,
+            seeds.low <= truth <= seeds.high,
+        )
+        assert coverage.new_digits_covers(x, 300, truth) == expected
+        seen.append(expected)
+    assert {True, False} <= {value for row in seen for value in row}
+    assert np.isnan(coverage.new_digits_covers(np.zeros((1, 5), np.int8), 300, 0)).all()
+    assert np.isnan(coverage.new_digits_covers(np.zeros((3, 5), np.int8), 300, 0)).all()
+
+
+# scores
+
+
+@pytest.mark.parametrize(
+    ("quantity", "low", "high", "expected"),
+    [
+        ("coverage", 0.94, 0.96, "reaches"),
+        ("coverage", 0.93, 0.96, "unresolved"),
+        ("coverage", 0.94, 0.97, "unresolved"),
+        ("coverage", 0.90, 0.93, "fails"),
+        ("coverage", 0.97, 0.99, "conservative"),
+        ("size", 0.04, 0.054, "reaches"),
+        ("size", 0.04, 0.056, "unresolved"),
+        ("size", 0.056, 0.07, "fails"),
+        ("size", 0.0, 0.01, "conservative"),
+    ],
+)
+def test_labels(quantity, low, high, expected):
+    assert label(quantity, low, high) == expected
+
+
+def test_score_counts_what_was_declined_apart():
+    found = score("s", 5, "t over seeds", "this test set", np.array([1, 1, 0, np.nan]))
+    assert (found.replications, found.declined, found.value) == (3, 1, pytest.approx(2 / 3))
+    none = score("s", 5, "t over seeds", "this test set", np.array([np.nan]))
+    assert none.value is None
+    assert score("s", 5, "t over seeds", "new digits", np.array([0.0])).label == "no promise"
+
+
+def test_an_interval_that_is_too_short_fails():
+    rng = np.random.default_rng(0)
+    d = rng.standard_normal((20_000, 5))
+    right = coverage.t_covers(d, np.ones(d.shape, bool), 0)
+    assert score("", 5, "t", "this test set", right).label == "reaches"
+    half = 1.96 * d.std(1, ddof=1) / np.sqrt(5)  # the normal's quantile in place of t's
+    assert score("", 5, "t", "this test set", (np.abs(d.mean(1)) <= half).astype(float)).label == "fails"
+
+
+@pytest.fixture(scope="module")
+def small():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coverage, "TEST_SETS", 1)
+        return calibrate(100, 3, SCENARIOS[:2])
+
+
+def test_scores_repeat_and_name_everything(small, monkeypatch):
+    monkeypatch.setattr(coverage, "TEST_SETS", 1)
+    assert calibrate(100, 3, SCENARIOS[:2], processes=2) == small
+    text = markdown(small, 100, 3)
+    assert "seed 3" in text
+    assert "nan" not in text.lower()
+    for word in (*coverage.NEW_DIGITS[:2], coverage.BAND, "BCa", SCENARIOS[1].name):
+        assert word.lower() in text.lower()
+
+
+def test_command_writes_both_files(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "calibrate", lambda *_, **__: small)
+    result = CliRunner().invoke(main, ["--replications", "100", "--seed", "3", "--out", str(tmp_path / "a" / "c")])
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(tmp_path / "a" / "c.csv")
+    assert len(table) == len(small)
+    assert (tmp_path / "a" / "c.md").read_text() == markdown(small, 100, 3)
+    (tmp_path / "file").write_text("")
+    refused = CliRunner().invoke(main, ["--out", str(tmp_path / "file" / "c")])
+    assert refused.exit_code == 1
+    assert "cannot be written" in refused.output
+    assert "Traceback" not in refused.output
+
+
+@pytest.mark.slow
+def test_primary_interval_and_test_keep_their_promises():
+    scores = calibrate(3000, 1, [SCENARIOS[0], BY_NAME["gap 0, same difficulties"]])
+    for s in scores:
+        if s.target == "this test set" and s.method == "t over seeds":
+            assert s.low < 0.965, s
+            assert s.high > 0.935, s
+        if s.quantity == "size":
+            assert s.label != "fails", s
+    over_seeds = [s for s in scores if s.label == "no promise" and s.seeds == 20 and s.scenario == SCENARIOS[0].name]
+    assert over_seeds[0].high < 0.6  # the interval over seeds says little of new digits
