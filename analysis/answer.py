@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     from analysis.estimate import Estimate
     from analysis.findings import Comparison, Findings
 
-SCOPE = (
-    "This describes one training recipe in which only the learning rate was tuned, on validation digits, "
-    "with one training set and one split."
-)
-
 
 def sentence(findings: Findings) -> str:
     """The answer, one paragraph per baseline."""
@@ -51,23 +46,24 @@ def _paragraph(findings: Findings, comparison: Comparison) -> str:
         f"points ({_ranges(gap.mean, comparison.digits, about.settings.confidence)}), from {comparison.pairs} of "
         f"{comparison.planned} planned pairs of trainings. {candidate} was ahead in {gap.wins} of these "
         f"{comparison.pairs} pairs; {outcomes}{verdict}. {_both(comparison, candidate)}"
-        f"{_alternatives(findings, baseline)}{SCOPE}"
+        f"{_alternatives(findings, baseline)}{_scope(about.splits)}"
     )
 
 
 def _ranges(seeds: Estimate, digits: Estimate, confidence: float) -> str:
-    """Both intervals, and why one of them is not there."""
+    """Both intervals, or why one of them is not there."""
     ranges = [
-        f"no interval {population}: {e.declined}"
-        if e.low is None
-        else f"{text.points_interval(e.low, e.high)} allowing {population}"
-        for e, population in (
-            (seeds, "for training luck"),
-            (digits, "also for a different sample of such digits"),
-        )
+        f"no interval for training luck alone: {seeds.declined}"
+        if seeds.low is None
+        else f"{text.points_interval(seeds.low, seeds.high)} allowing for training luck",
+        f"no interval for a different sample of such digits: {digits.declined}"
+        if digits.low is None
+        else f"{text.points_interval(digits.low, digits.high)} allowing also for a different sample of such digits",
     ]
+    if None not in (seeds.low, digits.low):
+        return f"{', '.join(ranges)}; {text.level(confidence)} confidence"
     known = seeds.low is not None or digits.low is not None
-    return ", ".join(ranges) + (f"; {text.level(confidence)} confidence" if known else "")
+    return "; ".join([*ranges, f"{text.level(confidence)} confidence"] if known else ranges)
 
 
 def _size(findings: Findings, baseline: str) -> str:
@@ -104,6 +100,13 @@ def _alternatives(findings: Findings, baseline: str) -> str:
         return ""
     count = f"{asked.same_sign} of {asked.alternatives}"
     return f"The sign of the gap was the same in {count} alternative analyses of the same data. "
+
+
+def _scope(splits: int) -> str:
+    return (
+        "This describes one training recipe in which only the learning rate was tuned, on validation digits, with one "
+        f"training set and {'one split' if splits == 1 else f'{splits} splits'}."
+    )
 
 
 def show(findings: Findings, console: Console) -> None:

@@ -100,6 +100,7 @@ def _about(frames: Frames, used: Settings) -> About:
         n_train=info.n_train - recipe["validation_size"],
         n_val=recipe["validation_size"],
         n_test=info.n_test,
+        splits=runs["split_seed"].nunique(),
         classes=info.classes,
         models=tuple(
             Model(name=m, n_parameters=int(sizes.loc[m, "n_parameters"]), macs=int(sizes.loc[m, "macs"]))
@@ -153,7 +154,7 @@ class _Study:
         found = []
         for (model, rate), part in self.frames.runs.groupby(["model", "learning_rate"], sort=False):
             trained = part[part["trained"]]
-            key = self.rests_on(f"{model} {rate:g}", trained["run_id"])
+            key = self.rests_on(f"{model} {float(rate)!r}", trained["run_id"])
 
             sd = trained[["final_test_accuracy", "final_val_accuracy"]].std(ddof=1)
             test_sd, val_sd = (float(v) if np.isfinite(v) else None for v in sd)
@@ -183,13 +184,16 @@ class _Study:
         )
 
     def warnings(self) -> list[str]:
-        """What a reader must know of the design: rates chosen at an edge of the grid, seeds that share streams."""
-        found = [
-            f"{model} does best at {chosen.choice.mean.learning_rate:g}, an edge of the grid: "
-            "a better rate may lie outside"
-            for model, chosen in self.chosen.items()
-            if chosen.choice.mean.at_edge and len(self.grids[model].validation.rates) > 1
-        ]
+        """What a reader must know of the design: rates chosen at an edge or for want of any, seeds not independent."""
+        found = []
+        for model, chosen in self.chosen.items():
+            rate = chosen.choice.mean.learning_rate
+            if rate is None:
+                found.append(f"{model} has no run with an outcome, so no learning rate could be chosen for it")
+            elif not self.selected(model)["trained"].any():
+                found.append(f"{model} learned at no learning rate: {rate:g} stands for all of them")
+            elif chosen.choice.mean.at_edge and len(self.grids[model].validation.rates) > 1:
+                found.append(f"{model} does best at {rate:g}, an edge of the grid: a better rate may lie outside")
         seeds = self.frames.runs[STREAMS].drop_duplicates()
         if any(seeds[stream].duplicated().any() for stream in ("init_seed", "order_seed")):
             found.append(

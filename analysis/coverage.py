@@ -72,9 +72,9 @@ def t_covers(d: NDArray, trained: NDArray, truth: float) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(trained, d, 0).sum(1) / n
         variance = (np.where(trained, d - mean[:, None], 0) ** 2).sum(1) / (n - 1)
+        half = stats.t.ppf((1 + LEVEL) / 2, np.maximum(n - 1, 1)) * np.sqrt(variance / n)
     lowest = np.where(trained, d, np.inf).min(1)
     highest = np.where(trained, d, -np.inf).max(1)
-    half = stats.t.ppf((1 + LEVEL) / 2, np.maximum(n - 1, 1)) * np.sqrt(variance / n)
     return np.where((n > 1) & (highest > lowest), np.abs(mean - truth) <= half, np.nan)
 
 

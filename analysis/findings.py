@@ -50,6 +50,8 @@ class About(Section):
     n_train: int
     n_val: int
     n_test: int
+    splits: int
+    """Ways in which the training file was split into training and validation images."""
     classes: int
     models: tuple[Model, ...]
     learning_rates: tuple[float, ...]

@@ -182,7 +182,7 @@ class OverDigits:
         """Its limit for infinitely many seeds; None where no component of digits was found."""
         if self.component <= 0:
             return None
-        return float(stats.t.ppf((1 + self.level) / 2, self.digits - 1) * np.sqrt(self.ms_r / self.digits))
+        return float(stats.t.ppf((1 + self.level) / 2, self.digits - 1) * np.sqrt(self.component / self.digits))
 
 
 def _needed(wanted: float, sd: float, crossed: OverDigits | None, level: float, about: dict) -> Needed:

@@ -172,7 +172,8 @@ def _bands(
     n = both.sum(0)
     mean = np.where(both, k, 0).sum(0) / np.maximum(n, 1)
     residuals = np.where(both, k - mean, 0.0)
-    varies = np.array([np.unique(k[both[:, r], r]).size > 1 for r in range(k.shape[1])], bool)
+    # Two residuals are equal up to sign: half of their flips have no spread, which would spoil the band of all rates.
+    varies = np.array([n[r] > 2 and np.ptp(k[both[:, r], r]) > 0 for r in range(k.shape[1])], bool)
     how = "all" if both.any(1).sum() <= EXACT else f"{DRAWS:,} drawn"
     method = f"simultaneous band over {varies.sum()} learning rates: largest |t| over {how} sign flips of whole seeds"
     critical = None
@@ -185,7 +186,7 @@ def _bands(
         own = about | dict(n=int(n[r]), method=method)
         center = float(mean[r] / n_digits) if n[r] else None
         if not varies[r]:
-            reason = "the rate has no gap inference, or its pairs show no spread"
+            reason = "the rate has no gap inference, fewer than 3 pairs, or pairs without spread"
             bands.append(Estimate(estimate=center, declined=reason, **own))
         elif not np.isfinite(critical):
             reason = "so few seeds have flips without any spread: the band would be infinitely wide"

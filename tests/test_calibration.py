@@ -98,18 +98,20 @@ def test_digits_left_out_are_those_that_cannot_differ():
 # the intervals
 
 
+@pytest.mark.filterwarnings("error")
 def test_t_interval_is_the_one_reported():
     rng = np.random.default_rng(0)
     d = rng.normal(0.005, 0.002, (200, 6))
     trained = rng.random(d.shape) < 0.8
     d[7] = d[7, 0]
     trained[8] = [True] + [False] * 5
+    trained[9] = False
     hits = coverage.t_covers(d, trained, 0.006)
     for row, own, hit in zip(d, trained, hits, strict=True):
         e = gap.t_interval(row[own], 0.95, n_planned=6, unit="pairs")
         assert np.isnan(hit) == (e.low is None)
         assert np.isnan(hit) or hit == (e.low <= 0.006 <= e.high)
-    assert np.isnan(hits[[7, 8]]).all()
+    assert np.isnan(hits[[7, 8, 9]]).all()
     assert set(hits[~np.isnan(hits)]) == {0, 1}
 
 

@@ -246,9 +246,8 @@ def test_kill_after_kill_the_ledger_is_the_undisturbed_one(undisturbed):
     path, folder = cli.config(place, **chaos), place / "storage" / "small"
     rng = random.Random(0)
     kills = {"worker": 0, "driver": 0}
-    began = time.monotonic()
     process = cli.start("run", path)
-    while process.poll() is None and time.monotonic() - began < 270:
+    while process.poll() is None and sum(kills.values()) < 22:
         before = cli.durable(folder)
         cli.until(lambda b=before, p=process: cli.durable(folder) - b or p.poll() is not None, 90, "an epoch")
         time.sleep(rng.uniform(0, 0.3))
@@ -261,8 +260,8 @@ def test_kill_after_kill_the_ledger_is_the_undisturbed_one(undisturbed):
         elif pids := cli.workers(process):
             os.kill(rng.choice(pids), signal.SIGKILL)
             kills["worker"] += 1
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=400)
     assert process.returncode == 0, output
     assert sum(kills.values()) >= 20, kills
-    assert min(kills.values()) >= 4, kills
+    assert min(kills.values()) >= 3, kills
     cli.assert_same(folder, reference / "storage" / "small")

@@ -60,6 +60,13 @@ def records(written):
     return {(r.run.model, r.run.learning_rate, r.run.seed): r for r in found.values()}
 
 
+ONE = Truth(1.5, 1.0, 0.1)
+CONSTANT = Truth(0.0, 1e9, 0.0)
+"""A digit is always right or always wrong: all seeds are equal."""
+
+PERFECT = Truth(50.0, 0.0, 0.0)
+
+
 def estimates(value):
     """Every estimate in a tree of findings, with its path."""
     if isinstance(value, Estimate):
@@ -252,6 +259,15 @@ def test_a_rate_at_the_edge_of_the_grid_is_warned_of(tmp_path):
     assert not collect(frames.load(one)).warnings
 
 
+@pytest.mark.parametrize(("state", "words"), [("diverged", "learned at no learning rate"), ("missing", "no run with")])
+def test_a_rate_chosen_for_want_of_a_better_one_is_warned_of(state, words, tmp_path):
+    states = dict.fromkeys(product(("b",), RATES, range(2)), state)
+    folder = synthetic.write(tmp_path, {"a": ONE, "b": ONE}, seeds=2, n_test=30, n_val=2000, states=states)
+    found = collect(frames.load(folder), FAST)
+    assert [w.split()[0] for w in found.warnings if words in w] == ["b"]
+    assert "no answer" in found.answer
+
+
 # provenance of the numbers
 
 
@@ -329,6 +345,7 @@ def test_a_factorial_gives_components_of_variance_and_a_warning(tmp_path):
     loaded = frames.load(folder)
     found = collect(loaded)
     assert found.comparisons == ()
+    assert found.about.splits == 2
     components = found.variance["only"].components
     assert dict(components.levels) == {"init": 3, "order": 4, "split": 2}
     # The mean square of the init seeds by hand; three levels, each the mean of eight runs.
@@ -360,12 +377,6 @@ def test_references_stand_beside_our_numbers(tmp_path):
 
 # any models, any case
 
-ONE = Truth(1.5, 1.0, 0.1)
-CONSTANT = Truth(0.0, 1e9, 0.0)
-"""A digit is always right or always wrong: all seeds are equal."""
-
-PERFECT = Truth(50.0, 0.0, 0.0)
-
 TWO = {"first": ONE, "second": Truth(1.3, 1.0, 0.1)}
 EVERY = list(product(TWO, RATES, range(4)))
 
@@ -396,7 +407,7 @@ CASES = {
     "five models": dict(models={f"m{i}": Truth(1 + i / 10, 1.0, 0.1) for i in range(5)}, seeds=3),
     "a user's models": dict(models={"my.nets:A": ONE, "my.nets:B": ONE}, dataset="scans of 1998"),
     "a factorial": dict(seeds={"init": 2, "order": 2, "split": 2}),
-    "random rates": dict(learning_rates=[0.0010001, 0.0010002, 0.3]),
+    "random rates": dict(learning_rates=[0.001000001, 0.001000002, 0.3]),
     "no parameters": dict(models={"first": Truth(1.0, n_parameters=0), "second": ONE}),
 }
 
@@ -491,6 +502,7 @@ def test_the_answer_says_what_the_findings_say(findings):
         ):
             assert piece in paragraph
         assert ("more accurate of the two" in paragraph) == c.unqualified
+    assert "with one training set and one split." in findings.answer
     assert "10.6 times as many" in findings.answer
     assert "about as many" in findings.answer
 

@@ -87,6 +87,15 @@ def test_a_seed_without_any_pair_changes_nothing_but_the_counts():
     assert sweep(trained_c=trained).critical == sweep(CANDIDATE[:6], BASELINE[:6]).critical
 
 
+def test_a_rate_with_two_pairs_does_not_spoil_the_band_of_the_others():
+    trained, ended = ALL.copy(), ALL.copy()
+    trained[2:, 2] = ended[2:, 2] = False
+    found = sweep(trained_c=trained, ended_candidate=ended)
+    assert "fewer than 3 pairs" in found.rates[2].band.declined
+    assert found.rates[2].gap.low is not None
+    assert found.critical == sweep(CANDIDATE[:, :2], BASELINE[:, :2], rates=RATES[:2]).critical
+
+
 def test_drawn_flips_agree_with_enumerated_ones(monkeypatch):
     n = EXACT
     x = np.random.default_rng(1).standard_normal((n, 4))
