@@ -32,7 +32,7 @@ class Estimate(BaseModel):
     population: Literal["seeds", "seeds and digits"] | None = None
     role: Literal["confirmatory", "check", "sensitivity", "descriptive"] = "descriptive"
     warning: str | None = None
-    """E.g. "below nominal: covers about 91% at n = 10"."""
+    """E.g. "below nominal: covers about 90% at n = 10"."""
     declined: str | None = None
     """Why there is no estimate, interval or p-value, in one sentence."""
     runs: str | None = None

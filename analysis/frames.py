@@ -115,8 +115,8 @@ def _load(storage: Storage, source: str) -> Frames:
     predictions = {}
     for p in ours:
         if p.run_id in records and records[p.run_id].state == "finished":
-            shapes = {"val": val_labels[p.run.split_seed].shape, "test": test_labels.shape}
-            found = _predictions(ledger, records[p.run_id], shapes)
+            labels = {"val": val_labels[p.run.split_seed], "test": test_labels}
+            found = _predictions(ledger, records[p.run_id], labels)
             if isinstance(found, Problem):
                 problems.append(found)
             else:
@@ -135,18 +135,19 @@ def _load(storage: Storage, source: str) -> Frames:
     )
 
 
-def _predictions(
-    ledger: Ledger, record: Record, shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, np.ndarray] | Problem:
-    """The labels a run predicted, or why they are not labels of this study's digits."""
+def _predictions(ledger: Ledger, record: Record, labels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | Problem:
+    """The labels a run predicted, or why they cannot be those of this study's digits."""
     name = f"predictions/{record.run_id}.npz"
     try:
         arrays = ledger.predictions(record)
     except LedgerError as error:
         return Problem(name, str(error).removeprefix(f"{ledger.storage.path(name)}: "))
     found = {split: (array.shape, array.dtype) for split, array in arrays.items()}
-    if found != {split: (shape, np.dtype(np.uint8)) for split, shape in shapes.items()}:
+    if found != {split: (true.shape, np.dtype(np.uint8)) for split, true in labels.items()}:
         return Problem(name, "holds no labels of this study's digits")
+    for split, true in labels.items():
+        if round(record.final[f"{split}_accuracy"] * true.size) != np.count_nonzero(arrays[split] == true):
+            return Problem(name, f"gives another {split} accuracy than its record")
     return arrays
 
 

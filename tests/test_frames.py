@@ -173,6 +173,17 @@ def test_predictions_of_other_digits_are_left_out(copy, arrays):
     assert f"predictions/{run_id}.npz" in [p.path for p in found.problems]
 
 
+def test_predictions_that_contradict_their_record_are_left_out(copy):
+    path = record_files(copy)[0]
+    record = json.loads(path.read_text())
+    record["final"]["val_accuracy"] += 1 / 50
+    path.write_text(json.dumps(record))
+    found = frames.load(copy)
+    assert record["run_id"] not in found.predictions
+    reasons = {p.path: p.reason for p in found.problems}
+    assert reasons[f"predictions/{record['run_id']}.npz"] == "gives another val accuracy than its record"
+
+
 # records that are none
 
 
