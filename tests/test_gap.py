@@ -152,7 +152,7 @@ def test_bca_is_a_check_and_says_what_it_covers():
     found = gap(CANDIDATE, BASELINE).bca
     assert found.role == "check"
     assert found.warning
-    assert "84" in found.warning
+    assert "83" in found.warning
     d = (CANDIDATE - BASELINE) / 10_000
     again = stats.bootstrap((d,), np.mean, n_resamples=500, method="BCa", rng=np.random.default_rng(0))
     assert (found.low, found.high) == tuple(again.confidence_interval)
