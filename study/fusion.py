@@ -2,7 +2,8 @@
 
 The plain module is traced, and each layer replaced by one that holds K of it, its parameters stacked on
 a leading axis. Activations travel in two layouts: images as [N, K·C, H, W], so that K convolutions are one
-grouped convolution, and features as [K, N, F], so that K linear layers are one batched matrix product.
+grouped convolution, and features as [K, F, N], so that K linear layers are one batched matrix product W·x
+whose operands, results and gradients all lie as they are needed next, and nothing is ever transposed in memory.
 Until the first layer with parameters, members that share a batch also share the activations.
 """
 
@@ -38,7 +39,7 @@ class Layout:
 
 
 class FusedLinear(nn.Module):
-    """K linear layers: inputs [N, F] shared, or [K, N, F]; outputs [K, N, O]."""
+    """K linear layers: inputs [N, F] shared, or [K, F, N]; outputs [K, O, N]."""
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         super().__init__()
@@ -49,13 +50,14 @@ class FusedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         members, outputs, inputs = self.weight.shape
-        if x.dim() == 2:
-            # One product for all members: they read the same inputs.
-            bias = None if self.bias is None else self.bias.view(-1)
-            return F.linear(x, self.weight.view(-1, inputs), bias).view(-1, members, outputs).transpose(0, 1)
-        if self.bias is None:
-            return torch.bmm(x, self.weight.transpose(1, 2))
-        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.transpose(1, 2))
+        if x.dim() == 3:
+            if self.bias is None:
+                return torch.bmm(self.weight, x)
+            return torch.baddbmm(self.bias.unsqueeze(2), self.weight, x)
+        # One product for all members: they read the same inputs.
+        weight = self.weight.view(-1, inputs)
+        y = weight @ x.t() if self.bias is None else torch.addmm(self.bias.view(-1, 1), weight, x.t())
+        return y.view(members, outputs, -1)
 
 
 class FusedConv2d(nn.Module):
@@ -96,7 +98,7 @@ class ToImages(nn.Module):
 
 
 class Flatten(nn.Module):
-    """Images as features: [N, C, H, W] to [N, F] where shared, [N, K·C, H, W] to [K, N, F] where not."""
+    """Images as features: [N, C, H, W] to [N, F] where shared, [N, K·C, H, W] to [K, F, N] where not."""
 
     def __init__(self, members: int, shared: bool) -> None:
         super().__init__()
@@ -105,7 +107,7 @@ class Flatten(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.shared:
             return x.flatten(1)
-        return x.reshape(len(x), self.members, -1).transpose(0, 1)
+        return x.reshape(len(x), self.members, -1).permute(1, 2, 0)
 
 
 def fuse(models: Sequence[nn.Module], *, shared: bool = True) -> nn.Module:
@@ -158,7 +160,8 @@ class _Fusion:
             layout = self._layout(node.args[0], node)
             if layout.shared or layout.images:
                 raise UserError("models: a model must end in a linear layer")
-            return self.graph.output(self._new[node.args[0]])
+            logits = self.graph.call_method("transpose", (self._new[node.args[0]], 1, 2))
+            return self.graph.output(logits)
         if node.op == "call_module":
             return self._module(node)
         if node.op == "call_function" and node.target in SUMS:

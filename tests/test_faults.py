@@ -237,7 +237,6 @@ def test_a_pack_whose_worker_always_dies_fails_and_the_rest_goes_on(place, undis
     assert "2 finished, 2 failed, of 4 runs planned" in output
 
 
-@pytest.mark.skipif("STUDY_CHAOS" not in os.environ, reason="minutes of kills: set STUDY_CHAOS=1")
 def test_kill_after_kill_the_ledger_is_the_undisturbed_one(undisturbed):
     """Chaos: seeded kills of worker or driver, each some moments after the next durable epoch."""
     chaos = {"models": ["lenet5"], "training": {"epochs": 120, "batch_size": 8}, "learning_rates": [0.01, 1000.0]}
