@@ -29,6 +29,7 @@ MNIST_SHA256 = dict(
         strict=True,
     )
 )
+PACKAGED = Path(__file__).parent / "datasets" / "mnist"
 DOWNLOADED = {"fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}
 """Datasets that torchvision downloads, and checks, under its name for them."""
 
@@ -62,7 +63,7 @@ def load(name: str) -> Dataset:
     Raises UserError, one line, when a file is missing, truncated, altered or not IDX.
     """
     if name == "mnist":
-        folder, expected = Path(__file__).parent / "datasets" / "mnist", MNIST_SHA256
+        folder, expected = PACKAGED, MNIST_SHA256
     elif name in DOWNLOADED:
         folder, expected = _download(name), {}
     elif Path(name).is_dir():

@@ -20,7 +20,10 @@ from study.data import Dataset
 from study.driver import Driver
 from study.records import DatasetInfo
 from study.runs import Pack
-from study.worker import Settings, train_pack
+from study.worker import Report
+
+Train = Callable[[Pack, Dataset, Report], None]
+"""What a worker does with a pack; it must travel to the workers, so a function of a module, or a partial of one."""
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -32,7 +35,7 @@ class Interrupted(Exception):
 def launch(
     packs: Sequence[Pack],
     data: Dataset,
-    settings: Settings,
+    train: Train,
     driver: Driver,
     *,
     lost: Callable[[], bool] = bool,
@@ -43,7 +46,7 @@ def launch(
     dashboard: bool = False,
     secrets: dict[str, str] | None = None,
 ) -> None:
-    """Train all packs and hand every report to `driver`, which decides when to stop; so does `lost`.
+    """Have each pack trained by `train`, and hand every report to `driver`, which decides when to stop; so does `lost`.
 
     Raises Interrupted on SIGINT and SIGTERM. `secrets` are environment variables for the workers; they
     travel in memory only.
@@ -59,7 +62,7 @@ def launch(
             info=data.info.model_dump_json(),
             text=np.frombuffer(b"".join(texts), np.uint8),
             ends=np.cumsum([len(text) for text in texts]),
-            settings=settings,
+            train=train,
             secrets=secrets or {},
         )
         resources = {"cpu": cpus_per_trial} | ({"gpu": gpus_per_trial} if gpus_per_trial else {})
@@ -87,7 +90,7 @@ def _trial(
     info: str,
     text: np.ndarray,
     ends: np.ndarray,
-    settings: Settings,
+    train: Train,
     secrets: dict[str, str],
 ) -> None:
     """Ray Tune's unit of work: one pack."""
@@ -96,7 +99,7 @@ def _trial(
     begin = 0 if index == 0 else int(ends[index - 1])
     pack = Pack.model_validate_json(text[begin : int(ends[index])].tobytes())
     data = Dataset(*arrays, info=DatasetInfo.model_validate_json(info))
-    train_pack(pack, data, settings, lambda message: tune.report({"pack": index, "message": message}))
+    train(pack, data, lambda message: tune.report({"pack": index, "message": message}))
 
 
 class _Reports(tune.Stopper):

@@ -15,7 +15,10 @@ from rich.progress import Progress as Bar
 from study.runs import Pack, work
 
 LINE_SECONDS = 15.0
-"""Without a terminal, at most one line in so many seconds."""
+"""Without a terminal, packs that end print at most one line in so many seconds."""
+
+QUIET_SECONDS = 60.0
+"""Without a terminal, an epoch prints a line after so many seconds without one."""
 
 
 def duration(seconds: float | None) -> str:
@@ -77,14 +80,14 @@ class Progress:
         # Epochs that a checkpoint saved were not trained in this session and say nothing about its speed.
         self._trained += share if epoch > self._epochs[index] else 0
         self._advance(index, epoch)
-        self._show()
+        self._show(after=QUIET_SECONDS)
 
     def ended(self, index: int, states: Sequence[str]) -> None:
         """All runs of the pack have records, in these states."""
         self._advance(index, self._packs[index].runs[0].run.epochs)
         self._running.discard(index)
         self._states.update(states)
-        self._show(line=True)
+        self._show(after=LINE_SECONDS)
 
     def warn(self, text: str) -> None:
         """Print one line above the bar."""
@@ -117,9 +120,10 @@ class Progress:
         parts += [f"{self._states[state]} {state}" for state in ("diverged", "failed") if self._states[state]]
         return " · ".join([*parts, f"{duration(numbers['seconds_left'])} left"])
 
-    def _show(self, line: bool = False) -> None:
+    def _show(self, after: float = float("inf")) -> None:
+        """Bring the bar up to date; without a terminal, print a line if the last is `after` seconds old."""
         if self._console.is_terminal:
             self._bar.update(self._task, completed=self._done, counts=self._counts())
-        elif line and (time.monotonic() - self._printed >= LINE_SECONDS or sum(self._states.values()) == self._runs):
+        elif time.monotonic() - self._printed >= after or sum(self._states.values()) == self._runs:
             self._printed = time.monotonic()
             say(self._console, self._counts())

@@ -7,6 +7,7 @@ import secrets
 import tempfile
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -20,7 +21,7 @@ from study.planning import Prepared
 from study.progress import Progress, duration, say
 from study.runs import Pack, work
 from study.storage import Storage
-from study.worker import Settings
+from study.worker import Settings, train_pack
 
 MACS_PER_SECOND = 8e9
 """Multiply-accumulates of forward passes that one core gets through while training, where no record says better."""
@@ -63,7 +64,7 @@ def run(
                 launch.launch(
                     todo,
                     prepared.dataset,
-                    settings,
+                    partial(train_pack, settings=settings),
                     driver,
                     lost=lambda: lock.lost,
                     address=address,

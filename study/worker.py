@@ -43,7 +43,7 @@ class Settings:
     git: tuple[str | None, bool | None]
 
 
-def train_pack(pack: Pack, data: Dataset, settings: Settings, report: Report) -> None:
+def train_pack(pack: Pack, data: Dataset, report: Report, settings: Settings) -> None:
     """Train a pack and report: its start, every epoch, and at the end either `done`, `failed` or `stopped`.
 
     An exception in training is tried again, `max_failures` times, from the last checkpoint. Storage that

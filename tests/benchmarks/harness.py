@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import datetime
+import functools
+import gzip
 import json
 import os
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from torchvision import transforms
+from torchvision.datasets import MNIST
 
-from study import provenance
+from study import data, provenance, tracking
+from study.worker import Settings
 
 RESULTS = Path(__file__).parent / "results.jsonl"
 
@@ -44,6 +50,56 @@ def matmul_flops(size: int = 1024) -> Callable[[], int]:
         return 10 * 2 * size**3
 
     return arm
+
+
+@functools.cache
+def torchvision_folder() -> str:
+    """A temporary folder that holds our MNIST as torchvision expects it; it lasts as long as the process."""
+    folder = tempfile.TemporaryDirectory(prefix="mnist-")
+    _kept.append(folder)
+    raw = Path(folder.name) / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for file in data.FILES:
+        (raw / file).write_bytes(gzip.decompress((data.PACKAGED / f"{file}.gz").read_bytes()))
+    return folder.name
+
+
+_kept: list[tempfile.TemporaryDirectory] = []
+
+
+def torchvision_mnist(train: bool, folder: str | None = None) -> MNIST:
+    """MNIST as every tutorial reads it: torchvision's class, one image at a time through its transforms."""
+    steps = [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
+    return MNIST(folder or torchvision_folder(), train=train, transform=transforms.Compose(steps))
+
+
+def settings(folder: str, study: str, mode: str) -> Settings:
+    """What a worker is told, its ledger and W&B files in `folder`."""
+    mirrored = tracking.Settings(mode=mode, project="benchmark", entity=None, folder=f"{folder}/wandb", study=study)
+    return Settings(
+        storage=str(Path(folder) / study),
+        threads=1,
+        device="cpu",
+        max_failures=0,
+        checkpoint_seconds=60,
+        tracking=mirrored,
+        git=(None, None),
+    )
+
+
+def resident(pid: int | str = "self") -> float:
+    """Memory that a process holds now, in MiB."""
+    return _memory(pid, "VmRSS")
+
+
+def peak(pid: int | str = "self") -> float:
+    """The most memory that a process has held, in MiB."""
+    return _memory(pid, "VmHWM")
+
+
+def _memory(pid: int | str, name: str) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 def record(benchmark: str, **values: object) -> None:

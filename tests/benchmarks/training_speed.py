@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, Subset
-from torchvision import transforms
-from torchvision.datasets import VisionDataset
 
 from study import data, models
 from study.fusion import fuse
@@ -25,22 +24,6 @@ STEPS = {"lenet5": 40, "mlp": 40, "mlp_matched": 200}
 """Steps a round: about a second each."""
 
 
-class Digits(VisionDataset):
-    """MNIST as torchvision's own class serves it: one PIL image at a time, through transforms."""
-
-    def __init__(self, dataset: data.Dataset) -> None:
-        steps = [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
-        super().__init__("", transform=transforms.Compose(steps))
-        self.images, self.labels = dataset.train_images, dataset.train_labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        image = transforms.functional.to_pil_image(self.images[index])
-        return self.transform(image), int(self.labels[index])
-
-
 def main() -> None:
     """Print the table and append it to results.jsonl."""
     torch.set_num_threads(1)
@@ -48,7 +31,7 @@ def main() -> None:
     dataset = data.load("mnist")
     print("images a second, one thread, batch 64, medians of 5 alternating rounds (fused: images × members)")
     for name in models.BUILT_IN:
-        arms = {"dataloader": dataloader(name, dataset), "in memory": in_memory(name, dataset)}
+        arms = {"dataloader": dataloader(name), "in memory": in_memory(name, dataset)}
         arms |= {f"fused {k}": fused(name, dataset, k) for k in WIDTHS}
         found = harness.rates(arms | {"matmul flop": harness.matmul_flops()})
         bound = found.pop("matmul flop") / flops(name)
@@ -60,6 +43,9 @@ def main() -> None:
             f"  fused 5 or 6 is {best / found['dataloader']:.1f} × the DataLoader loop, "
             f"{best / found['in memory']:.1f} × the in-memory loop, {best / bound:.0%} of the matmul bound"
         )
+        print(
+            "  where a step of fused 6 goes: " + ", ".join(f"{op} {part:.0%}" for op, part in shares(name, dataset, 6))
+        )
 
 
 def flops(name: str) -> int:
@@ -68,11 +54,11 @@ def flops(name: str) -> int:
     return 2 * (3 * sum(layer.macs for layer in layers) - layers[0].macs)
 
 
-def dataloader(name: str, dataset: data.Dataset) -> Callable[[], int]:
+def dataloader(name: str) -> Callable[[], int]:
     """The loop of every tutorial."""
     model, optimizer = plain(name)
     n = STEPS[name] * BATCH
-    loader = DataLoader(Subset(Digits(dataset), range(n)), BATCH, shuffle=True)
+    loader = DataLoader(Subset(harness.torchvision_mnist(train=True), range(n)), BATCH, shuffle=True)
 
     def arm() -> int:
         for x, y in loader:
@@ -137,6 +123,18 @@ def fused(name: str, dataset: data.Dataset, members: int) -> Callable[[], int]:
         return splits.n_train * members
 
     return arm
+
+
+def shares(name: str, dataset: data.Dataset, members: int, most: int = 8) -> list[tuple[str, float]]:
+    """The operators that a step's time goes to, as the profiler counts them, largest first."""
+    arm = fused(name, dataset, members)
+    arm()
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        arm()
+    events = profiler.key_averages()
+    total = sum(event.self_cpu_time_total for event in events)
+    found = {event.key.removeprefix("aten::"): event.self_cpu_time_total / total for event in events}
+    return sorted(found.items(), key=lambda item: -item[1])[:most]
 
 
 if __name__ == "__main__":
