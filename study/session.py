@@ -140,6 +140,7 @@ def _settings(config: StudyConfig, prepared: Prepared) -> Settings:
             entity=config.wandb.entity,
             folder=str(folder),
             study=config.name,
+            init_timeout=tracking.timeout(os.environ),
         ),
         git=provenance.git(),
     )

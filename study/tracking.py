@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,12 @@ from study.secrets import mask
 
 if TYPE_CHECKING:
     import wandb
+
+
+AWAY_SECONDS = 600.0
+"""A worker that found the server away logs its packs offline for so long before it asks again."""
+
+_away_until = 0.0
 
 
 @dataclass(frozen=True)
@@ -60,20 +67,27 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name.startswith("WANDB_")}
 
 
+def timeout(environ: Mapping[str, str]) -> float:
+    """Seconds to wait for the server, as WANDB_INIT_TIMEOUT or we say."""
+    try:
+        return float(environ["WANDB_INIT_TIMEOUT"])
+    except (KeyError, ValueError):
+        return Settings.init_timeout
+
+
 def wandb_id(study: str, run_id: str) -> str:
     """The W&B id of a run: the same in every launch, so that a resumed run goes on where it was."""
     return f"{study}-{run_id}"
 
 
 class Tracker:
-    """Mirrors one pack to W&B, one W&B run per study run. No method raises, and none but `finish` waits."""
+    """Mirrors one pack to W&B, one W&B run per study run. No method raises, and only an end waits."""
 
-    def __init__(self, settings: Settings, planned: Sequence[PlannedRun], resumed_epoch: int = 0) -> None:
+    def __init__(self, settings: Settings, planned: Sequence[PlannedRun]) -> None:
         self.warnings: list[str] = []
         """What went wrong, one line each, without secrets; for the driver to print."""
         self._settings = settings
         self._planned = planned
-        self._resumed = resumed_epoch
         self._runs: list[wandb.Run] = []
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
@@ -105,6 +119,7 @@ class Tracker:
         self._calls.put(None)
         self._thread.join(self._settings.finish_timeout)
         if self._thread.is_alive():
+            _away()
             self._warn(
                 f"not finished after {self._settings.finish_timeout:.0f} s; its files are in {self._settings.folder}"
             )
@@ -124,6 +139,8 @@ class Tracker:
         import wandb
 
         settings = self._settings
+        if settings.mode == "online" and time.monotonic() < _away_until:
+            settings = replace(settings, mode="offline")
         os.environ.setdefault("WANDB_SILENT", "true")
         Path(settings.folder).mkdir(parents=True, exist_ok=True)
         try:
@@ -131,7 +148,8 @@ class Tracker:
         except (wandb.errors.CommError, wandb.errors.UsageError, TimeoutError) as error:
             if settings.mode == "offline":
                 raise
-            self._warn(f"the server does not answer ({error}); this pack is logged offline")
+            self._warn(f"the server does not answer ({error}); logged offline for {AWAY_SECONDS / 60:.0f} minutes")
+            _away()
             # Else W&B would hold on to the ids of the runs that it could not start.
             wandb.teardown()
             offline = replace(settings, mode="offline")
@@ -181,3 +199,9 @@ class Tracker:
         for run in self._runs:
             run.summary.update({"state": "failed", "error": error})
             run.finish(exit_code=1)
+
+
+def _away() -> None:
+    """Note, for the packs that this worker trains next, that the server is not to be waited for."""
+    global _away_until
+    _away_until = time.monotonic() + AWAY_SECONDS

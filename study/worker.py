@@ -94,7 +94,10 @@ def _attempt(pack: Pack, data: Dataset, settings: Settings, report: Report, wher
     """Train the pack from its checkpoint, or from the start, to its end; returns the report of its records."""
     storage = Storage(settings.storage)
     state, warning = checkpoints.load(storage, pack)
-    tracker = tracking.Tracker(settings.tracking, pack.runs, resumed_epoch=state["epochs_done"] if state else 0)
+    tracker = tracking.Tracker(settings.tracking, pack.runs)
+    for e in range(state["epochs_done"] if state else 0):
+        # Once more: what a killed worker had logged may not have left it. W&B ignores epochs that it knows.
+        tracker.log(e + 1, {name: values[e].numpy() for name, values in state["history"].items()}, state["finite"][e])
     began = saved = time.monotonic()
     before = state["train_seconds"] if state else 0.0
     try:

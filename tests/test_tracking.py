@@ -99,6 +99,7 @@ def test_an_unreachable_server_costs_bounded_time_and_nothing_else(tmp_path, mon
     wandb.teardown()  # a worker reads its environment once, when it first logs
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", cli.KEY)
+    monkeypatch.setattr(tracking, "_away_until", 0.0)
     tracker = Tracker(settings(tmp_path, mode="online", init_timeout=3, finish_timeout=60), planned())
     began = time.monotonic()
     for epoch in (1, 2):
@@ -110,6 +111,14 @@ def test_an_unreachable_server_costs_bounded_time_and_nothing_else(tmp_path, mon
     assert not any(cli.KEY in w for w in tracker.warnings)
     written = [file for file in files(tmp_path) if "offline-run-" in str(file)]
     assert [len(history) for _, history, _ in map(read_offline, written)] == [2, 2]
+    # The next pack does not wait for it again.
+    tracker = Tracker(settings(tmp_path / "next", mode="online", init_timeout=30), planned())
+    tracker.log(1, metrics(1), np.array([True, True]))
+    began = time.monotonic()
+    tracker.fail("broken")
+    assert time.monotonic() - began < 20
+    assert tracker.warnings == []
+    assert [len(history) for _, history, _ in map(read_offline, files(tmp_path / "next"))] == [1, 1]
 
 
 def test_disabled_does_nothing(tmp_path):

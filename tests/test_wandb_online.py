@@ -1,0 +1,81 @@
+"""Studies that log to a W&B server on this machine: in order, slow, out of order, and with workers killed."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from study.records import METRICS
+from tests import cli, wandb_server
+
+pytestmark = pytest.mark.slow
+
+
+def environment(server):
+    return {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": cli.KEY, "WANDB_INIT_TIMEOUT": "5"}
+
+
+def assert_mirrored(server, folder):
+    """The server has every epoch of every run, once, with the ledger's numbers, and each run's end."""
+    records = [json.loads(path.read_bytes()) for path in (folder / "runs").iterdir()]
+    assert set(server.history) == {f"small-{record['run_id']}" for record in records}
+    for record in records:
+        rows = server.history[f"small-{record['run_id']}"]
+        epochs = len(record["epochs"]["val_loss"])
+        assert sorted(rows) == list(range(1, epochs + 1))
+        for name in METRICS:
+            assert [rows[epoch + 1][name] for epoch in range(epochs)] == record["epochs"][name]
+    assert server.ended == dict.fromkeys(server.history, 0)
+
+
+def test_every_epoch_reaches_the_server(undisturbed, place):
+    with wandb_server.serve() as server:
+        path = cli.config(place, wandb={"mode": "auto"})
+        code, output = cli.run("run", path, **environment(server))
+    assert code == 0, output
+    assert "offline" not in output
+    assert cli.KEY not in output
+    folder = place / "storage" / "small"
+    cli.assert_same(folder, undisturbed)
+    assert_mirrored(server, folder)
+
+
+def test_a_killed_worker_leaves_no_hole_on_the_server(longer, place):
+    folder = place / "storage" / "small"
+    with wandb_server.serve() as server:
+        process = cli.start("run", cli.config(place, wandb={"mode": "online"}, **cli.LONGER), **environment(server))
+        for _ in range(2):
+            before = cli.durable(folder)
+            cli.until(lambda before=before: cli.durable(folder) - before and cli.workers(process), 60, "an epoch")
+            os.kill(cli.workers(process)[0], signal.SIGKILL)
+        output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    cli.assert_same(folder, longer)
+    assert_mirrored(server, folder)
+
+
+@pytest.mark.parametrize(("status", "delay"), [(500, 0), (200, 30)], ids=["answers 500", "slow"])
+def test_a_server_out_of_order_costs_no_run_and_little_time(undisturbed, place, status, delay):
+    with wandb_server.serve(status, delay) as server:
+        path = cli.config(place, wandb={"mode": "online"})
+        code, output = cli.run("run", path, **environment(server))
+        assert server.requests > 0
+    assert code == 0, output
+    assert "W&B: the server does not answer" in output
+    assert "logged offline" in output
+    assert "Traceback" not in output
+    assert cli.KEY not in output
+    cli.assert_same(place / "storage" / "small", undisturbed)
+
+
+def test_a_server_that_fails_midway_costs_no_run(longer, place):
+    folder = place / "storage" / "small"
+    with wandb_server.serve() as server:
+        process = cli.start("run", cli.config(place, wandb={"mode": "online"}, **cli.LONGER), **environment(server))
+        cli.until(lambda: any(server.history.values()), 120, "the first epoch on the server")
+        server.status = 500
+        output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+    cli.assert_same(folder, longer)
