@@ -155,6 +155,14 @@ def results(folder: Path) -> dict[str, object]:
     return found
 
 
+def findings(folder: Path, out: Path) -> bytes:
+    """findings.json of a ledger, its report written to `out`."""
+    command = [sys.executable, "-m", "analysis", str(folder), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
+    assert done.returncode == 0, done.stderr
+    return (out / "findings.json").read_bytes()
+
+
 def copy(source: Path, target: Path) -> None:
     """Copy a ledger, without the reports that other tests may have written beside it."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("report"))

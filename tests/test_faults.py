@@ -30,6 +30,15 @@ def test_the_same_study_again_by_one_worker_is_the_same_bytes(undisturbed, place
     cli.assert_same(place / "storage" / "small", undisturbed)
 
 
+def test_fresh_workers_give_the_bytes_of_reused_ones(undisturbed, place):
+    """Two packs by two fresh workers, then two more by another two."""
+    for seeds in (1, 2):
+        code, output = cli.run("run", cli.config(place, seeds=seeds))
+        assert code == 0, output
+        assert "4 of " in output
+    cli.assert_same(place / "storage" / "small", undisturbed)
+
+
 def test_a_killed_worker_costs_nothing(longer, place):
     process = cli.start("run", cli.config(place, **cli.LONGER))
     folder = place / "storage" / "small"
@@ -63,6 +72,8 @@ def test_an_interrupted_study_stops_soon_and_goes_on(longer, place):
     code, output = cli.run("run", path)
     assert code == 0, output
     cli.assert_same(folder, longer)
+    # Three launches instead of one leave no trace in what is found.
+    assert cli.findings(folder, place / "report") == cli.findings(longer, place / "expected")
 
 
 def test_a_second_driver_is_refused_and_told_of_the_first(place):
@@ -237,11 +248,10 @@ def test_a_pack_whose_worker_always_dies_fails_and_the_rest_goes_on(place, undis
     assert "2 finished, 2 failed, of 4 runs planned" in output
 
 
-def test_kill_after_kill_the_ledger_is_the_undisturbed_one(undisturbed):
+def test_kill_after_kill_the_ledger_is_the_undisturbed_one(place):
     """Chaos: seeded kills of worker or driver, each some moments after the next durable epoch."""
     chaos = {"models": ["lenet5"], "training": {"epochs": 120, "batch_size": 8}, "learning_rates": [0.01, 1000.0]}
-    parent = undisturbed.parent.parent.parent
-    reference, place = parent / "chaos-reference", parent / "chaos"
+    reference = place.parent / "chaos-reference"
     assert cli.run("run", cli.config(reference, **chaos))[0] == 0
     path, folder = cli.config(place, **chaos), place / "storage" / "small"
     rng = random.Random(0)
@@ -264,4 +274,6 @@ def test_kill_after_kill_the_ledger_is_the_undisturbed_one(undisturbed):
     assert process.returncode == 0, output
     assert sum(kills.values()) >= 20, kills
     assert min(kills.values()) >= 3, kills
-    cli.assert_same(folder, reference / "storage" / "small")
+    undisturbed = reference / "storage" / "small"
+    cli.assert_same(folder, undisturbed)
+    assert cli.findings(folder, place / "report") == cli.findings(undisturbed, place / "expected")
