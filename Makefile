@@ -25,7 +25,8 @@ bench: .venv/ready
 	$(BIN)/python -m tests.benchmarks
 
 calibration: .venv/ready
-	$(BIN)/python -m analysis.calibration --out analysis/published/calibration
+	$(BIN)/python -m analysis.calibration --processes 2 --date "$$(date -u +%F)" --out analysis/published/calibration \
+		$(if $(LEDGER),--ledger $(LEDGER))
 
 # The environment is made anew whenever what it should hold has changed.
 .venv/ready: setup.cfg constraints.txt

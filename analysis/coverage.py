@@ -7,6 +7,7 @@ analysis would have declined.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,17 +31,23 @@ RATES = 5
 
 SIGN_FLIP = "sign-flip test"
 T = "t over seeds"
+BCA = "BCa bootstrap over seeds"
 BAND = f"simultaneous band over {RATES} rates"
 NEW_DIGITS = ("crossed analysis of variance", "pigeonhole bootstrap (its exact variance)", T)
 
 Hits = dict[tuple[int, str], NDArray[np.float64]]
 """(number of seeds, method) → hits."""
 
+Only = Collection[tuple[int, str]] | None
+"""Which (number of seeds, method) to work out; None for all."""
+
 
 # over seeds, on this test set
 
 
-def on_this_test_set(scenario: Scenario, replications: int, rng: np.random.Generator, band: bool) -> Hits:
+def on_this_test_set(
+    scenario: Scenario, replications: int, rng: np.random.Generator, band: bool, only: Only = None
+) -> Hits:
     """What is said over seeds, against the gap on the test set; `replications` are spread over TEST_SETS test sets."""
     hits: dict[tuple[int, str], list[NDArray]] = {}
     each = max(1, replications // TEST_SETS)
@@ -51,14 +58,21 @@ def on_this_test_set(scenario: Scenario, replications: int, rng: np.random.Gener
         truth = float(np.subtract(*map(simulation.accuracy_here, models, sides)))
         counts = list(map(simulation.right_counts, models, sides))
         for n in SEEDS:
+            wanted = {T, *([] if scenario.collapse else [BCA]), *([SIGN_FLIP] if scenario.identical else [])}
+            wanted |= {BAND} if band else set()
+            wanted &= wanted if only is None else {method for seeds, method in only if seeds == n}
+            if not wanted:
+                continue
             k = np.subtract(*(simulation.draw(p, (each, n), rng) for p in counts))
             trained = rng.random((each, n)) < (1 - scenario.collapse) ** 2
-            found = {T: t_covers(k / DIGITS, trained, truth)}
-            if not scenario.collapse:
-                found["BCa bootstrap over seeds"] = bca_covers(k[:few] / DIGITS, truth, rng)
-            if scenario.identical:
+            found = {}
+            if T in wanted:
+                found[T] = t_covers(k / DIGITS, trained, truth)
+            if BCA in wanted:
+                found[BCA] = bca_covers(k[:few] / DIGITS, truth, rng)
+            if SIGN_FLIP in wanted:
                 found[SIGN_FLIP] = sign_flip_rejects(k, trained)
-            if band:
+            if BAND in wanted:
                 rates = np.subtract(*(simulation.draw(p, (few, n, RATES), rng) for p in counts))
                 found[BAND] = band_covers(rates, truth * DIGITS, sweep.signs(n, int(rng.integers(2**31))))
             for method, values in found.items():
@@ -112,15 +126,17 @@ def band_covers(k: NDArray, truth: float, flips: NDArray) -> NDArray[np.float64]
 # over seeds and digits, on new digits
 
 
-def on_new_digits(scenario: Scenario, replications: int, rng: np.random.Generator) -> Hits:
+def on_new_digits(scenario: Scenario, replications: int, rng: np.random.Generator, only: Only = None) -> Hits:
     """Every method of NEW_DIGITS against the gap on new digits. Fewer seeds are the first of those with most."""
-    hits = {n: np.empty((replications, len(NEW_DIGITS))) for n in SEEDS}
+    sizes = [n for n in SEEDS if only is None or any(seeds == n for seeds, _ in only)]
+    hits = {n: np.empty((replications, len(NEW_DIGITS))) for n in sizes}
     for r in range(replications):
-        x = simulation.differences(scenario, SEEDS[-1], rng)
+        x = simulation.differences(scenario, max(sizes), rng)
         trained = rng.random(len(x)) < (1 - scenario.collapse) ** 2
-        for n in SEEDS:
+        for n in sizes:
             hits[n][r] = new_digits_covers(x[:n][trained[:n]], DIGITS, scenario.gap)
-    return {(n, method): hits[n][:, m] for n in SEEDS for m, method in enumerate(NEW_DIGITS)}
+    found = {(n, method): hits[n][:, m] for n in sizes for m, method in enumerate(NEW_DIGITS)}
+    return {key: values for key, values in found.items() if only is None or key in only}
 
 
 def new_digits_covers(x: NDArray, digits: int, truth: float) -> tuple[float, float, float]:

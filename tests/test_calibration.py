@@ -222,6 +222,16 @@ def test_scores_repeat_and_name_everything(small, monkeypatch):
         assert word.lower() in text.lower()
 
 
+def test_what_is_unresolved_is_simulated_four_times_as_often(small):
+    unresolved = [s for s in small if s.label == "unresolved"]
+    assert unresolved
+    assert {s.replications + s.declined for s in unresolved} <= {400, 80}
+    kept = {s.replications + s.declined for s in small if s.label in ("fails", "no promise")}
+    assert kept & {100, 20}
+    assert "×4" in markdown(small, 100, 3)
+    assert ", 2000-01-02. " in markdown(small, 100, 3, "2000-01-02")
+
+
 def test_command_writes_both_files(small, tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "calibrate", lambda *_, **__: small)
     result = CliRunner().invoke(main, ["--replications", "100", "--seed", "3", "--out", str(tmp_path / "a" / "c")])
