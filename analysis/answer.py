@@ -89,7 +89,7 @@ def _both(comparison: Comparison, candidate: str) -> str:
     if comparison.unqualified:
         better = "more" if comparison.seeds.mean.estimate > 0 else "less"
         return f"Both intervals exclude 0: {candidate} is the {better} accurate of the two. "
-    if comparison.seeds.mean.low is None:
+    if None in (comparison.seeds.mean.low, comparison.digits.low):
         return ""
     return "The two intervals do not both exclude 0: this does not show that either model is the more accurate. "
 

@@ -205,15 +205,15 @@ def quantiles(d: NDArray) -> tuple[tuple[float, float], ...]:
     return tuple(zip(theoretical.tolist(), ordered.tolist(), strict=True))
 
 
-def few(n: int) -> str:
+def few(n: int, unit: str = "pairs of runs") -> str:
     """Why n = 0 or n = 1 is declined."""
-    return "no pair of runs has ended" if n == 0 else f"n = {n}: an interval or a test needs at least 2"
+    return f"none of the {unit} trained" if n == 0 else f"n = {n}: an interval or a test needs at least 2"
 
 
-def spread_unknown(x: NDArray) -> str | None:
+def spread_unknown(x: NDArray, unit: str = "pairs of runs") -> str | None:
     """Why the spread of `x` cannot be estimated, or None; equal up to float rounding is equal."""
     if x.size < 2:
-        return few(x.size)
+        return few(x.size, unit)
     if np.ptp(x) <= 1e-12 * max(1.0, float(np.abs(x).max())):
         return f"all {x.size} values are equal: their spread cannot be estimated"
     return None

@@ -94,7 +94,7 @@ def t_interval(
     about = dict(n=n, planned=n_planned, unit=unit, population=population, role=role, runs=runs)
     method = f"mean ± t, {n - 1} degrees of freedom" if n > 1 else "mean"
     center = float(np.clip(d.mean(), *bounds)) if n else None
-    if reason := checks.spread_unknown(d):
+    if reason := checks.spread_unknown(d, unit):
         return Estimate(estimate=center, method=method, declined=reason, **about)
     half = stats.t.ppf((1 + level) / 2, n - 1) * stats.sem(d)
     low, high = np.clip([center - half, center + half], *bounds)
