@@ -80,9 +80,9 @@ def learning_rates(findings: Findings, frames: Frames) -> Caption:
     return Caption(
         "learning_rates",
         "Test error across learning rates",
-        "Every finished run is a point, on a logarithmic axis; lines join the means over seeds, which collapsed "
-        f"runs (near {chance}% error) pull up. Rings: the rate with the best mean validation accuracy. Crosses above "
-        f"the frame count diverged runs. Models are set slightly apart. {_runs(findings)}",
+        "Every finished run is a point, on a logarithmic axis, collapsed ones near the top "
+        f"({chance}% error); lines join the means over the runs that trained. Rings: the rate with the best mean "
+        f"validation accuracy. Crosses above the frame count diverged runs. Models are set slightly apart. {_runs(findings)}",
         _nothing_finished(frames),
     )
 

@@ -188,7 +188,7 @@ def _against_rate(axes: Axes, scene: Scene, metric: str, shown: Callable[[pd.Ser
                     fontsize=6,
                     color=look.colour,
                 )
-        mean = runs[(runs["model"] == model) & (runs["state"] == "finished")].groupby("learning_rate")[metric].mean()
+        mean = runs[(runs["model"] == model) & runs["trained"]].groupby("learning_rate")[metric].mean()
         where = mean.index.to_numpy() * 10 ** apart[model]
         axes.plot(where, shown(mean), color=look.colour, ls=look.dash, marker="_", ms=6, mew=1.2)
         if (rate := scene.selected(model)) in mean.index:
@@ -302,13 +302,13 @@ def hard_digits(scene: Scene) -> Figure:
     x, y = (0.46 * side / max(height, width) for side in (width, height))
     for row, (label, digits) in enumerate(rows):
         middle = tall * row + 0.8
-        axes.text(-0.15, middle, f"{label} ({text.count(len(digits))})", ha="right", va="center", fontsize=6)
+        axes.text(-0.1, middle, f"{label} ({text.count(len(digits))})", ha="right", va="center", fontsize=6)
         for column, digit in enumerate(digits[:PER_ROW]):
             # One axes for all: as many axes as digits would take seconds to lay out.
             extent = (column + 0.5 - x, column + 0.5 + x, middle + y, middle - y)
             axes.imshow(scene.frames.test_images[digit], cmap="gray_r", interpolation="nearest", extent=extent)
             axes.text(column + 0.5, middle - 0.5, scene.frames.test_labels[digit], fontsize=6, ha="center")
-    axes.set(xlim=(0, PER_ROW), ylim=(tall * len(rows), 0), aspect="equal")
+    axes.set(xlim=(-0.6, PER_ROW), ylim=(tall * len(rows), 0), aspect="equal")
     axes.set_axis_off()
     return figure
 

@@ -94,12 +94,10 @@ def show_plan(config: StudyConfig, console: Console, *, retry_failed: bool = Fal
     prepared = planning.prepare(config, mix_recipes=mix_recipes)
     todo = prepared.todo(retry_failed)
     grid, seeds = config.learning_rate_grid(), len({p.run.seed for p in prepared.planned})
-    rates = "learning rate" if len(grid) == 1 else "learning rates"
-    say(
-        console,
-        f"{config.name}: {len(config.models)} models × {len(grid)} {rates} × {seeds} seeds × "
-        f"{config.training.epochs} epochs = {len(prepared.planned)} runs",
-    )
+    factors = ((len(config.models), "model"), (len(grid), "learning rate"), (seeds, "seed"))
+    factors += ((config.training.epochs, "epoch"),)
+    product = " × ".join(f"{n} {noun}{'' if n == 1 else 's'}" for n, noun in factors)
+    say(console, f"{config.name}: {product} = {len(prepared.planned)} runs")
     say(console, f"to train: {_extent(prepared, todo, retry_failed)}")
     for model in config.models:
         packs = [pack for pack in todo if pack.runs[0].run.model == model]
