@@ -82,7 +82,8 @@ def learning_rates(findings: Findings, frames: Frames) -> Caption:
         "Test error across learning rates",
         "Every finished run is a point, on a logarithmic axis, collapsed ones near the top "
         f"({chance}% error); lines join the means over the runs that trained. Rings: the rate with the best mean "
-        f"validation accuracy. Crosses above the frame count diverged runs. Models are set slightly apart. {_runs(findings)}",
+        "validation accuracy. Crosses above the frame count diverged runs. Models are set slightly apart. "
+        f"{_runs(findings)}",
         _nothing_finished(frames),
     )
 
