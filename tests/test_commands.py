@@ -1,6 +1,7 @@
 """What the commands tell, of studies at every stage."""
 
 import json
+import re
 import zipfile
 
 import pytest
@@ -40,6 +41,29 @@ def test_status_tells_what_there_is(undisturbed, place):
     assert "7 finished, 0 diverged, 0 failed, 1 missing" in output
     assert f"{victim}: " in output
     assert "it is not counted as a record" in output
+
+
+def test_status_of_a_study_that_trains_elsewhere(place):
+    path = cli.config(place, training={"epochs": 400, "batch_size": 8}, launch={"workers": 1})
+    process = cli.start("run", path)
+    told = f"driver: process {process.pid} on "
+    try:
+        seen = []
+
+        def training():
+            code, output = cli.run("status", path)
+            seen.append(output)
+            return code == 0 and told in output and "; 2 runs in training, " in output
+
+        cli.until(training, 120, "status to tell of the training")
+        assert "0 finished, 0 diverged, 0 failed, 8 missing, of 8 runs planned" in seen[-1]
+        assert re.search(r"training, (\d+ s|\d+ min|\d+ h \d+ min|\?) left", seen[-1]), seen[-1]
+    finally:
+        cli.kill(process)
+    code, output = cli.run("status", path)
+    assert code == 0
+    assert f"driver: none (process {process.pid} on " in output
+    assert "died); run the study again to go on" in output
 
 
 def test_a_damaged_record_is_trained_again_to_the_same_bytes(undisturbed, place):
