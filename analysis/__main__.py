@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import click
 from rich.console import Console
 
 from analysis import answer, collect, costs, figures, frames, report, tables
+from study import command
 from study.errors import StorageError, UserError
 from study.storage import Storage
 
@@ -95,23 +94,7 @@ def _parse(overrides: tuple[str, ...]) -> Mapping[str, Any]:
 
 def main() -> None:
     """Run the command line; a user's mistake is one line and never a traceback."""
-    try:
-        code = cli.main(standalone_mode=False) or 0
-    except click.exceptions.Exit as exit_:
-        code = exit_.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        code = 130
-    except (UserError, StorageError) as error:
-        click.echo(f"error: {error}", err=True)
-        code = error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has gone; what is left of it must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)
+    command.run(cli)
 
 
 if __name__ == "__main__":

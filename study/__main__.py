@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from study import config_file
-from study.errors import LockedError, StorageError, UserError
+from study import command, config_file
 
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]…")
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
@@ -107,23 +105,7 @@ def main() -> None:
     # A user's own model is found where the command is given, also when it is not started by `python -m`.
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    try:
-        code = cli.main(standalone_mode=False)
-    except click.exceptions.Exit as exit_:
-        code = exit_.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped; every ended run is kept; to go on, give the same command again", err=True)
-        code = 130
-    except (UserError, StorageError, LockedError) as error:
-        click.echo(f"error: {error}", err=True)
-        code = error.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)
+    command.run(cli, "stopped; every ended run is kept; to go on, give the same command again")
 
 
 if __name__ == "__main__":

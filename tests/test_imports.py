@@ -10,8 +10,8 @@ STUDY = sorted((ROOT / "study").glob("*.py"))
 ANALYSIS = sorted((ROOT / "analysis").glob("*.py"))
 LIGHT = {"records.py", "runs.py", "seeding.py"}
 HEAVY = {"torch", "torchvision", "ray", "wandb", "pandas", "scipy", "matplotlib", "seaborn", "pyarrow", "omegaconf"}
-SHARED = {"study.records", "study.ledger", "study.storage", "study.errors", "study.runs"}
-"""What analysis may import of study: the schema and the ledger, and what those are made of."""
+SHARED = {"study.records", "study.ledger", "study.storage", "study.errors", "study.runs", "study.command"}
+"""What analysis may import of study: the schema and the ledger, what those are made of, and how a command ends."""
 
 ONLY_IN = {
     "ray": {"study/launch.py"},
