@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
@@ -28,8 +29,12 @@ Train = Callable[[Pack, Dataset, Report], None]
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
+NODES_SECONDS = 10.0
+"""How often the driver asks whether a node is left to train on."""
+
+
 class Interrupted(Exception):
-    """SIGINT or SIGTERM reached the driver."""
+    """What ended the launch before its packs had: SIGINT or SIGTERM, or the death of the last node."""
 
 
 def launch(
@@ -48,12 +53,13 @@ def launch(
 ) -> None:
     """Have each pack trained by `train`, and hand every report to `driver`, which decides when to stop; so does `lost`.
 
-    Raises Interrupted on SIGINT and SIGTERM. `secrets` are environment variables for the workers; they
-    travel in memory only.
+    Raises Interrupted on SIGINT and SIGTERM, and when no node of Ray's is left. `secrets` are environment
+    variables for the workers; they travel in memory only.
     """
     _quiet()
     # In this order: ray.init sets handlers of its own.
     with _cluster(address, data, dashboard), _signals() as signals:
+        nodes = _Nodes()
         # NumPy arrays reach the workers without a copy, and thousands of packs without being unpickled whole.
         texts = [pack.model_dump_json().encode() for pack in packs]
         trainable = tune.with_parameters(
@@ -75,13 +81,15 @@ def launch(
                     name="packs",
                     storage_path=scratch,
                     verbose=0,
-                    stop=_Reports(driver, lambda: bool(signals) or lost()),
+                    stop=_Reports(driver, lambda: bool(signals) or nodes.gone() or lost()),
                     # Tune counts killed workers and lost nodes as failures of the trial: the counting is ours.
                     failure_config=tune.FailureConfig(max_failures=-1),
                 ),
             ).fit()
         if signals:
             raise Interrupted(signals[0])
+        if nodes.none_left:
+            raise Interrupted("the death of Ray's last node")
 
 
 def _trial(
@@ -124,6 +132,21 @@ class _Reports(tune.Stopper):
 
     def stop_all(self) -> bool:
         return self._driver.stopped is not None or self._ended()
+
+
+class _Nodes:
+    """Notes when Ray has no living node left, for which Tune would wait without end."""
+
+    def __init__(self) -> None:
+        self.none_left = False
+        self._asked = time.monotonic()
+
+    def gone(self) -> bool:
+        """Whether none is left; asks only now and then."""
+        if time.monotonic() - self._asked > NODES_SECONDS:
+            self.none_left = not any(node["Alive"] for node in ray.nodes())
+            self._asked = time.monotonic()
+        return self.none_left
 
 
 @contextlib.contextmanager

@@ -93,7 +93,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 def workers(process: subprocess.Popen[str]) -> list[int]:
     """The Ray worker processes below a driver that are running a trial."""
-    return [pid for pid in descendants(process.pid) if _cmdline(pid).startswith(b"ray::ImplicitFunc")]
+    return [pid for pid in descendants(process.pid) if cmdline(pid).startswith(b"ray::ImplicitFunc")]
 
 
 def descendants(pid: int) -> list[int]:
@@ -181,7 +181,8 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from sorted(path for path in (folder / part).iterdir() if path.is_file())
 
 
-def _cmdline(pid: int) -> bytes:
+def cmdline(pid: int) -> bytes:
+    """The command line of a process, empty once it has gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

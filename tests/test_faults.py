@@ -55,6 +55,21 @@ def test_a_killed_worker_costs_nothing(longer, place):
     assert max(attempts) > 1
 
 
+def test_the_death_of_ray_itself_ends_the_driver_and_loses_nothing(longer, place):
+    path = cli.config(place, **cli.LONGER)
+    folder = place / "storage" / "small"
+    process = cli.start("run", path)
+    cli.until(lambda: cli.durable(folder), 60, "an epoch")
+    (raylet,) = [pid for pid in cli.descendants(process.pid) if b"/raylet/raylet" in cli.cmdline(pid).split(b"\0")[0]]
+    os.kill(raylet, signal.SIGKILL)
+    output, _ = process.communicate(timeout=180)
+    assert process.returncode == 130, output
+    assert "stopped by the death of Ray's last node; every ended run is kept" in output
+    code, output = cli.run("run", path)
+    assert code == 0, output
+    cli.assert_same(folder, longer)
+
+
 def test_an_interrupted_study_stops_soon_and_goes_on(longer, place):
     path = cli.config(place, **cli.LONGER)
     folder = place / "storage" / "small"
