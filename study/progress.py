@@ -46,10 +46,17 @@ class Progress:
         self._total = sum(self._costs)
         self._runs = sum(len(pack.runs) for pack in packs)
         self._epochs = [0] * len(packs)
-        self._done = self._trained = 0.0
-        self._running: set[int] = set()
+        self._done = 0.0
+        self._models = [pack.runs[0].run.model for pack in packs]
+        self._left: Counter[str] = Counter()
+        for model, cost in zip(self._models, self._costs, strict=True):
+            self._left[model] += cost
+        # Models differ in the time that their arithmetic takes, so each is told by its own speed once it is known.
+        self._spent: Counter[str] = Counter()
+        self._trained: Counter[str] = Counter()
+        self._running: dict[int, float] = {}
         self._states: Counter[str] = Counter()
-        self._began = self._printed = time.monotonic()
+        self._printed = time.monotonic()
         self._bar = Bar(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -71,21 +78,23 @@ class Progress:
 
     def started(self, index: int) -> None:
         """A worker took up the pack."""
-        self._running.add(index)
+        self._running[index] = time.monotonic()
         self._show()
 
     def epoch(self, index: int, epoch: int) -> None:
         """The pack has ended an epoch, counted from 1."""
-        share = self._costs[index] / self._packs[index].runs[0].run.epochs
-        # Epochs that a checkpoint saved were not trained in this session and say nothing about its speed.
-        self._trained += share if epoch > self._epochs[index] else 0
+        model, now = self._models[index], time.monotonic()
+        # One epoch, also where a checkpoint saved the ones before: those say nothing about this session's speed.
+        self._trained[model] += self._costs[index] / self._packs[index].runs[0].run.epochs
+        self._spent[model] += now - self._running.get(index, now)
+        self._running[index] = now
         self._advance(index, epoch)
         self._show(after=QUIET_SECONDS)
 
     def ended(self, index: int, states: Sequence[str]) -> None:
         """All runs of the pack have records, in these states."""
         self._advance(index, self._packs[index].runs[0].run.epochs)
-        self._running.discard(index)
+        self._running.pop(index, None)
         self._states.update(states)
         self._show(after=LINE_SECONDS)
 
@@ -103,14 +112,19 @@ class Progress:
         }
 
     def seconds_left(self) -> float | None:
-        """From the speed of this session so far; None before the first epoch."""
-        if not self._trained:
+        """From the speed of each model in this session so far; None before the first epoch."""
+        trained, spent = self._trained.total(), self._spent.total()
+        if not trained:
             return None
-        return (time.monotonic() - self._began) * (self._total - self._done) / self._trained
+        speeds = {model: self._spent[model] / self._trained[model] for model in self._trained}
+        seconds = sum(left * speeds.get(model, spent / trained) for model, left in self._left.items())
+        return seconds / max(1, len(self._running))
 
     def _advance(self, index: int, epoch: int) -> None:
         epochs = self._packs[index].runs[0].run.epochs
-        self._done += self._costs[index] * max(0, epoch - self._epochs[index]) / epochs
+        share = self._costs[index] * max(0, epoch - self._epochs[index]) / epochs
+        self._done += share
+        self._left[self._models[index]] -= share
         self._epochs[index] = max(epoch, self._epochs[index])
 
     def _counts(self) -> str:
