@@ -13,6 +13,10 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+
+# Ray reads it as it is imported: we say ourselves when a worker has died.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")
+
 import ray
 from ray import tune
 from ray.tune.stopper import NoopStopper

@@ -50,6 +50,7 @@ def test_a_killed_worker_costs_nothing(longer, place):
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
     assert "its worker died; started again" in output
+    assert "(raylet)" not in output, "said once, by us"
     cli.assert_same(folder, longer)
     attempts = [json.loads(p.read_bytes())["provenance"]["attempts"] for p in (folder / "runs").iterdir()]
     assert max(attempts) > 1
