@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+from collections.abc import Container, Sequence
 from typing import Any
 
 import torch
@@ -50,3 +51,11 @@ def load(storage: Storage, pack: Pack) -> tuple[dict[str, Any] | None, str | Non
 def delete(storage: Storage, pack: Pack) -> None:
     """Remove the pack's checkpoint, if there is one. Raises StorageError."""
     storage.delete(name(pack))
+
+
+def delete_ended(storage: Storage, packs: Sequence[Pack], ended: Container[str]) -> None:
+    """Remove the checkpoints of packs whose runs are all among those `ended`. Raises StorageError."""
+    names = {f"checkpoints/{file}" for file in storage.names("checkpoints")}
+    for pack in packs:
+        if name(pack) in names and all(run.run_id in ended for run in pack.runs):
+            delete(storage, pack)

@@ -27,13 +27,18 @@ class Driver:
         self._progress = progress
         self._starts = [0] * len(packs)
         self._deaths = [0] * len(packs)
-        self._failed: set[int] = set()
+        self._recorded: set[int] = set()
+        self._over: set[int] = set()
         self.stopped: str | None = None
         """Why the study cannot go on, once the storage has refused."""
 
     def receive(self, index: int, message: Mapping[str, Any]) -> None:
         """Take one report of the pack's worker: `started`, `epoch`, `done`, `failed` or `stopped`."""
-        if self.stopped or index in self._failed:
+        if self.stopped or index in self._over:
+            return
+        if index in self._recorded:
+            # Its worker died between its last report and its end, and Tune has started it again.
+            self._over.add(index)
             return
         if warning := message.get("warning"):
             self._progress.warn(warning)
@@ -53,8 +58,8 @@ class Driver:
             self.stopped = str(error)
 
     def gives_up(self, index: int) -> bool:
-        """Whether the pack has failed and is not to be started again."""
-        return index in self._failed
+        """Whether the pack has failed, or was started again after its end: it is not to be trained."""
+        return index in self._over
 
     def _started(self, index: int, node: str) -> None:
         self._progress.started(index)
@@ -71,10 +76,11 @@ class Driver:
         for text, predictions in message["records"]:
             self._write(index, Record.model_validate_json(text), predictions)
         checkpoints.delete(self._ledger.storage, self._packs[index])
+        self._recorded.add(index)
         self._progress.ended(index, self._states(index))
 
     def _fail(self, index: int, provenance: Provenance) -> None:
-        self._failed.add(index)
+        self._over.add(index)
         pack = self._packs[index]
         for planned in pack.runs:
             nothing = dict.fromkeys(METRICS, ())

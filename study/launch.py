@@ -7,15 +7,15 @@ import logging
 import os
 import signal
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
 import numpy as np
+import psutil
 
-# Ray reads it as it is imported: we say ourselves when a worker has died.
-os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")
+# Ray reads it as it is imported: we say ourselves what has died.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed|Raylet is terminated|marked dead")
 
 import ray
 from ray import tune
@@ -33,12 +33,8 @@ Train = Callable[[Pack, Dataset, Report], None]
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
-NODES_SECONDS = 10.0
-"""How often the driver asks whether a node is left to train on."""
-
-
 class Interrupted(Exception):
-    """What ended the launch before its packs had: SIGINT or SIGTERM, or the death of the last node."""
+    """What ended the launch before its packs had: SIGINT or SIGTERM, or the death of the Ray that we started."""
 
 
 def launch(
@@ -57,13 +53,13 @@ def launch(
 ) -> None:
     """Have each pack trained by `train`, and hand every report to `driver`, which decides when to stop; so does `lost`.
 
-    Raises Interrupted on SIGINT and SIGTERM, and when no node of Ray's is left. `secrets` are environment
+    Raises Interrupted on SIGINT and SIGTERM, and when the Ray that it started has died. `secrets` are environment
     variables for the workers; they travel in memory only.
     """
     _quiet()
     # In this order: ray.init sets handlers of its own.
     with _cluster(address, data, dashboard), _signals() as signals:
-        nodes = _Nodes()
+        raylet = _Raylet()
         # NumPy arrays reach the workers without a copy, and thousands of packs without being unpickled whole.
         texts = [pack.model_dump_json().encode() for pack in packs]
         trainable = tune.with_parameters(
@@ -85,15 +81,15 @@ def launch(
                     name="packs",
                     storage_path=scratch,
                     verbose=0,
-                    stop=_Reports(driver, lambda: bool(signals) or nodes.gone() or lost()),
+                    stop=_Reports(driver, lambda: bool(signals) or raylet.gone() or lost()),
                     # Tune counts killed workers and lost nodes as failures of the trial: the counting is ours.
                     failure_config=tune.FailureConfig(max_failures=-1),
                 ),
             ).fit()
         if signals:
             raise Interrupted(signals[0])
-        if nodes.none_left:
-            raise Interrupted("the death of Ray's last node")
+        if raylet.died:
+            raise Interrupted("the death of Ray on this machine")
 
 
 def _trial(
@@ -138,19 +134,17 @@ class _Reports(tune.Stopper):
         return self._driver.stopped is not None or self._ended()
 
 
-class _Nodes:
-    """Notes when Ray has no living node left, for which Tune would wait without end."""
+class _Raylet:
+    """Notes when the Ray of our own has died: Tune would wait for it, until Ray ends this process without a word."""
 
     def __init__(self) -> None:
-        self.none_left = False
-        self._asked = time.monotonic()
+        self._processes = [child for child in psutil.Process().children() if child.name().startswith("raylet")]
+        self.died = False
 
     def gone(self) -> bool:
-        """Whether none is left; asks only now and then."""
-        if time.monotonic() - self._asked > NODES_SECONDS:
-            self.none_left = not any(node["Alive"] for node in ray.nodes())
-            self._asked = time.monotonic()
-        return self.none_left
+        """Whether it has died; a cluster's raylet is no child of ours and not watched."""
+        self.died = self.died or any(p.status() == psutil.STATUS_ZOMBIE for p in self._processes)
+        return self.died
 
 
 @contextlib.contextmanager

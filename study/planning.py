@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from study import data, models, provenance
+from study import checkpoints, data, models, provenance
 from study.config import StudyConfig
 from study.data import Dataset
 from study.errors import UserError
@@ -41,6 +41,10 @@ class Prepared:
     def ended(self, retry_failed: bool = False) -> dict[str, Record]:
         """Records that are not to be made again."""
         return {k: r for k, r in self.records.items() if not (retry_failed and r.state == "failed")}
+
+    def tidy(self) -> None:
+        """Remove checkpoints of packs that have ended, left by a driver or a worker killed at its very end."""
+        checkpoints.delete_ended(self.ledger.storage, self.study.packs, self.records)
 
 
 def prepare(config: StudyConfig, *, mix_recipes: bool = False) -> Prepared:

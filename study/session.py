@@ -49,6 +49,7 @@ def run(
         todo = prepared.todo(retry_failed)
         for problem in prepared.problems:
             say(console, f"{problem.path}: {problem.reason}; it is not counted as a record", style="yellow")
+        prepared.tidy()
         if not todo:
             say(console, f"{config.name}: all {len(prepared.planned)} runs have a record; nothing to train")
             return _summary(prepared, console)
@@ -84,6 +85,7 @@ def run(
             say(console, f"every ended run is kept; to go on once there is room: {again}")
             return 3
     prepared = replace(prepared, records=prepared.ledger.records()[0])
+    prepared.tidy()
     if settings.tracking.mode == "offline":
         say(console, f"W&B files of this launch, offline: {settings.tracking.folder}")
     return _summary(prepared, console)

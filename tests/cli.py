@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import yaml
 
 from tests import idx
@@ -81,43 +82,25 @@ def run(*arguments: object, timeout: float = 240, **changes: str) -> tuple[int, 
 
 def kill(process: subprocess.Popen[str]) -> None:
     """SIGKILL a driver, wait until its workers have noticed, and end what else Ray had started for it."""
-    family, training = descendants(process.pid), workers(process)
+    family, training = psutil.Process(process.pid).children(recursive=True), workers(process)
     process.kill()
     process.wait()
-    until(lambda: not any(alive(pid) for pid in training), 60, "the killed driver's workers to end")
-    for pid in family:
+    assert psutil.wait_procs(training, 60)[1] == [], "the killed driver's workers go on"
+    for other in family:
         # Ray's agents would take a minute to notice.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            other.kill()
 
 
-def workers(process: subprocess.Popen[str]) -> list[int]:
+def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The Ray worker processes below a driver that are running a trial."""
-    return [pid for pid in descendants(process.pid) if cmdline(pid).startswith(b"ray::ImplicitFunc")]
-
-
-def descendants(pid: int) -> list[int]:
-    """All processes below `pid`."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except (OSError, IndexError):
-                continue
-    found, edge = [], {pid}
-    while edge:
-        edge = {child for child, parent in parents.items() if parent in edge}
-        found += sorted(edge)
+    found = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child.cmdline()[:1] and child.cmdline()[0].startswith("ray::ImplicitFunc"):
+                    found.append(child)
     return found
-
-
-def alive(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def until(condition: Callable[[], object], seconds: float, what: str) -> None:
@@ -179,14 +162,6 @@ def assert_same(folder: Path, expected: Path) -> None:
 def _files(folder: Path) -> Iterator[Path]:
     for part in ("runs", "predictions", "dataset"):
         yield from sorted(path for path in (folder / part).iterdir() if path.is_file())
-
-
-def cmdline(pid: int) -> bytes:
-    """The command line of a process, empty once it has gone."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def stop(process: subprocess.Popen[str], number: int = signal.SIGINT, timeout: float = 60) -> tuple[int, str, float]:

@@ -52,11 +52,10 @@ def test_compression_and_place_do_not_change_the_identity(tmp_path):
 
 
 def test_an_altered_mnist_is_refused(tmp_path, monkeypatch, mnist):
-    folder = tmp_path / "datasets" / "mnist"
     images = mnist.test_images.copy()
     images[0, 0, 0] ^= 1
-    idx.write(folder, [mnist.train_images, mnist.train_labels, images, mnist.test_labels], compressed=False)
-    monkeypatch.setattr(data, "__file__", str(tmp_path / "data.py"))
+    idx.write(tmp_path, [mnist.train_images, mnist.train_labels, images, mnist.test_labels], compressed=False)
+    monkeypatch.setattr(data, "PACKAGED", tmp_path)
     with pytest.raises(UserError, match=r"t10k-images-idx3-ubyte: altered: SHA-256 is"):
         data.load("mnist")
 

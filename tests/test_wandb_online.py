@@ -1,8 +1,6 @@
 """Studies that log to a W&B server on this machine: in order, slow, out of order, and with workers killed."""
 
 import json
-import os
-import signal
 
 import pytest
 
@@ -48,7 +46,7 @@ def test_a_killed_worker_leaves_no_hole_on_the_server(longer, place):
         for _ in range(2):
             before = cli.durable(folder)
             cli.until(lambda before=before: cli.durable(folder) - before and cli.workers(process), 60, "an epoch")
-            os.kill(cli.workers(process)[0], signal.SIGKILL)
+            cli.workers(process)[0].kill()
         output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
     cli.assert_same(folder, longer)

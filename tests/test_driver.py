@@ -1,0 +1,68 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from study import checkpoints
+from study.driver import MOST_DEATHS, Driver
+from study.ledger import Ledger
+from study.progress import Progress
+from study.runs import Pack, PlannedRun
+from study.storage import Storage
+from tests.test_ledger import PREDICTIONS, RUN2, record
+
+PACK = Pack(pack_id="0" * 12, runs=(PlannedRun(run_id=RUN2.run_id, run=RUN2, n_parameters=10, macs=10),))
+STARTED = {"started": True, "node": "here"}
+DONE = {"done": True, "records": [(record().model_dump_json(), PREDICTIONS)]}
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger(Storage(tmp_path))
+
+
+@pytest.fixture
+def driver(ledger):
+    return Driver(ledger, [PACK], {}, Progress([PACK], Console(file=io.StringIO())))
+
+
+def attempts(ledger):
+    return ledger.records()[0][RUN2.run_id].provenance.attempts
+
+
+def test_a_pack_is_recorded_with_every_start_it_took(ledger, driver):
+    for _ in range(3):
+        driver.receive(0, STARTED)
+    driver.receive(0, DONE)
+    assert attempts(ledger) == 3
+    assert not driver.gives_up(0)
+
+
+def test_a_pack_that_has_ended_is_not_trained_again(ledger, driver):
+    """Its worker dies after its last report, and Tune starts it once more."""
+    driver.receive(0, STARTED)
+    driver.receive(0, DONE)
+    driver.receive(0, STARTED)
+    assert driver.gives_up(0)
+    assert attempts(ledger) == 1
+
+
+def test_only_deaths_without_an_epoch_between_them_fail_a_pack(ledger, driver):
+    for _ in range(2 * MOST_DEATHS):
+        driver.receive(0, STARTED)
+        driver.receive(0, {"epoch": 1})
+    assert not driver.gives_up(0)
+    for _ in range(MOST_DEATHS):
+        driver.receive(0, STARTED)
+    assert driver.gives_up(0)
+    assert ledger.records()[0][RUN2.run_id].state == "failed"
+
+
+def test_only_checkpoints_of_ended_packs_are_tidied_away(ledger):
+    other = PACK.model_copy(update={"pack_id": "1" * 12})
+    for pack in (PACK, other):
+        checkpoints.save(ledger.storage, pack, {"run_ids": []})
+    checkpoints.delete_ended(ledger.storage, [PACK], ())
+    assert len(ledger.storage.names("checkpoints")) == 2
+    checkpoints.delete_ended(ledger.storage, [PACK], {RUN2.run_id})
+    assert ledger.storage.names("checkpoints") == [f"{'1' * 12}.pt"]
