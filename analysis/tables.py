@@ -130,7 +130,7 @@ def sweep(findings: Findings) -> Table | None:
             )
         e = swept.interaction
         rows.remarks.append(
-            f"Model × learning rate, {baseline}: {e.method}, p = {text.p_value(e.p_value)}"
+            f"Model × learning rate, {baseline}: {e.method}, {text.p_statement(e.p_value)}"
             f"{'' if e.declined is None else f' ({e.declined})'}, {text.rests_on(e)}."
         )
     return rows.table(
@@ -254,7 +254,7 @@ def sensitivity(findings: Findings) -> Table | None:
     rows = Rows()
     for c in findings.comparisons:
         for name, e in c.sensitivity.items():
-            _row(rows, c.baseline, name, e, points=True)
+            _row(rows, c.baseline, name.replace("_", " "), e, points=True)
     return rows.table(
         "sensitivity",
         "The gap under other choices",

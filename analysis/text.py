@@ -132,6 +132,12 @@ def p_value(p: float | None) -> str:
     return f"{p:.2f}" if p >= 0.1 else f"{p:.3f}" if p >= 0.01 else f"{p:.4f}"
 
 
+def p_statement(p: float | None) -> str:
+    """What a sentence says of a p-value: p = 0.23, p < 0.001."""
+    shown = p_value(p)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
+
+
 def points(x: float | None, digits: int = 2) -> str:
     """A difference of accuracies, a fraction, in percentage points with its sign."""
     return DASH if x is None else signed(100 * x, digits)

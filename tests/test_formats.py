@@ -27,6 +27,8 @@ NASTY = r"my_pkg.nets:My<Net>&%_#$~^\{}|\"[x]--``"
         (text.p_value, 0.0421, "0.042"),
         (text.p_value, 0.4213, "0.42"),
         (text.p_value, None, "—"),
+        (text.p_statement, 2 / 2**20, "p < 0.001"),
+        (text.p_statement, 0.4213, "p = 0.42"),
         (text.points, 0.00574, "+0.57"),
         (text.points, -0.00574, "−0.57"),
         (text.points, -0.000001, "0.00"),
