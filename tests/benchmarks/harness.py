@@ -22,6 +22,7 @@ from study import data, provenance, tracking
 from study.worker import Settings
 
 RESULTS = Path(__file__).parent / "results.jsonl"
+COMMIT, DIRTY = provenance.git()  # as it was before any result was appended
 
 
 def rates(arms: Mapping[str, Callable[[], int]], rounds: int = 5) -> dict[str, float]:
@@ -106,8 +107,7 @@ def record(benchmark: str, **values: object) -> None:
     """Append a result with machine, versions and date to results.jsonl, and print it."""
     line = {"benchmark": benchmark, **values}
     machine = {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system()}
-    commit, dirty = provenance.git()
-    line |= {"machine": machine, "versions": provenance.versions(), "commit": commit, "dirty": dirty}
+    line |= {"machine": machine, "versions": provenance.versions(), "commit": COMMIT, "dirty": DIRTY}
     line["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
     with RESULTS.open("a") as file:
         file.write(json.dumps(line) + "\n")
