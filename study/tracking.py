@@ -44,8 +44,11 @@ class Settings:
     study: str
     init_timeout: float = 30
     """Seconds the server has to answer before a pack's runs are written offline instead."""
-    finish_timeout: float = 60
-    """Seconds that the end of a pack waits for the uploads."""
+
+    @property
+    def finish_timeout(self) -> float:
+        """Seconds that the end of a pack waits for the uploads."""
+        return 2 * self.init_timeout
 
 
 def resolve(mode: str, environ: Mapping[str, str]) -> str:

@@ -29,7 +29,7 @@ SMALL = {
     "analysis": {"resamples": 200},
 }
 
-LONGER = {"training": {"epochs": 40, "batch_size": 8}}
+LONGER = {"training": {"epochs": 25, "batch_size": 8}}
 """Changes that make it take long enough to be disturbed."""
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
