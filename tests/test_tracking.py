@@ -100,7 +100,7 @@ def test_an_unreachable_server_costs_bounded_time_and_nothing_else(tmp_path, mon
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", cli.KEY)
     monkeypatch.setattr(tracking, "_away_until", 0.0)
-    tracker = Tracker(settings(tmp_path, mode="online", init_timeout=3, finish_timeout=60), planned())
+    tracker = Tracker(settings(tmp_path, mode="online", init_timeout=3), planned())
     began = time.monotonic()
     for epoch in (1, 2):
         tracker.log(epoch, metrics(epoch), np.array([True, True]))
