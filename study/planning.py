@@ -43,7 +43,9 @@ class Prepared:
         return {k: r for k, r in self.records.items() if not (retry_failed and r.state == "failed")}
 
     def tidy(self) -> None:
-        """Remove checkpoints of packs that have ended, left by a driver or a worker killed at its very end."""
+        """Remove what drivers and workers that were killed left: half-written files, checkpoints of ended packs."""
+        for folder in ("runs", "predictions", "checkpoints"):
+            self.ledger.storage.sweep(folder)
         checkpoints.delete_ended(self.ledger.storage, self.study.packs, self.records)
 
 

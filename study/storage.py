@@ -125,6 +125,12 @@ class Storage:
         except OSError as error:
             raise self._stopped("delete", name, error) from error
 
+    def sweep(self, folder: str) -> None:
+        """Remove the temporary files that writers killed midway left in a folder in which nobody writes now."""
+        if self.local:
+            for file in Path(self.path(folder)).glob(f"{TEMPORARY}*"):
+                self.delete(f"{folder}/{file.name}")
+
     def _stopped(self, verb: str, name: str, error: OSError) -> StorageError:
         where = f"{self.root}/{name}" if name else self.root
         reason = error.strerror or str(error).splitlines()[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import yaml
+from ray.cluster_utils import Cluster
 
 from tests import idx
 
@@ -56,10 +59,25 @@ def environment(**changes: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT)} | changes
 
 
-def start(*arguments: object, **changes: str) -> subprocess.Popen[str]:
-    """Start `python -m study …` in a session of its own, so that a signal reaches it alone."""
+@functools.cache
+def ray_address() -> str:
+    """The Ray that studies of this test session share: starting one each would take half of the tests' time."""
+    head = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 2**29}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    atexit.register(cluster.shutdown)
+    return cluster.address
+
+
+def start(*arguments: object, own_ray: bool = False, **changes: str) -> subprocess.Popen[str]:
+    """Start `python -m study …` in a session of its own, so that a signal reaches it alone.
+
+    What it trains, it trains on the Ray of this test session, unless it is to start its own, as users do.
+    """
+    command = [sys.executable, "-m", "study", *map(str, arguments)]
+    if arguments[0] == "run" and not own_ray and "--address" not in arguments:
+        command += ["--address", ray_address()]
     return subprocess.Popen(
-        [sys.executable, "-m", "study", *map(str, arguments)],
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -68,9 +86,9 @@ def start(*arguments: object, **changes: str) -> subprocess.Popen[str]:
     )
 
 
-def run(*arguments: object, timeout: float = 240, **changes: str) -> tuple[int, str]:
+def run(*arguments: object, timeout: float = 240, own_ray: bool = False, **changes: str) -> tuple[int, str]:
     """Run `python -m study …` to its end: exit code and everything it printed."""
-    process = start(*arguments, **changes)
+    process = start(*arguments, own_ray=own_ray, **changes)
     try:
         output, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -81,8 +99,8 @@ def run(*arguments: object, timeout: float = 240, **changes: str) -> tuple[int, 
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """SIGKILL a driver, wait until its workers have noticed, and end what else Ray had started for it."""
-    family, training = psutil.Process(process.pid).children(recursive=True), workers(process)
+    """SIGKILL a driver, wait until its workers have noticed, and end the Ray that it had started."""
+    family, training = psutil.Process(process.pid).children(recursive=True), workers()
     process.kill()
     process.wait()
     assert psutil.wait_procs(training, 60)[1] == [], "the killed driver's workers go on"
@@ -92,14 +110,13 @@ def kill(process: subprocess.Popen[str]) -> None:
             other.kill()
 
 
-def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The Ray worker processes below a driver that are running a trial."""
+def workers() -> list[psutil.Process]:
+    """The Ray worker processes that are running a trial."""
     found = []
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if child.cmdline()[:1] and child.cmdline()[0].startswith("ray::ImplicitFunc"):
-                    found.append(child)
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "".join(child.cmdline()[:1]).startswith("ray::ImplicitFunc"):
+                found.append(child)
     return found
 
 

@@ -11,7 +11,7 @@ torch.set_num_threads(1)
 def offline(tmp_path_factory):
     """A small study that nothing disturbed, logged to offline W&B files: its ledger's folder and what it printed."""
     folder = tmp_path_factory.mktemp("small") / "undisturbed"
-    code, output = cli.run("run", cli.config(folder, wandb={"mode": "offline"}), WANDB_API_KEY=cli.KEY)
+    code, output = cli.run("run", cli.config(folder, wandb={"mode": "offline"}), own_ray=True, WANDB_API_KEY=cli.KEY)
     assert code == 0, output
     return folder / "storage" / "small", output
 

@@ -44,8 +44,8 @@ def test_a_killed_worker_costs_nothing(longer, place):
     folder = place / "storage" / "small"
     for _ in range(3):
         before = cli.durable(folder)
-        cli.until(lambda before=before: cli.durable(folder) - before and cli.workers(process), 60, "an epoch")
-        for worker in cli.workers(process)[:1]:
+        cli.until(lambda before=before: cli.durable(folder) - before and cli.workers(), 60, "an epoch")
+        for worker in cli.workers()[:1]:
             worker.kill()
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
@@ -59,7 +59,7 @@ def test_a_killed_worker_costs_nothing(longer, place):
 def test_the_death_of_ray_itself_ends_the_driver_and_loses_nothing(longer, place):
     path = cli.config(place, **cli.LONGER)
     folder = place / "storage" / "small"
-    process = cli.start("run", path)
+    process = cli.start("run", path, own_ray=True)
     cli.until(lambda: cli.durable(folder), 60, "an epoch")
     (raylet,) = [child for child in psutil.Process(process.pid).children() if child.name() == "raylet"]
     raylet.kill()
@@ -75,9 +75,9 @@ def test_the_death_of_ray_itself_ends_the_driver_and_loses_nothing(longer, place
 def test_an_interrupted_study_stops_soon_and_goes_on(longer, place):
     path = cli.config(place, **cli.LONGER)
     folder = place / "storage" / "small"
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number, own_ray in ((signal.SIGINT, True), (signal.SIGTERM, False)):
         before = cli.durable(folder)
-        process = cli.start("run", path)
+        process = cli.start("run", path, own_ray=own_ray)
         cli.until(lambda before=before: cli.durable(folder) - before, 60, "an epoch")
         code, output, seconds = cli.stop(process, number)
         assert code == 130, output
@@ -176,6 +176,7 @@ def test_unusable_checkpoints_are_reported_and_trained_again(longer, place):
     content = torn.read_bytes()
     foreign.write_bytes(content)
     torn.write_bytes(content[:-100])
+    torn.with_name(".writing-half").write_bytes(content[:-100])
     code, output = cli.run("run", path)
     assert code == 0, output
     assert f"{torn}: torn or no checkpoint; its pack is trained from the start" in output
@@ -224,7 +225,7 @@ def test_a_failing_model_is_recorded_and_the_study_goes_on(place, undisturbed):
     path = cli.config(place, models=["mymodels:Fails", "mlp_matched"], seeds=1, launch={"max_failures": 1})
     changes = {"PYTHONPATH": f"{cli.ROOT}:{place}", "WANDB_API_KEY": cli.KEY}
     # The plan is made while the model works; its training then fails.
-    process = cli.start("run", path, **changes)
+    process = cli.start("run", path, own_ray=True, **changes)
     cli.until((place / "storage" / "small" / "study.json").exists, 60, "the plan")
     flag.touch()
     output, _ = process.communicate(timeout=120)
@@ -238,15 +239,15 @@ def test_a_failing_model_is_recorded_and_the_study_goes_on(place, undisturbed):
     leaks = [p for p in place.rglob("*") if p.is_file() and cli.KEY.encode() in p.read_bytes()]
     assert leaks == []
     assert cli.KEY not in output
-    code, output = cli.run("run", path, **changes)
+    code, output = cli.run("run", path, own_ray=True, **changes)
     assert code == 2
     assert output.startswith("error: models: 'mymodels:Fails' cannot be made: RuntimeError: broken on purpose")
     assert output.count("\n") == 1
     flag.unlink()
-    code, output = cli.run("run", path, **changes)
+    code, output = cli.run("run", path, own_ray=True, **changes)
     assert code == 1
     assert "nothing to train" in output
-    code, output = cli.run("run", path, "--retry-failed", **changes)
+    code, output = cli.run("run", path, "--retry-failed", own_ray=True, **changes)
     assert code == 0, output
     assert "4 finished, of 4 runs planned" in output
 
@@ -256,7 +257,7 @@ def test_a_pack_whose_worker_always_dies_fails_and_the_rest_goes_on(place, undis
     source = MODELS.format(flag=str(flag)).replace("raise RuntimeError", "os._exit(9) or RuntimeError")
     (place / "mymodels.py").write_text(source)
     path = cli.config(place, models=["mymodels:Fails", "mlp_matched"], seeds=1)
-    process = cli.start("run", path, PYTHONPATH=f"{cli.ROOT}:{place}")
+    process = cli.start("run", path, own_ray=True, PYTHONPATH=f"{cli.ROOT}:{place}")
     cli.until((place / "storage" / "small" / "study.json").exists, 60, "the plan")
     flag.touch()
     output, _ = process.communicate(timeout=200)
@@ -273,7 +274,7 @@ def test_kill_after_kill_the_ledger_is_the_undisturbed_one(place):
     path, folder = cli.config(place, **chaos), place / "storage" / "small"
     rng = random.Random(0)
     kills = {"worker": 0, "driver": 0}
-    process = cli.start("run", path)
+    process = cli.start("run", path, own_ray=True)
     while process.poll() is None and sum(kills.values()) < 21:
         before = cli.durable(folder)
         cli.until(lambda b=before, p=process: cli.durable(folder) - b or p.poll() is not None, 90, "an epoch")
@@ -283,8 +284,8 @@ def test_kill_after_kill_the_ledger_is_the_undisturbed_one(place):
         if rng.random() < 0.25:
             cli.kill(process)
             kills["driver"] += 1
-            process = cli.start("run", path)
-        elif workers := cli.workers(process):
+            process = cli.start("run", path, own_ray=True)
+        elif workers := cli.workers():
             rng.choice(workers).kill()
             kills["worker"] += 1
     output, _ = process.communicate(timeout=400)

@@ -53,7 +53,7 @@ def test_the_lease_refuses_a_second_driver(bucket):
 @pytest.mark.slow
 def test_a_study_lives_in_an_object_store(bucket, undisturbed, place):
     path = cli.config(place)
-    code, output = cli.run("run", path, f"storage={bucket}")
+    code, output = cli.run("run", path, f"storage={bucket}", own_ray=True)
     assert code == 0, output
     assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"] not in output
     storage = Storage(bucket) / "small"
@@ -67,7 +67,7 @@ def test_a_study_lives_in_an_object_store(bucket, undisturbed, place):
         assert storage.read(f"predictions/{run_id}.npz") == expected[f"predictions/{run_id}.npz"]
     assert len(records) == 8
     assert storage.names("checkpoints") == []
-    code, output = cli.run("run", path, f"storage={bucket}")
+    code, output = cli.run("run", path, f"storage={bucket}", own_ray=True)
     assert (code, "nothing to train" in output) == (0, True)
     code, output = cli.run("status", path, f"storage={bucket}")
     assert "8 finished, 0 diverged, 0 failed, 0 missing, of 8 runs planned" in output

@@ -30,6 +30,9 @@ def test_a_dead_writer_leaves_nothing_that_is_read(tmp_path):
     (tmp_path / "runs" / f"{TEMPORARY}abc").write_bytes(b"half a rec")
     storage.write("runs/x.json", b"whole")
     assert storage.names("runs") == ["x.json"]
+    storage.sweep("runs")
+    storage.sweep("nothing")
+    assert os.listdir(tmp_path / "runs") == ["x.json"]
 
 
 def test_no_temporary_file_stays(tmp_path):

@@ -45,8 +45,8 @@ def test_a_killed_worker_leaves_no_hole_on_the_server(longer, place):
         process = cli.start("run", cli.config(place, wandb={"mode": "online"}, **cli.LONGER), **environment(server))
         for _ in range(2):
             before = cli.durable(folder)
-            cli.until(lambda before=before: cli.durable(folder) - before and cli.workers(process), 60, "an epoch")
-            cli.workers(process)[0].kill()
+            cli.until(lambda before=before: cli.durable(folder) - before and cli.workers(), 60, "an epoch")
+            cli.workers()[0].kill()
         output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
     cli.assert_same(folder, longer)
