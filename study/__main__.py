@@ -1,17 +1,21 @@
-"""The command line: python -m study run | plan | status | models | export."""
+"""The command line: python -m study run | plan | status | where | models | export."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from study import command, config_file
+from study import command
 
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]…")
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
+STUDY = {"omegaconf", "psutil", "ray", "torch", "torchvision", "wandb", "yaml"}
+"""Modules that only the extra `study` installs: what trains needs them, what analyses and exports does not."""
+
 MIX = click.option("--mix-recipes", is_flag=True, help="Let runs of another recipe join the study of this name.")
 
 
@@ -38,22 +42,25 @@ def run(
     mix_recipes: bool,
 ) -> int:
     """Train what is missing of the study that CONFIG describes."""
-    from study import session
+    from study import config_file, session
 
     study = config_file.load(config, overrides)
-    console = Console(stderr=False)
-    if dry_run:
-        return session.show_plan(study, console, retry_failed=retry_failed, mix_recipes=mix_recipes)
-    again = f"python -m study run {config}" + "".join(f" {o}" for o in overrides)
-    return session.run(
-        study,
-        console,
-        address=address,
-        retry_failed=retry_failed,
-        dashboard=dashboard,
-        mix_recipes=mix_recipes,
-        again=again,
-    )
+    flags = {"--retry-failed": retry_failed, "--dashboard": dashboard, "--mix-recipes": mix_recipes}
+    again = ["python", "-m", "study", "run", str(config), *overrides]
+    again += ["--address", address] if address else []
+    again += [flag for flag, given in flags.items() if given]
+    with config_file.named(config):
+        if dry_run:
+            return session.show_plan(study, Console(), retry_failed=retry_failed, mix_recipes=mix_recipes)
+        return session.run(
+            study,
+            Console(),
+            address=address,
+            retry_failed=retry_failed,
+            dashboard=dashboard,
+            mix_recipes=mix_recipes,
+            again=shlex.join(again),
+        )
 
 
 @cli.command()
@@ -62,9 +69,22 @@ def run(
 @MIX
 def plan(config: Path, overrides: tuple[str, ...], mix_recipes: bool) -> int:
     """Say what would run: counts, packs, estimated time."""
-    from study import session
+    from study import config_file, session
 
-    return session.show_plan(config_file.load(config, overrides), Console(), mix_recipes=mix_recipes)
+    study = config_file.load(config, overrides)
+    with config_file.named(config):
+        return session.show_plan(study, Console(), mix_recipes=mix_recipes)
+
+
+@cli.command()
+@CONFIG
+@OVERRIDES
+def where(config: Path, overrides: tuple[str, ...]) -> int:
+    """Print the folder or URI that holds the study, for `python -m analysis`."""
+    from study import status
+
+    click.echo(status.find(str(config), overrides))
+    return 0
 
 
 @cli.command()
@@ -105,7 +125,13 @@ def main() -> None:
     # A user's own model is found where the command is given, also when it is not started by `python -m`.
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    command.run(cli, "stopped; every ended run is kept; to go on, give the same command again")
+    try:
+        command.run(cli, "stopped; every ended run is kept; to go on, give the same command again")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in STUDY:
+            raise
+        click.echo(f"error: {error.name} is not installed; this command needs pip install '.[study]'", err=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

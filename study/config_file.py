@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -48,6 +49,19 @@ def validate(tree: object, source: str) -> StudyConfig:
         raise UserError(f"{source}: {_describe(error)}") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{source}: not a config: {_one_line(error)}") from None
+
+
+@contextlib.contextmanager
+def named(path: str | Path) -> Iterator[None]:
+    """Name the config file in mistakes that show only as it is used: a dataset that is not there, too large a split."""
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+        # Others name a file of their own.
+        if message.partition(":")[0].partition(".")[0] in StudyConfig.model_fields:
+            raise UserError(f"{path}: {message}") from None
+        raise
 
 
 def _read(path: Path) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import tempfile
@@ -23,6 +24,7 @@ from ray.tune.stopper import NoopStopper
 
 from study.data import Dataset
 from study.driver import Driver
+from study.errors import UserError
 from study.records import DatasetInfo
 from study.runs import Pack
 from study.worker import Report
@@ -50,15 +52,22 @@ def launch(
     workers: int | None = None,
     dashboard: bool = False,
     secrets: dict[str, str] | None = None,
+    warn: Callable[[str], None] = print,
 ) -> None:
     """Have each pack trained by `train`, and hand every report to `driver`, which decides when to stop; so does `lost`.
 
-    Raises Interrupted on SIGINT and SIGTERM, and when the Ray that it started has died. `secrets` are environment
+    Raises Interrupted on SIGINT and SIGTERM, and when the Ray that it started has died; UserError when a trial asks
+    for more than this machine has. A cluster may still grow, so there `warn` is told. `secrets` are environment
     variables for the workers; they travel in memory only.
     """
     _quiet()
+    resources = {"cpu": cpus_per_trial} | ({"gpu": gpus_per_trial} if gpus_per_trial else {})
     # In this order: ray.init sets handlers of its own.
     with _cluster(address, data, dashboard), _signals() as signals:
+        if (lack := _lack(resources)) and address is None:
+            raise UserError(lack)
+        if lack:
+            warn(f"{lack} on a node of this cluster now; waiting for a node that has it")
         raylet = _Raylet()
         # NumPy arrays reach the workers without a copy, and thousands of packs without being unpickled whole.
         texts = [pack.model_dump_json().encode() for pack in packs]
@@ -71,7 +80,6 @@ def launch(
             train=train,
             secrets=secrets or {},
         )
-        resources = {"cpu": cpus_per_trial} | ({"gpu": gpus_per_trial} if gpus_per_trial else {})
         with tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True) as scratch:
             tune.Tuner(
                 tune.with_resources(trainable, resources),
@@ -181,6 +189,17 @@ def _cluster(address: str | None, data: Dataset, dashboard: bool) -> Iterator[No
         yield
     finally:
         ray.shutdown()
+
+
+def _lack(resources: dict[str, float]) -> str | None:
+    """What a trial asks for that no node has, as one line; Ray would wait for it without a word."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for kind, wanted in resources.items():
+        most = max((node.get(kind.upper(), 0) for node in nodes), default=0)
+        # A fraction of a GPU is a share of one, and whole GPUs are never cut.
+        if wanted > most:
+            return f"launch.{kind}s_per_trial: found {wanted:g}; allowed: at most {math.floor(most)}"
+    return None
 
 
 def _quiet() -> None:

@@ -49,7 +49,7 @@ def run(
         todo = prepared.todo(retry_failed)
         for problem in prepared.problems:
             say(console, f"{problem.path}: {problem.reason}; it is not counted as a record", style="yellow")
-        prepared.tidy()
+        prepared.tidy(retry_failed)
         if not todo:
             say(console, f"{config.name}: all {len(prepared.planned)} runs have a record; nothing to train")
             return _summary(prepared, console)
@@ -74,6 +74,7 @@ def run(
                     gpus_per_trial=config.launch.gpus_per_trial,
                     workers=config.launch.workers,
                     secrets=tracking.environment(os.environ),
+                    warn=progress.warn,
                 )
             except launch.Interrupted as error:
                 progress.warn(f"stopped by {error}; every ended run is kept; to go on: {again}")
@@ -84,8 +85,8 @@ def run(
             say(console, f"error: {driver.stopped}", style="red")
             say(console, f"every ended run is kept; to go on once there is room: {again}")
             return 3
-    prepared = replace(prepared, records=prepared.ledger.records()[0])
-    prepared.tidy()
+        prepared = replace(prepared, records=prepared.ledger.records()[0])
+        prepared.tidy()
     if settings.tracking.mode == "offline":
         say(console, f"W&B files of this launch, offline: {settings.tracking.folder}")
     return _summary(prepared, console)

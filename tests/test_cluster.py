@@ -1,5 +1,8 @@
 """Two nodes on this machine, by Ray's own means; one of them is taken away while a study trains."""
 
+import re
+import threading
+
 import pytest
 from ray.cluster_utils import Cluster
 
@@ -29,6 +32,29 @@ def test_a_lost_node_costs_nothing(longer, place, cluster):
     assert process.returncode == 0, output
     assert "its worker died; started again" in output
     cli.assert_same(folder, longer)
+
+
+def test_more_than_this_machine_has_is_refused(place):
+    """Ray would wait for it for ever."""
+    for knob, most in (("cpus_per_trial=1024", r"\d+"), ("gpus_per_trial=64", r"\d")):
+        path, key = cli.config(place), f"launch.{knob.split('=')[0]}"
+        code, output = cli.run("run", path, f"launch.{knob}", own_ray=True, timeout=60)
+        assert code == 2, output
+        found = knob.split("=")[1]
+        assert re.search(rf"^error: {re.escape(str(path))}: {key}: found {found}; allowed: at most {most}$", output, re.M)
+
+
+def test_more_than_a_cluster_has_now_is_said_and_waited_for(place):
+    process = cli.start("run", cli.config(place), "launch.cpus_per_trial=1024")
+    said = []
+    try:
+        reader = threading.Thread(target=lambda: said.extend(process.stdout), daemon=True)
+        reader.start()
+        cli.until(lambda: any("waiting for a node that has it" in line for line in said), 60, "the warning")
+        assert process.poll() is None
+    finally:
+        cli.kill(process)
+    assert "launch.cpus_per_trial: found 1024; allowed: at most 2 on a node of this cluster now" in "".join(said)
 
 
 def test_a_relative_storage_is_refused_on_a_cluster(place):

@@ -2,10 +2,15 @@
 
 import json
 import re
+import shlex
 import zipfile
 
 import pytest
+from click.testing import CliRunner
 
+from study import session
+from study.__main__ import cli as command
+from study.errors import UserError
 from tests import cli
 
 pytestmark = pytest.mark.slow
@@ -115,3 +120,39 @@ def test_a_config_mistake_is_one_line_and_exit_2(place):
     assert code == 2
     assert output.count("\n") == 1
     assert f"error: {path}: training.epoch: unknown key (did you mean epochs?)" in output
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("dataset=/nowhere", "dataset: found '/nowhere'; allowed: mnist, fashion_mnist, kmnist, or an existing folder"),
+        ("models=[lenet]", "models: found 'lenet'; allowed: lenet5, mlp, mlp_matched, or an import path"),
+        ("training.validation_size=600", "training.validation_size: found 600; allowed: 1 to 599 for this dataset"),
+        ("storage=ftp://x", "storage: found 'ftp://x'; allowed: a path, or an s3:// or gs:// URI"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_a_mistake_found_in_use_names_the_config_too(place, verb, override, message):
+    path = cli.config(place)
+    with pytest.raises(UserError) as error:
+        command([verb, str(path), override, "analysis.candidate=null"], standalone_mode=False)
+    assert str(error.value).startswith(f"{path}: {message}")
+
+
+def test_the_line_to_resume_by_can_be_pasted(place, monkeypatch):
+    """Words with spaces in quotes, and every flag that the first command had."""
+    told = []
+    monkeypatch.setattr(session, "run", lambda *_, again, **options: told.append((shlex.split(again), options)))
+    path = cli.config(place / "my studies")
+    given = ["run", str(path), "seeds={init: 2, order: 1}", "name=a"]
+    given += ["--address", "auto", "--retry-failed", "--dashboard", "--mix-recipes"]
+    for _ in range(2):
+        command(given, standalone_mode=False)
+        given = told[-1][0][3:]
+    assert told[0] == told[1]
+    assert told[0][1] == {"address": "auto", "retry_failed": True, "dashboard": True, "mix_recipes": True}
+
+
+def test_where_is_the_folder_that_analysis_takes(place):
+    path = cli.config(place)
+    assert CliRunner().invoke(command, ["where", str(path), "name=b"]).output == f"{place}/storage/b\n"
