@@ -14,6 +14,9 @@ from study.records import Launch, Record, Study
 from study.runs import Pack, PlannedRun, packs, plan, work
 from study.storage import Storage
 
+DIGITS = ("dataset_sha256", "validation_size")
+"""Parts of the recipe that say which digits are predicted: a study keeps the labels of one such choice."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -42,11 +45,11 @@ class Prepared:
         """Records that are not to be made again."""
         return {k: r for k, r in self.records.items() if not (retry_failed and r.state == "failed")}
 
-    def tidy(self) -> None:
+    def tidy(self, retry_failed: bool = False) -> None:
         """Remove what drivers and workers that were killed left: half-written files, checkpoints of ended packs."""
         for folder in ("runs", "predictions", "checkpoints"):
             self.ledger.storage.sweep(folder)
-        checkpoints.delete_ended(self.ledger.storage, self.study.packs, self.records)
+        checkpoints.delete_ended(self.ledger.storage, self.study.packs, self.ended(retry_failed))
 
 
 def prepare(config: StudyConfig, *, mix_recipes: bool = False) -> Prepared:
@@ -63,8 +66,8 @@ def prepare(config: StudyConfig, *, mix_recipes: bool = False) -> Prepared:
     study = ledger.read_study()
     records, problems = ledger.records()
     recipe = planned[0].run.recipe
-    if study is not None and not mix_recipes:
-        _same_recipe(study, recipe, ledger)
+    if study is not None:
+        _same_study(study, config.name, recipe, ledger, mix_recipes)
     frozen = () if study is None else study.packs
     known = {run.run_id for pack in frozen for run in pack.runs}
     fresh = packs([run for run in planned if run.run_id not in known], config.launch.pack)
@@ -98,15 +101,23 @@ def commit(prepared: Prepared) -> None:
     prepared.ledger.write_study(prepared.study)
 
 
-def _same_recipe(study: Study, recipe: Mapping[str, object], ledger: Ledger) -> None:
+def _same_study(study: Study, name: str, recipe: Mapping[str, object], ledger: Ledger, mix_recipes: bool) -> None:
+    """Raise UserError where runs of this recipe cannot join the study."""
+    if study.name != name:
+        raise UserError(f"{ledger.storage.path('study.json')}: found the study {study.name!r}; allowed: {name!r}")
     before = study.launches[-1].recipe
-    different = [
-        f"{key}: {before.get(key)!r} before, {recipe.get(key)!r} now"
+    different = {
+        key: f"{key}: {before.get(key)!r} before, {recipe.get(key)!r} now"
         for key in sorted({*before, *recipe})
         if before.get(key) != recipe.get(key)
-    ]
-    if different:
+    }
+    if digits := [different[key] for key in DIGITS if key in different]:
         raise UserError(
-            f"{ledger.storage}: holds a study of another recipe ({'; '.join(different)}); "
+            f"{ledger.storage}: holds a study of other digits ({'; '.join(digits)}), which no recipe can join; "
+            "allowed: the same digits, or another name=…"
+        )
+    if different and not mix_recipes:
+        raise UserError(
+            f"{ledger.storage}: holds a study of another recipe ({'; '.join(different.values())}); "
             "allowed: the same recipe, another name=…, or --mix-recipes"
         )

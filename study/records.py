@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from study.runs import Frozen, Hex12, Pack, Run, Sha256
+from study.runs import Frozen, Hex12, Pack, Run, Sha256, digest
 
 FORMAT = 1
 METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
@@ -131,5 +131,24 @@ class Study(BaseModel):
     format: Literal[1] = FORMAT
     name: str
     dataset: DatasetInfo
-    launches: Sequence[Launch]
+    launches: Sequence[Launch] = Field(min_length=1)
     packs: Sequence[Pack]
+
+    @model_validator(mode="after")
+    def _trainable(self) -> Self:
+        run_ids = [planned.run_id for pack in self.packs for planned in pack.runs]
+        if len(set(run_ids)) < len(run_ids):
+            raise ValueError("packs: a run is planned twice")
+        for pack in self.packs:
+            for planned in pack.runs:
+                if planned.run_id != planned.run.run_id:
+                    raise ValueError(f"packs: run_id {planned.run_id} does not belong to its run")
+            # Whoever trains a pack asks its first run for all that its members share.
+            if len({(p.run.model, p.run.split_seed, *p.run.recipe.values()) for p in pack.runs}) != 1:
+                raise ValueError(f"packs: {pack.pack_id} is empty, or its runs cannot be trained together")
+            if pack.pack_id != digest([planned.run_id for planned in pack.runs]):
+                raise ValueError(f"packs: pack_id {pack.pack_id} does not belong to its runs")
+        recipes = [pack.runs[0].run.recipe for pack in self.packs]
+        if any(launch.recipe not in recipes for launch in self.launches):
+            raise ValueError("launches: a recipe that no run has")
+        return self

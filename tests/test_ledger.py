@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from study.errors import UserError
 from study.ledger import Ledger, LedgerError, export, from_npz, npz
-from study.records import METRICS, Provenance, Record, Study
+from study.records import METRICS, DatasetInfo, Launch, Provenance, Record, Study
+from study.runs import PlannedRun, packs
 from study.storage import Storage
 from tests.test_runs import RUN
 
@@ -175,6 +176,60 @@ JSON = st.recursive(
 )
 
 
+def study():
+    """A study of one launch: two packs, of two runs each."""
+    runs = [RUN2.model_copy(update=dict(learning_rate=r, seed=s, order_seed=s)) for s in (0, 1) for r in (0.1, 0.2)]
+    planned = [PlannedRun(run_id=run.run_id, run=run, n_parameters=10, macs=10) for run in runs]
+    sha = RUN2.dataset_sha256
+    info = dict(name="mnist", sha256=sha, files={"train": sha}, n_train=6, n_test=7, classes=10, shape=(1, 28, 28))
+    launch = dict(config={}, analysis_sha256=sha, recipe=RUN2.recipe, git_commit=None, git_dirty=None, versions={})
+    return Study(
+        name="small",
+        dataset=DatasetInfo(**info, pixel_mean=0.13, pixel_sd=0.31),
+        launches=[Launch(**launch, started_at="2000-01-01T00:00:00+00:00")],
+        packs=packs(planned, "learning_rates"),
+    )
+
+
+def move(tree):
+    """A run of the second pack joins the first, which is named after its runs again."""
+    first, second = tree["packs"]
+    first["runs"].append(second["runs"].pop())
+
+
+DAMAGES = {
+    "no launches": (lambda t: t.update(launches=[]), "launches: "),
+    "a launch of a recipe that no run has": (lambda t: t["launches"][0].update(recipe={}), "launches: a recipe"),
+    "an empty pack": (lambda t: t["packs"][0].update(runs=[]), "is empty"),
+    "a pack twice": (lambda t: t["packs"].append(t["packs"][0]), "a run is planned twice"),
+    "a run twice": (lambda t: t["packs"][0]["runs"].append(t["packs"][0]["runs"][0]), "a run is planned twice"),
+    "a changed run": (lambda t: t["packs"][0]["runs"][0]["run"].update(epochs=3), "does not belong to its run"),
+    "a run moved": (move, "does not belong to its runs"),
+    "runs of two models": (lambda t: mix(t, model="mlp"), "cannot be trained together"),
+    "runs of two splits": (lambda t: mix(t, split_seed=1), "cannot be trained together"),
+    "runs of two lengths": (lambda t: mix(t, epochs=3), "cannot be trained together"),
+}
+
+
+def mix(tree, **changes):
+    """Make a pack's second run, with its id, one that cannot be trained beside the first."""
+    run = RUN2.model_copy(update=changes)
+    tree["packs"][0]["runs"][1] |= dict(run_id=run.run_id, run=run.model_dump())
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_an_edited_study_is_one_line(ledger, damage):
+    ledger.write_study(study())
+    assert ledger.read_study().name == "small"
+    tree = json.loads(ledger.storage.read("study.json"))
+    edit, reason = DAMAGES[damage]
+    edit(tree)
+    ledger.storage.write("study.json", json.dumps(tree).encode())
+    with pytest.raises(LedgerError, match=reason) as error:
+        ledger.read_study()
+    assert str(error.value).startswith(ledger.storage.path("study.json"))
+
+
 @pytest.mark.slow
 @settings(max_examples=2000, deadline=None)
 @given(st.data())
@@ -182,26 +237,54 @@ def test_any_bytes_are_a_record_or_a_problem(tmp_path_factory, data):
     """Mutations of a valid record: bytes cut or changed, or any key set to any value."""
     ledger = Ledger(Storage(tmp_path_factory.getbasetemp() / "fuzzed"))
     valid = record().model_dump_json()
-    kind = data.draw(st.sampled_from(["cut", "bytes", "key", "study"]))
-    if kind == "cut":
-        content = valid[: data.draw(st.integers(0, len(valid) - 1))].encode()
-    elif kind == "bytes":
-        content = data.draw(st.binary(max_size=80))
-    else:
-        tree = json.loads(valid)
-        node = data.draw(st.sampled_from([tree, tree["run"], tree["epochs"], tree["provenance"], tree["final"]]))
-        key = data.draw(st.sampled_from(sorted(node)) | st.text(max_size=5))
-        node[key] = data.draw(JSON)
-        content = json.dumps(tree).encode()
+    content = data.draw(damaged(valid, lambda t: [t, t["run"], t["epochs"], t["provenance"], t["final"]]))
     ledger.storage.write("runs/" + RUN2.run_id + ".json", content)
     records, problems = ledger.records()
     assert len(records) + len(problems) == 1
     for found in records.values():
         assert found.run == RUN2.model_copy(update={"dataset": found.run.dataset, "seed": found.run.seed})
     assert all("\n" not in p.reason for p in problems)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, deadline=None)
+@given(st.data())
+def test_any_bytes_are_a_study_or_one_line(tmp_path_factory, data):
+    """Mutations of a valid study.json; what is accepted can be trained: every pack is one that was planned."""
+    ledger = Ledger(Storage(tmp_path_factory.getbasetemp() / "fuzzed"))
+    valid = study()
+    content = data.draw(damaged(valid.model_dump_json(), study_nodes))
     ledger.storage.write("study.json", content)
-    with pytest.raises(LedgerError):
-        ledger.read_study()
+    try:
+        found = ledger.read_study()
+    except LedgerError:
+        return
+    assert found.launches[-1].recipe == RUN2.recipe
+    planned = [[p.run_id for p in pack.runs] for pack in valid.packs]
+    assert [[p.run.run_id for p in pack.runs] for pack in found.packs] == planned
+
+
+def study_nodes(tree):
+    pack = tree["packs"][0]
+    return [tree, tree["dataset"], *tree["launches"], pack, *pack["runs"], pack["runs"][0]["run"]]
+
+
+@st.composite
+def damaged(draw, valid, nodes):
+    """The bytes of a valid file, cut or replaced, or with any key of a node set to anything, or taken away."""
+    kind = draw(st.sampled_from(["cut", "bytes", "key", "key", "gone"]))
+    if kind == "cut":
+        return valid[: draw(st.integers(0, len(valid) - 1))].encode()
+    if kind == "bytes":
+        return draw(st.binary(max_size=80))
+    tree = json.loads(valid)
+    node = draw(st.sampled_from(nodes(tree)))
+    key = draw(st.sampled_from(sorted(node)) | st.text(max_size=5))
+    if kind == "gone":
+        node.pop(key, None)
+    else:
+        node[key] = draw(JSON | st.just([]))
+    return json.dumps(tree).encode()
 
 
 def test_study_json_refuses_what_it_does_not_know():
