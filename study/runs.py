@@ -27,7 +27,8 @@ SEEDS = frozenset({"init_seed", "order_seed", "split_seed"})
 class Frozen(BaseModel):
     """An immutable value: types are taken literally, unknown keys and non-finite numbers refused."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+    # Older pydantic warns of fields that begin with model_ unless it is told that none is its own.
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
 class Run(Frozen):

@@ -1,10 +1,13 @@
 """python -m analysis: the answer, the files, one line for every mistake, and no need of torch, Ray or W&B."""
 
+import configparser
 import json
 import os
+import shutil
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from study.storage import Storage
 from tests import synthetic
 
 ROOT = Path(__file__).parent.parent
+GOLDEN = ROOT / "tests" / "golden"
 STATES = {("mlp", 0.01, 1): "missing", ("lenet5", 0.003, 0): "failed", ("mlp", 0.03, 0): "diverged"}
 SMALL = dict(seeds=3, n_test=120, n_val=60, shape=(6, 6), analysis={"resamples": 200})
 
@@ -155,38 +159,65 @@ def test_a_folder_that_cannot_be_written_is_storage_that_stopped_us(written, cal
     assert errors.count("\n") == 1
 
 
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The package as it is installed, built of a copy so that no checkout lends it a file."""
+    folder = tmp_path_factory.mktemp("wheel")
+    kept = shutil.ignore_patterns("__pycache__", "published")
+    for package in ("study", "analysis"):
+        shutil.copytree(ROOT / package, folder / package, ignore=kept)
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(folder)]
+    done = subprocess.run(build, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    (built,) = folder.glob("*.whl")
+    return built
+
+
 @pytest.mark.slow
-def test_it_runs_where_torch_ray_and_wandb_are_not_installed(written, ran, tmp_path):
+def test_the_wheel_holds_everything_the_packages_read(wheel):
+    held = set(zipfile.ZipFile(wheel).namelist())
+    read = [p for package in ("study/datasets", "analysis/templates") for p in (ROOT / package).rglob("*")]
+    assert {str(p.relative_to(ROOT)) for p in read if p.is_file()} <= held
+    sources = {str(p.relative_to(ROOT)) for package in ("study", "analysis") for p in (ROOT / package).rglob("*.py")}
+    assert {name for name in held if name.endswith(".py")} == sources
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("constraints", ["constraints.txt", "constraints-lowest.txt"])
+def test_it_runs_where_torch_ray_and_wandb_are_not_installed(wheel, tmp_path, constraints):
+    """With the newest versions that were tried, and with the oldest that setup.cfg allows."""
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
-    source = tmp_path / "source"
-    source.mkdir()
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "constraints.txt"):
-        if (ROOT / name).exists():
-            (source / name).write_bytes((ROOT / name).read_bytes())
-    for package in ("study", "analysis"):
-        for path in (ROOT / package).rglob("*"):
-            if path.is_file() and path.suffix in {".py", ".j2"}:
-                target = source / path.relative_to(ROOT)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(path.read_bytes())
-    install = [str(python), "-m", "pip", "install", "--quiet", "-c", "constraints.txt", "."]
-    done = subprocess.run(install, cwd=source, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"MPLCONFIGDIR": str(tmp_path)}
 
     def inside(*command):
-        return subprocess.run(
-            [str(python), *map(str, command)],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
+        line = [str(python), *map(str, command)]
+        return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
 
+    installed = inside("-m", "pip", "install", "--quiet", "-c", ROOT / constraints, wheel)
+    assert installed.returncode == 0, installed.stderr
     for package in ("torch", "ray", "wandb", "omegaconf"):
         assert "ModuleNotFoundError" in inside("-c", f"import {package}").stderr
-    found = inside("-m", "analysis", written, "--out", tmp_path / "out")
-    assert found.returncode == 0, found.stderr
-    assert (tmp_path / "out" / "findings.json").read_text() == (written / "report" / "findings.json").read_text()
+    found = inside("-m", "analysis", GOLDEN / "study.zip", "--out", tmp_path / "out")
+    assert (found.returncode, found.stderr) == (0, "")
+    for table in GOLDEN.glob("*.md"):
+        assert (tmp_path / "out" / "tables" / table.name).read_text() == table.read_text()
+    if constraints == "constraints.txt":
+        assert run(GOLDEN / "study.zip", "--out", tmp_path / "ours")[0] == 0
+        assert (tmp_path / "out" / "findings.json").read_text() == (tmp_path / "ours" / "findings.json").read_text()
+
+    refused = inside("-m", "study", "run", ROOT / "configs" / "smoke.yaml")
+    assert refused.returncode == 2
+    assert refused.stderr == "error: yaml is not installed; this command needs pip install '.[study]'\n"
+    zipfile.ZipFile(GOLDEN / "study.zip").extractall(tmp_path / "golden")
+    exported = inside("-m", "study", "export", "golden", "again.zip")
+    assert (exported.returncode, exported.stderr) == (0, "")
+
+
+def test_the_lowest_versions_are_those_of_setup_cfg():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    lowest = (ROOT / "constraints-lowest.txt").read_text().split()
+    assert setup["options"]["install_requires"].split() == [line.replace("==", ">=") for line in lowest]

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from study import session
-from study.__main__ import cli as command
+from study.__main__ import cli as study_cli
 from study.errors import UserError
 from tests import cli
 
@@ -135,7 +135,7 @@ def test_a_config_mistake_is_one_line_and_exit_2(place):
 def test_a_mistake_found_in_use_names_the_config_too(place, verb, override, message):
     path = cli.config(place)
     with pytest.raises(UserError) as error:
-        command([verb, str(path), override, "analysis.candidate=null"], standalone_mode=False)
+        study_cli([verb, str(path), override, "analysis.candidate=null"], standalone_mode=False)
     assert str(error.value).startswith(f"{path}: {message}")
 
 
@@ -147,7 +147,7 @@ def test_the_line_to_resume_by_can_be_pasted(place, monkeypatch):
     given = ["run", str(path), "seeds={init: 2, order: 1}", "name=a"]
     given += ["--address", "auto", "--retry-failed", "--dashboard", "--mix-recipes"]
     for _ in range(2):
-        command(given, standalone_mode=False)
+        study_cli(given, standalone_mode=False)
         given = told[-1][0][3:]
     assert told[0] == told[1]
     assert told[0][1] == {"address": "auto", "retry_failed": True, "dashboard": True, "mix_recipes": True}
@@ -155,4 +155,4 @@ def test_the_line_to_resume_by_can_be_pasted(place, monkeypatch):
 
 def test_where_is_the_folder_that_analysis_takes(place):
     path = cli.config(place)
-    assert CliRunner().invoke(command, ["where", str(path), "name=b"]).output == f"{place}/storage/b\n"
+    assert CliRunner().invoke(study_cli, ["where", str(path), "name=b"]).output == f"{place}/storage/b\n"
