@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -115,11 +116,11 @@ class Ledger:
         """`test_images` [digit, height, width], `test_labels` [digit] or `val_labels_<split_seed>` [digit], uint8."""
         path = f"dataset/{name}.npy"
         try:
-            return np.load(io.BytesIO(self.storage.read(path)), allow_pickle=False)
+            content = self.storage.read(path)
         except FileNotFoundError:
             raise LedgerError(f"{self.storage.path(path)}: missing") from None
-        except (ValueError, EOFError, OSError) as error:
-            raise LedgerError(f"{self.storage.path(path)}: {_first(error)}") from None
+        with _decoding(self.storage.path(path)):
+            return _uint8(np.load(io.BytesIO(content), allow_pickle=False), 3 if name == "test_images" else 1)
 
     def files(self) -> Iterator[str]:
         """The names of all files that make up the ledger, in order; checkpoints and reports are not among them."""
@@ -154,12 +155,25 @@ def npz(arrays: dict[str, np.ndarray]) -> bytes:
 
 
 def from_npz(content: bytes, path: str) -> dict[str, np.ndarray]:
-    """The arrays in the bytes of an .npz file, never unpickled. Raises LedgerError naming `path`."""
+    """The labels in the bytes of an .npz file, never unpickled. Raises LedgerError naming `path`."""
+    with _decoding(path), np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return {name: _uint8(arrays[name], 1) for name in arrays.files}
+
+
+@contextlib.contextmanager
+def _decoding(path: str) -> Iterator[None]:
+    """Raise LedgerError naming `path`, whatever is wrong: NumPy raises nearly anything of bytes that are no array."""
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, KeyError) as error:
+        yield
+    except Exception as error:
         raise LedgerError(f"{path}: {_first(error)}") from None
+
+
+def _uint8(array: np.ndarray, axes: int) -> np.ndarray:
+    """`array` if it is of unsigned bytes with so many axes. Raises ValueError otherwise."""
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != axes:
+        raise ValueError(f"no array of unsigned bytes with {axes} axes")
+    return array
 
 
 def _first(error: Exception) -> str:

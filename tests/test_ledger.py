@@ -1,4 +1,6 @@
+import contextlib
 import hashlib
+import io
 import json
 import zipfile
 
@@ -152,6 +154,58 @@ def test_nothing_is_unpickled(ledger):
         content = file.read()
     with pytest.raises(LedgerError, match="allow_pickle"):
         from_npz(content, "p")
+
+
+def npy(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def changed(content, place, byte):
+    return content[:place] + bytes([byte]) + content[place + 1 :]
+
+
+NPY, NPZ = npy(PREDICTIONS["test"]), npz(PREDICTIONS)
+NO_ARRAYS = {
+    "empty": b"",
+    "text": b"labels",
+    "cut": NPY[:-1],
+    "a header that is no Python": NPY[:10] + b"((((" + NPY[14:],
+    "a header cut within a string": NPY[:10] + b"{'" + b" " * 100 + b"\n" + NPY[128:],
+    "no dictionary": NPY[:10] + b"7" + b" " * 116 + b"\n" + NPY[128:],
+    "a zip cut": NPZ[:-10],
+    "a zip of nothing": b"PK\x05\x06" + b"\0" * 18,
+    "compressed in a way of its own": changed(NPZ, NPZ.index(b"PK\1\2") + 10, 99),
+    "encrypted": changed(NPZ, NPZ.index(b"PK\1\2") + 8, 1),
+    "whole numbers": npy(np.arange(7)),
+    "a number": npy(np.uint8(7)),
+    "too many axes": npy(np.zeros((7, 1), np.uint8)),
+    "other arrays": npz({"val": np.arange(5)}),
+}
+
+
+@pytest.mark.parametrize("damage", NO_ARRAYS)
+def test_bytes_that_are_no_labels_are_one_line(ledger, damage):
+    content = NO_ARRAYS[damage]
+    ledger.storage.write("dataset/test_labels.npy", content)
+    with pytest.raises(LedgerError, match=r"test_labels\.npy: "):
+        ledger.dataset("test_labels")
+    if damage != "a zip of nothing":
+        with pytest.raises(LedgerError, match=r"^p: "):
+            from_npz(content, "p")
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, deadline=None)
+@given(st.data())
+def test_any_bytes_are_labels_or_one_line(data):
+    """A few bytes of a valid file changed: what is read is labels, whatever they say."""
+    content = data.draw(st.sampled_from([NPY, NPZ]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        content = changed(content, data.draw(st.integers(0, len(content) - 1)), data.draw(st.integers(0, 255)))
+    with contextlib.suppress(LedgerError):
+        assert all(a.dtype == np.uint8 and a.ndim == 1 for a in from_npz(content, "p").values())
 
 
 def test_export_holds_the_ledger_and_nothing_else(ledger, tmp_path):
