@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import NoReturn
 
 import click
 
-from study.errors import LockedError, StorageError, UserError
+from study.errors import StudyError
 
 
 def run(cli: click.Command, interrupted: str = "stopped") -> NoReturn:
-    """Run a command and exit with the code it returns, or with that of its error; `interrupted` is said on Ctrl-C."""
+    """Run a command and exit with the code it returns, or with that of its error; `interrupted` is said on Ctrl-C.
+
+    SIGTERM ends it as Ctrl-C does, so that what it holds is given back.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = cli.main(standalone_mode=False) or 0
     except click.exceptions.Exit as exit_:
@@ -23,7 +28,7 @@ def run(cli: click.Command, interrupted: str = "stopped") -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         click.echo(interrupted, err=True)
         code = 130
-    except (UserError, StorageError, LockedError) as error:
+    except StudyError as error:
         click.echo(f"error: {error}", err=True)
         code = error.exit_code
     except BrokenPipeError:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
+from study import secrets
 from study.seeding import generator
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
@@ -103,7 +104,7 @@ class Launching(Block):
     """At most so many packs at a time; null: as many as the CPUs and GPUs allow."""
     max_failures: Annotated[int, Field(ge=0, le=1000)] = 2
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60
-    """An epoch that ends sooner than this after the last checkpoint makes none."""
+    """A death costs at most so much training, or an epoch where that takes longer."""
 
 
 class Wandb(Block):
@@ -165,6 +166,13 @@ class StudyConfig(Block):
         if ".." in name:
             raise ValueError("a name without '..'")
         return name
+
+    @field_validator("storage")
+    @classmethod
+    def _no_secret(cls, storage: str) -> str:
+        if secrets.in_address(storage):
+            raise Mistake("storage", secrets.mask(storage), secrets.ALLOWED)
+        return storage
 
     @field_validator("models", "learning_rates", "seeds")
     @classmethod

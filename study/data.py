@@ -75,7 +75,7 @@ def load(name: str) -> Dataset:
     checksums = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
     for file, checksum in expected.items():
         if checksums[file] != checksum:
-            raise UserError(f"{folder / file}: altered: SHA-256 is {checksums[file]}, not {checksum}")
+            raise UserError(f"{folder / file}: altered: SHA-256 is {checksums[file][:12]}…, not {checksum[:12]}…")
     arrays = [_parse(folder / file, content) for file, content in contents.items()]
     title = name if name == "mnist" or name in DOWNLOADED else Path(name).resolve().name
     return _dataset(title, folder, arrays, checksums)

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from study.secrets import mask
 
-class UserError(Exception):
+
+class StudyError(Exception):
+    """An error that a command ends with: its one line, and its exit code."""
+
+    exit_code: int
+
+    def __init__(self, message: str) -> None:
+        # What was found may hold anything: secrets, line ends and terminal controls among it are not passed on.
+        line = " ".join(mask(message).split())
+        super().__init__("".join(c if c.isprintable() else "?" for c in line))
+
+
+class UserError(StudyError):
     """A mistake in usage, config or data: one line that says where, what was found and what is allowed."""
 
     exit_code = 2
 
-    def __init__(self, message: str) -> None:
-        # What was found may hold anything: line ends and terminal controls among it are not passed on.
-        line = " ".join(message.split())
-        super().__init__("".join(c if c.isprintable() else "?" for c in line))
 
-
-class StorageError(Exception):
+class StorageError(StudyError):
     """The storage refused to read or write: full, read-only, unreachable."""
 
     exit_code = 3
 
 
-class LockedError(Exception):
+class LockedError(StudyError):
     """Another driver holds this study."""
 
     exit_code = 4
+
+
+class RayError(StudyError):
+    """Ray did not start on this machine, or its cluster could not be joined."""
+
+    exit_code = 5

@@ -6,12 +6,14 @@ import contextlib
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 from pyarrow import fs
 
+from study import secrets
 from study.errors import StorageError, UserError
 
 URI = re.compile(r"^([a-z][a-z0-9+.-]*)://")
@@ -26,8 +28,12 @@ class Storage:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        """Raises UserError for a URI that names no known kind of storage, StorageError if it is out of reach."""
+        """Raises UserError for a URI with credentials or of no known kind, StorageError if it is out of reach."""
         self.root = os.fspath(root)
+        if secrets.in_address(self.root):
+            raise UserError(f"storage: found {secrets.mask(self.root)!r}; allowed: {secrets.ALLOWED}")
+        if "\0" in self.root:
+            raise UserError(f"storage: found {self.root!r}; allowed: a path, or an s3:// or gs:// URI")
         scheme = URI.match(self.root)
         self.local = scheme is None or scheme[1] == "file"
         try:
@@ -107,13 +113,29 @@ class Storage:
         path = Path(self.path(name))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            # Also where a file is in the way of the folder: that one is not the file to create.
+            raise self._stopped("write", name, error) from error
+        try:
             with _temporary(path, content) as temporary:
-                # A link is exclusive on NFS too, where O_EXCL was not always.
-                os.link(temporary, path)
+                _publish(temporary, path)
         except FileExistsError:
             return False
         except OSError as error:
             raise self._stopped("write", name, error) from error
+        return True
+
+    def rename(self, name: str, new: str) -> bool:
+        """Give a file another name; False if there is none. Atomic on local and shared mounts only."""
+        try:
+            if self.local:
+                os.rename(self.path(name), self.path(new))
+            else:
+                self._fs.move(self.path(name), self.path(new))
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self._stopped("rename", name, error) from error
         return True
 
     def delete(self, name: str) -> None:
@@ -125,11 +147,16 @@ class Storage:
         except OSError as error:
             raise self._stopped("delete", name, error) from error
 
-    def sweep(self, folder: str) -> None:
-        """Remove the temporary files that writers killed midway left in a folder in which nobody writes now."""
+    def sweep(self, folder: str, seconds: float = 0) -> None:
+        """Remove the temporary files that writers killed midway left in a folder in which nobody writes now.
+
+        Where somebody may be writing, `seconds` spares the files that are younger.
+        """
         if self.local:
             for file in Path(self.path(folder)).glob(f"{TEMPORARY}*"):
-                self.delete(f"{folder}/{file.name}")
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - file.stat().st_mtime >= seconds:
+                        self.delete(f"{folder}/{file.name}")
 
     def _stopped(self, verb: str, name: str, error: OSError) -> StorageError:
         where = f"{self.root}/{name}" if name else self.root
@@ -159,6 +186,19 @@ def _temporary(path: Path, content: bytes) -> Iterator[str]:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+def _publish(temporary: str, path: Path) -> None:
+    """Give a temporary file its name. Raises FileExistsError if there is such a file."""
+    try:
+        # A link is exclusive on NFS too, where O_EXCL was not always.
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # exFAT, SMB and some FUSE mounts have no links. What else is wrong, this will meet too.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.replace(temporary, path)
 
 
 def _write_local(path: Path, content: bytes) -> None:

@@ -1,11 +1,14 @@
 import os
 import threading
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.errors import StorageError, UserError
+from study import secrets
+from study.config_file import load
+from study.errors import LockedError, StorageError, UserError
 from study.storage import TEMPORARY, Storage, check_relative
 
 
@@ -56,6 +59,57 @@ def test_create_is_exclusive(tmp_path):
         thread.join()
     assert sorted(won) == [False] * 19 + [True]
     assert os.listdir(tmp_path) == ["lock"]
+
+
+def test_create_is_exclusive_without_links_too(tmp_path, monkeypatch):
+    def refused(*arguments):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    storage = Storage(tmp_path)
+    assert storage.create("lock", b"1")
+    assert not storage.create("lock", b"2")
+    assert storage.read("lock") == b"1"
+    assert os.listdir(tmp_path) == ["lock"]
+
+
+def test_a_file_that_may_still_be_written_is_not_swept(tmp_path):
+    for name, age in (("old", 100), ("young", 0)):
+        (tmp_path / f"{TEMPORARY}{name}").write_bytes(b"")
+        os.utime(tmp_path / f"{TEMPORARY}{name}", (time.time() - age,) * 2)
+    Storage(tmp_path).sweep(".", 60)
+    assert os.listdir(tmp_path) == [f"{TEMPORARY}young"]
+
+
+SECRETS = [
+    "s3://AKIA:a/secret@bucket/x",
+    "s3://KEY:a-secret@bucket",
+    "s3://a-secret@bucket/x",
+    "gs://bucket/x?access_key=a-secret",
+    "abfs://bucket/x?region=y&sas_token=a%20-secret",
+]
+
+
+@pytest.mark.parametrize("uri", SECRETS)
+def test_credentials_in_a_uri_are_refused_and_not_repeated(uri):
+    for ask in (lambda: Storage(uri), lambda: load("configs/smoke.yaml", [f"storage={uri}"])):
+        with pytest.raises(UserError, match=r"storage: found .*\*\*\*.*AWS_SECRET_ACCESS_KEY") as error:
+            ask()
+        assert "secret" not in str(error.value).partition("allowed")[0]
+    for kind in (UserError, StorageError, LockedError):
+        assert "secret" not in str(kind(f"cannot read {uri}: no"))
+
+
+@pytest.mark.parametrize(
+    "uri", ["s3://bucket/a@b", "s3://bucket/x?endpoint_override=127.0.0.1:9000&scheme=http", "a@b:c@d"]
+)
+def test_no_credentials_are_seen_where_there_are_none(uri):
+    assert not secrets.in_address(uri)
+
+
+def test_a_path_that_cannot_be_one_is_one_line():
+    with pytest.raises(UserError, match="allowed: a path"):
+        Storage("a\0b")
 
 
 @pytest.mark.parametrize("uri", ["ftp://host/x", "nonsense://x", "s3://"])
