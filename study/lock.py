@@ -2,8 +2,9 @@
 
 On local and shared mounts the file is created exclusively, and a dead driver's file is taken over. Object
 stores have no exclusive creation here, so there the lock is a lease by best effort: it refuses a driver
-whose heartbeat is fresh, but two that start within the same second can both believe they hold it. Even
-then nothing is lost: both write the same records.
+whose heartbeat is fresh, and of two that start within the same second the one whose lease was overwritten
+finds out before it plans anything, or at its next heartbeat. Even until then nothing is lost: both write the
+same records.
 """
 
 from __future__ import annotations
@@ -21,23 +22,23 @@ from types import TracebackType
 from typing import Any, Self
 
 from study.errors import LockedError, StorageError
-from study.storage import Storage
+from study.storage import TEMPORARY, Storage
 
 NAME = "driver.lock"
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 120.0
 """A driver on another host that has not beaten for so long is dead. Clocks of hosts must agree to within this."""
 
+MOST_TAKEOVERS = 5
+"""Locks of dead drivers that come back so often are no locks."""
+
 
 def read(storage: Storage) -> dict[str, Any] | None:
     """What the lock file says of its driver (host, pid, heartbeat, progress), or None if there is none."""
     try:
-        holder = json.loads(storage.read(NAME))
+        return _parse(storage.read(NAME))
     except FileNotFoundError:
         return None
-    except ValueError:
-        return {}
-    return holder if isinstance(holder, dict) else {}
 
 
 def alive(holder: Mapping[str, Any] | None) -> bool:
@@ -66,16 +67,25 @@ class Lock:
         """Whether another driver took the lock over, because this one's heartbeat had stopped for too long."""
 
     def __enter__(self) -> Self:
-        while not self._storage.create(NAME, self._content()):
+        for _ in range(MOST_TAKEOVERS):
+            if self._storage.create(NAME, self._content()):
+                self._beating.start()
+                return self
             holder = read(self._storage)
             if alive(holder):
                 raise LockedError(
                     f"{self._storage}: held by another driver, process {holder['pid']} on {holder['host']}; "
-                    "wait for it, or stop it"
+                    f"wait for it, or stop it{_lapse(holder)}"
                 )
             self._remove(None if holder is None else holder.get("token"))
-        self._beating.start()
-        return self
+        raise StorageError(f"storage: cannot take over {self._storage.path(NAME)}: it comes back each time")
+
+    def confirm(self) -> None:
+        """Raise LockedError if another driver has taken the study over."""
+        holder = read(self._storage)
+        self.lost = self.lost or (holder is not None and holder.get("token") not in (None, self._token))
+        if self.lost:
+            raise LockedError(f"{self._storage}: another driver took this study over; this one has stopped")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -86,22 +96,32 @@ class Lock:
             self._remove(self._token)
 
     def _remove(self, token: str | None) -> None:
-        """Delete the lock file if it still is the one with this token."""
-        holder = read(self._storage)
-        if holder is not None and holder.get("token") == token:
-            self._storage.delete(NAME)
+        """Delete the lock file with this token, and no other, though another driver may be doing the same.
+
+        It is moved out of everybody's reach, looked at, and put back if it is a lock that has just been made.
+        """
+        aside = f"{TEMPORARY}{uuid.uuid4().hex}"
+        if not self._storage.rename(NAME, aside):
+            return
+        moved = self._storage.read(aside)
+        if _parse(moved).get("token") != token:
+            self._storage.create(NAME, moved)
+        self._storage.delete(aside)
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
             # A storage that refuses a heartbeat will soon refuse a record, and that is where it is reported.
-            with contextlib.suppress(StorageError):
-                holder = read(self._storage)
-                if holder is not None and holder.get("token") not in (None, self._token):
-                    self.lost = True
-                    return
+            # Whatever else goes wrong, a driver that lives must not seem dead.
+            with contextlib.suppress(Exception):
+                self.confirm()
                 self._storage.write(NAME, self._content())
+            if self.lost:
+                return
 
     def _content(self) -> bytes:
+        progress: Mapping[str, Any] = {}
+        with contextlib.suppress(Exception):
+            progress = dict(self.tell())
         holder = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -109,15 +129,31 @@ class Lock:
             "process_start": _process_start(os.getpid()),
             "token": self._token,
             "heartbeat": time.time(),
-            "progress": dict(self.tell()),
+            "progress": progress,
         }
         return json.dumps(holder).encode()
 
 
+def _parse(content: bytes) -> dict[str, Any]:
+    try:
+        holder = json.loads(content)
+    except ValueError:
+        return {}
+    return holder if isinstance(holder, dict) else {}
+
+
+def _lapse(holder: Mapping[str, Any]) -> str:
+    """What to know of a lock whose driver cannot be looked for here."""
+    if holder.get("host") == socket.gethostname() and holder.get("boot") == _boot():
+        return ""
+    return f"; if it is dead, its lock lapses {STALE_SECONDS:.0f} s after its last heartbeat"
+
+
 def _boot() -> str | None:
-    """The current start of this machine: hosts may share a name, and process numbers begin again."""
+    """Where a process number means the same process: this start of this machine, and this container on it."""
     with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     return None
 
 

@@ -102,22 +102,25 @@ class Progress:
         """Print one line above the bar."""
         say(self._console, text, "yellow")
 
+    # The heartbeat's thread asks while the driver counts on: both below go by copies, each made in one step.
+
     def numbers(self) -> dict[str, Any]:
         """Runs ended by state, running and planned, and seconds left: what the lock file tells others."""
         return {
             "states": dict(self._states),
-            "running": sum(len(self._packs[i].runs) for i in self._running),
+            "running": sum(len(self._packs[i].runs) for i in list(self._running)),
             "runs": self._runs,
             "seconds_left": self.seconds_left(),
         }
 
     def seconds_left(self) -> float | None:
         """From the speed of each model in this session so far; None before the first epoch."""
-        trained, spent = self._trained.total(), self._spent.total()
-        if not trained:
+        spent, trained = dict(self._spent), dict(self._trained)
+        speeds = {model: seconds / trained[model] for model, seconds in spent.items() if trained[model]}
+        if not speeds:
             return None
-        speeds = {model: self._spent[model] / self._trained[model] for model in self._trained}
-        seconds = sum(left * speeds.get(model, spent / trained) for model, left in self._left.items())
+        mean = sum(spent.values()) / sum(trained.values())
+        seconds = sum(left * speeds.get(model, mean) for model, left in dict(self._left).items())
         return seconds / max(1, len(self._running))
 
     def _advance(self, index: int, epoch: int) -> None:

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import socket
@@ -8,7 +9,7 @@ import time
 import pytest
 
 from study import lock
-from study.errors import LockedError
+from study.errors import LockedError, StorageError
 from study.lock import Lock
 from study.storage import Storage
 
@@ -70,6 +71,14 @@ def test_a_process_number_used_again_is_not_the_old_driver(storage):
         pass
 
 
+def test_a_process_number_of_another_container_says_nothing(storage, monkeypatch):
+    """Two containers with the host's network share its name and its start, and count processes each for itself."""
+    leave(storage, host=socket.gethostname(), boot=lock._boot(), pid=2**22 + 1)
+    monkeypatch.setattr(lock.os, "readlink", lambda path: "pid:[another]")
+    with pytest.raises(LockedError, match="if it is dead, its lock lapses 120 s after its last heartbeat"):
+        Lock(storage).__enter__()
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"pid": "x"}', b"\xff"])
 def test_a_torn_lock_file_holds_nobody_up(storage, content):
     storage.write(lock.NAME, content)
@@ -87,6 +96,57 @@ def test_a_lost_lock_is_noticed_and_left_to_its_new_owner(storage, monkeypatch):
             time.sleep(0.01)
         assert held.lost
     assert lock.read(storage)["host"] == "elsewhere"
+
+
+def test_of_two_that_take_over_one_has_the_study(storage, monkeypatch):
+    """Both have read the dead driver's lock; the first has made its own before the second removes what it read."""
+    leave(storage, host=socket.gethostname(), boot=lock._boot(), pid=2**22 + 1)
+    second, rename = Lock(storage), Storage.rename
+    with contextlib.ExitStack() as stack:
+
+        def late(self, name, new):
+            monkeypatch.setattr(Storage, "rename", rename)
+            stack.enter_context(Lock(storage))
+            return rename(self, name, new)
+
+        monkeypatch.setattr(Storage, "rename", late)
+        with pytest.raises(LockedError, match=f"process {os.getpid()}"):
+            second.__enter__()
+        assert os.listdir(storage.root) == [lock.NAME]
+    assert os.listdir(storage.root) == []
+
+
+def test_a_lease_that_was_overwritten_is_found_out(storage):
+    with Lock(storage) as held:
+        held.confirm()
+        leave(storage)
+        with pytest.raises(LockedError, match="took this study over"):
+            held.confirm()
+        assert held.lost
+
+
+def test_a_file_where_the_study_should_be_is_one_line(tmp_path):
+    (tmp_path / "study").write_text("in the way")
+    with pytest.raises(StorageError, match=r"cannot write .*study/driver\.lock: File exists"):
+        Lock(Storage(tmp_path / "study")).__enter__()
+
+
+def test_a_lock_that_always_comes_back_is_given_up(storage, monkeypatch):
+    monkeypatch.setattr(Storage, "create", lambda *arguments: False)
+    with pytest.raises(StorageError, match="comes back"):
+        Lock(storage).__enter__()
+
+
+def test_a_heartbeat_that_cannot_tell_goes_on(storage, monkeypatch):
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
+    with Lock(storage) as held:
+        held.tell = lambda: 1 / 0
+        before = lock.read(storage)["heartbeat"]
+        for _ in range(500):
+            if lock.read(storage)["heartbeat"] > before:
+                break
+            time.sleep(0.01)
+        assert lock.read(storage)["heartbeat"] > before
 
 
 def test_the_heartbeat_tells_the_progress(storage, monkeypatch):

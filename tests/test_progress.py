@@ -92,6 +92,21 @@ def test_a_bar_on_a_terminal(clock):
     assert "something [bold]odd[/bold]" in text, "markup in a message is text"
 
 
+def test_the_heartbeat_may_ask_at_any_moment():
+    """Its thread counts the runs in training while the driver's takes up more packs."""
+
+    class Busy(list):
+        def __getitem__(self, index):
+            shown._running[len(shown._running)] = 0.0
+            return super().__getitem__(index)
+
+    shown = progress.Progress(planned(), plain())
+    shown.started(0)
+    shown._packs = Busy(shown._packs)
+    assert shown.numbers()["running"] == 2
+    assert shown.numbers()["running"] == 4
+
+
 @pytest.mark.parametrize(
     ("seconds", "expected"), [(None, "?"), (40, "40 s"), (700, "12 min"), (5400, "1 h 30 min"), (3_900, "65 min")]
 )
