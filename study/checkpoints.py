@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
+import math
 from collections.abc import Container, Sequence
 from typing import Any
 
 import torch
 
+from study.records import METRICS
 from study.runs import Pack
 from study.storage import Storage
 
@@ -41,11 +42,32 @@ def load(storage: Storage, pack: Pack) -> tuple[dict[str, Any] | None, str | Non
         return None, f"{path}: torn or no checkpoint; its pack is trained from the start"
     try:
         state = torch.load(io.BytesIO(body), weights_only=True, map_location="cpu")
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
+    except Exception as error:
+        # Torch raises nearly anything of a file that is none of its own.
         return None, f"{path}: refused ({type(error).__name__}); its pack is trained from the start"
     if not isinstance(state, dict) or state.get("run_ids") != [run.run_id for run in pack.runs]:
         return None, f"{path}: belongs to other runs; its pack is trained from the start"
+    if not _complete(state, pack):
+        return None, f"{path}: lacks what its pack needs to go on; it is trained from the start"
     return state, None
+
+
+def _complete(state: dict[str, Any], pack: Pack) -> bool:
+    """Whether a checkpoint holds all that `training.train` restores, in shapes that can be the pack's."""
+    try:
+        members, epochs = len(pack.runs), state["epochs_done"]
+        curves = [*(state["history"][metric] for metric in METRICS), state["finite"]]
+        parameters, velocities = ([tuple(t.shape) for t in state[key]] for key in ("parameters", "velocities"))
+        size = sum(math.prod(shape) for shape in parameters)
+        return (
+            0 < epochs < pack.runs[0].run.epochs
+            and all(tuple(curve.shape) == (epochs, members) for curve in curves)
+            and parameters == velocities
+            and size == sum(planned.n_parameters for planned in pack.runs)
+            and state["train_seconds"] >= 0
+        )
+    except (KeyError, TypeError, AttributeError, RuntimeError):
+        return False
 
 
 def delete(storage: Storage, pack: Pack) -> None:

@@ -98,13 +98,15 @@ def _attempt(pack: Pack, data: Dataset, settings: Settings, report: Report, wher
     for e in range(state["epochs_done"] if state else 0):
         # Once more: what a killed worker had logged may not have left it. W&B ignores epochs that it knows.
         tracker.log(e + 1, {name: values[e].numpy() for name, values in state["history"].items()}, state["finite"][e])
-    began = saved = time.monotonic()
+    began = saved = now = time.monotonic()
     before = state["train_seconds"] if state else 0.0
     try:
         for epoch in train([planned.run for planned in pack.runs], data, device=settings.device, checkpoint=state):
             tracker.log(epoch.epoch, epoch.metrics, epoch.finite[-1])
-            now = time.monotonic()
-            if epoch.final is None and now - saved >= settings.checkpoint_seconds:
+            took = time.monotonic() - now
+            now += took
+            # The next epoch, which will take about as long, may be lost on top of all since the last checkpoint.
+            if epoch.final is None and now + took - saved > settings.checkpoint_seconds:
                 checkpoints.save(storage, pack, {**epoch.state(), "train_seconds": before + now - began})
                 saved = now
             report({"epoch": epoch.epoch, "warning": warning})

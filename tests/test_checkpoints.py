@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from study import checkpoints
+from study.records import METRICS
 from study.runs import Pack, PlannedRun
 from study.storage import Storage
 from tests.test_runs import RUN
@@ -18,7 +19,15 @@ def pack(*rates):
 
 
 PACK = pack(0.1, 0.2)
-STATE = {"run_ids": [r.run_id for r in PACK.runs], "epochs_done": 3, "parameters": [torch.arange(5.0)]}
+STATE = {
+    "run_ids": [r.run_id for r in PACK.runs],
+    "epochs_done": 3,
+    "parameters": [torch.arange(2.0).view(2, 1)],
+    "velocities": [torch.ones(2, 1)],
+    "history": {name: torch.ones(3, 2) for name in METRICS},
+    "finite": torch.ones(3, 2, dtype=torch.bool),
+    "train_seconds": 1.5,
+}
 
 
 @pytest.fixture
@@ -46,11 +55,12 @@ class Bomb:
 def test_what_is_saved_is_loaded(storage):
     state, warning = checkpoints.load(storage, PACK)
     assert warning is None
-    assert torch.equal(state["parameters"][0], torch.arange(5.0))
+    assert torch.equal(state["parameters"][0], STATE["parameters"][0])
     checkpoints.delete(storage, PACK)
     assert checkpoints.load(storage, PACK) == (None, None)
 
 
+OTHER = [torch.ones(2, 2)]
 DAMAGES = {
     "torn": lambda good: good[:-1],
     "empty": lambda good: b"",
@@ -61,7 +71,20 @@ DAMAGES = {
     "a hostile torch file": lambda good: wrapped(saved({"run_ids": Bomb()})),
     "of other runs": lambda good: wrapped(saved(STATE | {"run_ids": ["0" * 12]})),
     "no dictionary": lambda good: wrapped(saved([1, 2])),
-    "without run ids": lambda good: wrapped(saved({})),
+    "an empty dictionary": lambda good: wrapped(saved({})),
+    "no zip": lambda good: wrapped(b"PK\3\4" + bytes(100)),
+    "too many epochs": lambda good: wrapped(saved(STATE | {"epochs_done": 10})),
+    "no epochs": lambda good: wrapped(saved(STATE | {"epochs_done": 0})),
+    "a curve too few": lambda good: wrapped(saved(STATE | {"history": {METRICS[0]: torch.ones(3, 2)}})),
+    "curves too short": lambda good: wrapped(saved(STATE | {"finite": torch.ones(2, 2)})),
+    "other parameters": lambda good: wrapped(saved(STATE | {"parameters": OTHER})),
+    "velocities too few": lambda good: wrapped(saved(STATE | {"velocities": []})),
+    "another model": lambda good: wrapped(saved(STATE | {"parameters": OTHER, "velocities": OTHER})),
+    **{
+        f"without {key}": lambda good, key=key: wrapped(saved({k: v for k, v in STATE.items() if k != key}))
+        for key in STATE
+    },
+    **{f"with a word for {key}": lambda good, key=key: wrapped(saved(STATE | {key: "word"})) for key in STATE},
 }
 
 
@@ -72,7 +95,7 @@ def test_anything_else_is_reported_and_not_used(storage, damage):
     state, warning = checkpoints.load(storage, PACK)
     assert state is None
     assert warning.startswith(storage.path(name))
-    assert warning.endswith("its pack is trained from the start")
+    assert warning.endswith("trained from the start")
     assert "\n" not in warning
 
 

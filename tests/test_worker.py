@@ -1,0 +1,147 @@
+"""What one worker does with one pack, in this process: its checkpoints, what it does with errors, its records."""
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+
+from study import checkpoints, data, tracking, training, worker
+from study.records import METRICS, Provenance, Record
+from study.runs import Pack, PlannedRun, digest
+from study.storage import Storage
+from study.worker import Settings, record, train_pack
+from tests import idx
+from tests.test_runs import RUN
+
+WHERE = Provenance(pack_id="0" * 12, pack_size=2)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return data.load(str(idx.write(tmp_path_factory.mktemp("digits"), idx.learnable())))
+
+
+@pytest.fixture(scope="module")
+def pack():
+    recipe = dict(model="mlp_matched", validation_size=100, batch_size=32, epochs=5)
+    runs = [RUN.model_copy(update=recipe | {"learning_rate": rate}) for rate in (0.01, 0.03)]
+    planned = tuple(PlannedRun(run_id=run.run_id, run=run, n_parameters=44_439, macs=44_355) for run in runs)
+    return Pack(pack_id=digest([run.run_id for run in runs]), runs=planned)
+
+
+@pytest.fixture
+def train(pack, dataset, tmp_path):
+    """Train the pack: the list of its reports."""
+
+    def run(max_failures=0, checkpoint_seconds=0.0):
+        reports = []
+        tracker = tracking.Settings(mode="disabled", project="p", entity=None, folder="", study="s")
+        settings = Settings(str(tmp_path), 1, "cpu", max_failures, checkpoint_seconds, tracker, (None, None))
+        train_pack(pack, dataset, reports.append, settings)
+        return reports
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(pack, dataset):
+    *_, last = training.train([planned.run for planned in pack.runs], dataset)
+    return last
+
+
+@pytest.fixture
+def before_epoch(monkeypatch):
+    """Have something done before every epoch: it is given the number of epochs trained before, also in vain."""
+
+    def set_(do):
+        train_epoch, count = training.train_epoch, itertools.count()
+
+        def disturbed(model, *arguments):
+            do(next(count), model)
+            return train_epoch(model, *arguments)
+
+        monkeypatch.setattr(training, "train_epoch", disturbed)
+
+    return set_
+
+
+def science(reports):
+    """The records in the last report, without provenance, and their predictions as bytes."""
+    found = [(Record.model_validate_json(text), arrays) for text, arrays in reports[-1]["records"]]
+    return [(r.model_dump(exclude={"provenance"}), {k: a.tobytes() for k, a in p.items()}) for r, p in found]
+
+
+def test_an_error_midway_is_tried_again_from_the_checkpoint(train, pack, undisturbed, before_epoch):
+    def fail(trained, model):
+        if trained == 3:
+            raise MemoryError("for once")
+
+    before_epoch(fail)
+    reports = train(max_failures=1)
+    assert [r["epoch"] for r in reports if "epoch" in r] == [1, 2, 3, 4, 5], "no epoch twice"
+    ended = [record(planned, k, undisturbed, WHERE) for k, planned in enumerate(pack.runs)]
+    expected = {"records": [(r.model_dump_json(), predictions) for r, predictions in ended]}
+    assert science(reports) == science([expected])
+    attempts = [Record.model_validate_json(text).provenance.attempts for text, _ in reports[-1]["records"]]
+    assert attempts == [2, 2]
+
+
+def test_an_error_every_time_fails_the_pack_and_keeps_its_last_lines(train, before_epoch):
+    def fail(trained, model):
+        if trained >= 3:
+            raise MemoryError(f"attempt {trained - 2}")
+
+    before_epoch(fail)
+    reports = train(max_failures=2)
+    assert [r["epoch"] for r in reports if "epoch" in r] == [1, 2, 3]
+    assert set(reports[-1]) == {"failed"}
+    provenance = Provenance.model_validate(reports[-1]["failed"])
+    assert provenance.attempts == 3
+    assert provenance.error.endswith("MemoryError: attempt 3")
+    assert len(provenance.error.splitlines()) <= worker.ERROR_LINES
+
+
+def test_a_diverged_run_is_complete_up_to_that_epoch(train, pack, undisturbed, before_epoch):
+    def poison(trained, model):
+        if trained == 2:
+            next(model.parameters()).data[1] = np.inf
+
+    before_epoch(poison)
+    first, second = (Record.model_validate_json(text) for text, _ in train()[-1]["records"])
+    assert (first.state, first.n_epochs, first.diverged_epoch) == ("finished", 5, None)
+    assert first == record(pack.runs[0], 0, undisturbed, first.provenance)[0], "its neighbour is left alone"
+    assert (second.state, second.n_epochs, second.diverged_epoch) == ("diverged", 2, 3)
+    assert (second.final, second.predictions_sha256) == (None, None)
+    for name in METRICS:
+        assert second.epochs[name] == tuple(undisturbed.history[name][:2, 1])
+
+
+@pytest.mark.parametrize(
+    ("epoch_seconds", "checkpoint_seconds", "expected"),
+    [
+        (50, 60, [1, 2, 3, 4]),
+        (20, 60, [3]),
+        (20, 40, [2, 4]),
+        (90, 60, [1, 2, 3, 4]),
+        (1, 60, []),
+        (1, 0, [1, 2, 3, 4]),
+    ],
+)
+def test_a_death_costs_at_most_a_minute_or_an_epoch(
+    train, before_epoch, monkeypatch, epoch_seconds, checkpoint_seconds, expected
+):
+    clock, saved = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(checkpoints, "save", lambda storage, pack, state: saved.append(state["epochs_done"]))
+    before_epoch(lambda trained, model: clock.__setitem__(0, clock[0] + epoch_seconds))
+    train(checkpoint_seconds=checkpoint_seconds)
+    assert saved == expected
+
+
+def test_a_checkpoint_of_the_pack_that_cannot_be_used_costs_its_progress_alone(train, pack, tmp_path):
+    storage = Storage(tmp_path)
+    checkpoints.save(storage, pack, {"run_ids": [planned.run_id for planned in pack.runs], "epochs_done": 3})
+    reports = train()
+    assert [r["epoch"] for r in reports if "epoch" in r] == [1, 2, 3, 4, 5]
+    assert "lacks what its pack needs to go on; it is trained from the start" in reports[1]["warning"]
