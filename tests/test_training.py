@@ -5,7 +5,7 @@ from scipy import stats
 from torch import nn
 from torch.nn import functional as F
 
-from study import data, models
+from study import data, models, training
 from study.records import METRICS
 from study.seeding import generator
 from study.training import initialised, train
@@ -191,3 +191,17 @@ def test_a_users_model_trains(dataset, tmp_path, monkeypatch):
     epoch = last(runs("mine:Net"), dataset)
     assert isinstance(models.build("mine:Net", (1, 28, 28), 10), nn.Module)
     assert (epoch.final["test_accuracy"] > 0.5).any()
+
+
+def test_a_member_whose_last_evaluation_overflows_has_diverged(dataset, monkeypatch):
+    """Only the loss over the whole training split, taken after the last epoch, is not finite."""
+    real = training.evaluate
+
+    def overflowing(model, split, splits, shared):
+        labels, loss, accuracy = real(model, split, splits, shared)
+        if split is splits.train:
+            loss[1] = torch.inf
+        return labels, loss, accuracy
+
+    monkeypatch.setattr(training, "evaluate", overflowing)
+    assert last(runs(), dataset).finite.tolist() == [[True] * 3, [True, False, True]]

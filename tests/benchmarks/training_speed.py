@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader, Subset
 
 from study import data, models
 from study.fusion import fuse
+from study.optimizer import SGD
 from study.runs import Run
-from study.training import SGD, Splits, initialised, train_epoch
+from study.training import Splits, initialised, train_epoch
 from study.worker import keep_memory
 from tests.benchmarks import harness
 
