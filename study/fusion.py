@@ -1,10 +1,7 @@
 """K models of one kind as one: horizontally fused training (Wang et al., MLSys 2021).
 
-The plain module is traced, and each layer replaced by one that holds K of it, its parameters stacked on
-a leading axis. Activations travel in two layouts: images as [N, K·C, H, W], so that K convolutions are one
-grouped convolution, and features as [K, F, N], so that K linear layers are one batched matrix product W·x
-whose operands, results and gradients all lie as they are needed next, and nothing is ever transposed in memory.
-Until the first layer with parameters, members that share a batch also share the activations.
+The plain module is traced, and each layer replaced by one that holds K of it (fused_layers.py). Until the first layer
+with parameters, members that share a batch also share the activations.
 """
 
 from __future__ import annotations
@@ -14,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.nn import functional as F
 
 from study.errors import UserError
+from study.fused_layers import Flatten, FusedConv2d, FusedLinear, ToImages
 
 ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.Identity)
 POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
@@ -28,6 +26,10 @@ FUNCTIONS = {
 POOLING_FUNCTIONS = {F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.max_pool2d}
 METHODS = {"relu", "tanh", "sigmoid"}
 SUMS = {operator.add, operator.iadd, torch.add}
+ALLOWED = (
+    "allowed: Linear, Conv2d without groups, pooling, torch.flatten(x, 1), element-wise activations and sums, "
+    "alike in every instance and in training and evaluation"
+)
 
 
 @dataclass(frozen=True)
@@ -38,88 +40,21 @@ class Layout:
     images: bool
 
 
-class FusedLinear(nn.Module):
-    """K linear layers: inputs [N, F] shared, or [K, F, N]; outputs [K, O, N]."""
-
-    def __init__(self, layers: Sequence[nn.Linear]) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
-        self.bias = None
-        if layers[0].bias is not None:
-            self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        members, outputs, inputs = self.weight.shape
-        if x.dim() == 3:
-            if self.bias is None:
-                return torch.bmm(self.weight, x)
-            return torch.baddbmm(self.bias.unsqueeze(2), self.weight, x)
-        # One product for all members: they read the same inputs.
-        weight = self.weight.view(-1, inputs)
-        y = weight @ x.t() if self.bias is None else torch.addmm(self.bias.view(-1, 1), weight, x.t())
-        return y.view(members, outputs, -1)
-
-
-class FusedConv2d(nn.Module):
-    """K convolutions: inputs [N, C, H, W] shared, or [N, K·C, H, W]; outputs [N, K·O, H, W]."""
-
-    def __init__(self, layers: Sequence[nn.Conv2d], shared: bool) -> None:
-        super().__init__()
-        first = layers[0]
-        self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
-        self.bias = None
-        if first.bias is not None:
-            self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
-        self.stride, self.padding, self.dilation = first.stride, first.padding, first.dilation
-        self.groups = 1 if shared else len(layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.weight.flatten(0, 1), None if self.bias is None else self.bias.view(-1)
-        return F.conv2d(
-            channels_last(x), channels_last(weight), bias, self.stride, self.padding, self.dilation, self.groups
-        )
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """`x` [N, C, H, W] with its channels innermost in memory: fourfold speed for grouped convolutions on CPUs.
-
-    One channel lies the same either way, and then only the strides tell PyTorch which is meant.
-    """
-    x = x.contiguous(memory_format=torch.channels_last)
-    _, channels, height, width = x.shape
-    return x.as_strided(x.shape, (channels * height * width, 1, channels * width, channels))
-
-
-class ToImages(nn.Module):
-    """Each member's own images [K, N, C, H, W] as [N, K·C, H, W]."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.transpose(0, 1).flatten(1, 2)
-
-
-class Flatten(nn.Module):
-    """Images as features: [N, C, H, W] to [N, F] where shared, [N, K·C, H, W] to [K, F, N] where not."""
-
-    def __init__(self, members: int, shared: bool) -> None:
-        super().__init__()
-        self.members, self.shared = members, shared
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.shared:
-            return x.flatten(1)
-        return x.reshape(len(x), self.members, -1).permute(1, 2, 0)
-
-
 def fuse(models: Sequence[nn.Module], *, shared: bool = True) -> nn.Module:
     """One module that computes all `models`: [N, C, H, W] (or [K, N, C, H, W] if not `shared`) to [K, N, classes].
 
     Its parameters are those of the models, stacked on a leading axis K under the same names. Raises UserError,
     naming the layer, where the models hold one that cannot be fused.
     """
+    if frozen := [name for name, parameter in models[0].named_parameters() if not parameter.requires_grad]:
+        raise UserError(f"models: {frozen[0]} is frozen (requires_grad=False); allowed: parameters that all train")
     try:
         plain = fx.symbolic_trace(models[0])
     except (fx.proxy.TraceError, TypeError, RuntimeError) as error:
         raise UserError(f"models: {type(models[0]).__name__} cannot be traced, so not fused: {error}") from None
+    if len(given := [node.name for node in plain.graph.nodes if node.op == "placeholder"]) > 1:
+        raise UserError(f"models: forward takes {', '.join(given)}; allowed: the images alone")
+    _in_first_place(plain)
     siblings = [dict(model.named_modules()) for model in models]
     fused = _Fusion(plain, siblings, shared)
     module = fx.GraphModule(fused.modules, fused.graph)
@@ -131,11 +66,6 @@ def fuse(models: Sequence[nn.Module], *, shared: bool = True) -> nn.Module:
     return module
 
 
-def member(fused: nn.Module, index: int) -> dict[str, Tensor]:
-    """The state dict of one member as its plain module takes it."""
-    return {name: parameter.detach()[index].clone() for name, parameter in fused.named_parameters()}
-
-
 class _Fusion:
     """Rewrites the traced graph node by node, keeping track of each activation's layout."""
 
@@ -144,14 +74,14 @@ class _Fusion:
         self.graph = fx.Graph()
         self._plain = plain
         self._siblings = siblings
-        self._new: dict[fx.Node, fx.Node] = {}
+        self._new: dict[fx.Node, fx.Node | None] = {}
         self._layouts: dict[fx.Node, Layout] = {}
         _pool_before_relu(plain)
         for node in plain.graph.nodes:
             self._new[node] = self._convert(node, shared)
         self.graph.lint()
 
-    def _convert(self, node: fx.Node, shared: bool) -> fx.Node:
+    def _convert(self, node: fx.Node, shared: bool) -> fx.Node | None:
         if node.op == "placeholder":
             self._layouts[node] = Layout(shared, images=True)
             new = self.graph.placeholder("x")
@@ -173,24 +103,28 @@ class _Fusion:
         if pools or plain:
             self._layouts[node] = self._layout(node.args[0], node, images=True if pools else None)
             return self.graph.node_copy(node, lambda old: self._new[old])
-        if node.target in (torch.flatten, "flatten") and _flattens(node):
+        if _flattens(node):
             return self._flatten(node, node.args[0], node.name)
+        if _counts_images(node):
+            # Only a view needs it, and what the view flattens knows it.
+            return None
         raise self._cannot(node)
 
     def _module(self, node: fx.Node) -> fx.Node:
-        layer = self._plain.get_submodule(node.target)
-        source = node.args[0]
+        layer, source = self._plain.get_submodule(node.target), node.args[0]
+        layers = [modules[node.target] for modules in self._siblings]
+        if len({repr(other) for other in layers}) > 1:
+            raise self._cannot(node, "it differs between two instances of the model")
         if isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1):
             return self._flatten(node, source, node.target)
         if isinstance(layer, ELEMENTWISE + POOLING):
             images = True if isinstance(layer, POOLING) else None
             self._layouts[node] = self._layout(source, node, images)
             return self._call(node.target, layer, self._new[source])
-        layers = [modules[node.target] for modules in self._siblings]
         if isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros":
-            layout = self._layout(source, node, images=True)
+            self._layout(source, node, images=True)
             self._layouts[node] = Layout(shared=False, images=True)
-            return self._call(node.target, FusedConv2d(layers, layout.shared), self._new[source])
+            return self._call(node.target, FusedConv2d(layers), self._new[source])
         if type(layer) is nn.Linear:
             self._layout(source, node, images=False)
             self._layouts[node] = Layout(shared=False, images=False)
@@ -234,10 +168,15 @@ class _Fusion:
     def _cannot(self, node: fx.Node, why: str | None = None) -> UserError:
         target = getattr(node.target, "__name__", node.target)
         reason = f" ({why})" if why else ""
-        return UserError(
-            f"models: layer {target}{reason} cannot be fused; allowed: Linear, Conv2d without groups, pooling, "
-            "flatten from axis 1, element-wise activations and sums"
-        )
+        return UserError(f"models: layer {target}{reason} cannot be fused; {ALLOWED}")
+
+
+def _in_first_place(plain: fx.GraphModule) -> None:
+    """Give every call its input as first argument, also where the model names it: self.layer(input=x)."""
+    for node in plain.graph.nodes:
+        if not node.args and "input" in node.kwargs:
+            others = dict(node.kwargs)
+            node.args, node.kwargs = (others.pop("input"),), others
 
 
 def _pool_before_relu(plain: fx.GraphModule) -> None:
@@ -247,8 +186,11 @@ def _pool_before_relu(plain: fx.GraphModule) -> None:
     """
     for pool in list(plain.graph.nodes):
         relu = pool.args[0] if pool.args else None
-        if _is(pool, plain, nn.MaxPool2d, F.max_pool2d) and _is(relu, plain, nn.ReLU, F.relu) and len(relu.users) == 1:
-            source = relu.args[0]
+        if not (_is(pool, plain, nn.MaxPool2d, F.max_pool2d) and _is(relu, plain, nn.ReLU, F.relu)):
+            continue
+        source = relu.args[0]
+        # Whoever else reads what the ReLU takes or gives must find it as it was: the ReLU may work in place.
+        if len(relu.users) == len(source.users) == 1:
             pool.replace_all_uses_with(relu)
             pool.replace_input_with(relu, source)
             relu.replace_input_with(source, pool)
@@ -266,6 +208,17 @@ def _is(node: object, plain: fx.GraphModule, layer: type[nn.Module], function: o
 
 def _flattens(node: fx.Node) -> bool:
     """Whether a call flattens all but the batch axis."""
+    if node.target in ("view", "reshape"):
+        return len(node.args) == 3 and _counts_images(node.args[1]) and node.args[2] == -1
     arguments = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)) | dict(node.kwargs)
-    arguments.pop("input", None)
-    return arguments.get("start_dim", 0) == 1 and arguments.get("end_dim", -1) == -1
+    flattens = (arguments.get("start_dim", 0), arguments.get("end_dim", -1)) == (1, -1)
+    return node.target in (torch.flatten, "flatten") and flattens
+
+
+def _counts_images(node: object) -> bool:
+    """Whether a node is x.size(0) or x.shape[0], or the x.shape of the latter."""
+    if not isinstance(node, fx.Node):
+        return False
+    if node.target is operator.getitem:
+        return _counts_images(node.args[0]) and node.args[1] == 0
+    return (node.target, *node.args[1:]) in (("size", 0), (getattr, "shape"))

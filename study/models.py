@@ -15,6 +15,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from study import fusion_check
 from study.errors import UserError
 from study.runs import digest
 from study.secrets import mask
@@ -89,7 +90,7 @@ def build(name: str, shape: Shape, classes: int) -> nn.Module:
         model = _constructor(name)()
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # A user's code may raise anything, and what it says may hold anything.
         raise UserError(f"models: {name!r} cannot be made: {type(error).__name__}: {mask(str(error))}") from None
     if not isinstance(model, nn.Module):
@@ -97,7 +98,7 @@ def build(name: str, shape: Shape, classes: int) -> nn.Module:
     try:
         with torch.no_grad():
             output = model.eval()(torch.zeros(2, *shape))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"models: {name!r} cannot take images of shape {shape}: {mask(str(error))}") from None
     if not isinstance(output, Tensor) or output.shape != (2, classes):
         found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
@@ -105,8 +106,16 @@ def build(name: str, shape: Shape, classes: int) -> nn.Module:
     return model.train()
 
 
+def check(name: str, shape: Shape, classes: int, *, shared: bool = True) -> None:
+    """See that the model trains fused as it does alone. Raises UserError, naming it and the layer that does not."""
+    fusion_check.check(name, [build(name, shape, classes) for _ in range(2)], shape, shared=shared)
+
+
 def identity(name: str, shape: Shape, classes: int) -> dict[str, object]:
-    """`model_fingerprint` of parameter names and shapes (and a user's source), `n_parameters`, `macs`."""
+    """`model_fingerprint` of parameter names and shapes (and a user's source), `n_parameters`, `macs`.
+
+    Raises UserError if there is no such model; see `build`.
+    """
     model = build(name, shape, classes)
     content: list[object] = [[key, list(p.shape)] for key, p in model.named_parameters()]
     if name not in BUILT_IN:
@@ -139,9 +148,14 @@ def describe(model: nn.Module, shape: Shape) -> list[Layer]:
     return layers
 
 
-def show(names: Sequence[str], console: Console, shape: Shape = (1, 28, 28), classes: int = 10) -> None:
-    """Print each model layer by layer: output shape, parameters with their formula, multiply-accumulates."""
+def show(names: Sequence[str], console: Console) -> None:
+    """Print each model layer by layer, for MNIST: output shape, parameters with their formula, multiply-accumulates.
+
+    Raises UserError where there is no such model, or where it cannot be trained.
+    """
+    shape, classes = (1, 28, 28), 10
     for name in names or BUILT_IN:
+        check(name, shape, classes)
         model = build(name, shape, classes)
         layers = describe(model, shape)
         title = f"{name}: {'×'.join(map(str, shape))} in, {classes} classes"
@@ -172,7 +186,7 @@ def _constructor(name: str) -> Callable[[], object]:
         raise UserError(f"models: found {name!r}; allowed: {allowed}")
     try:
         imported = importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {mask(str(error))}"
         raise UserError(f"models: found {name!r}, which cannot be imported ({reason}); allowed: {allowed}") from None
     if not hasattr(imported, attribute):

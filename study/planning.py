@@ -41,6 +41,12 @@ class Prepared:
         ]
         return sorted(open_packs, key=work, reverse=True)
 
+    @property
+    def redeclared(self) -> bool:
+        """Whether this launch declares another analysis than the last one did."""
+        last, this = (None, *self.study.launches)[-2:]
+        return last is not None and this.analysis_sha256 != last.analysis_sha256
+
     def ended(self, retry_failed: bool = False) -> dict[str, Record]:
         """Records that are not to be made again."""
         return {k: r for k, r in self.records.items() if not (retry_failed and r.state == "failed")}
@@ -56,7 +62,8 @@ def prepare(config: StudyConfig, *, mix_recipes: bool = False) -> Prepared:
     """Load the data, plan all runs, and join the plan to what the ledger holds.
 
     Packs are frozen once planned: runs that are new form new packs, whatever `launch.pack` says now. Raises
-    UserError when the study of this name was trained by another recipe, unless `mix_recipes`.
+    UserError when the dataset, a model or the storage cannot be used, or when the study of this name was trained
+    by another recipe, unless `mix_recipes`; StorageError when the storage cannot be read.
     """
     dataset = data.load(config.dataset)
     data.split(dataset.info.n_train, config.training.validation_size, config.training.split_seed)
@@ -87,7 +94,12 @@ def prepare(config: StudyConfig, *, mix_recipes: bool = False) -> Prepared:
         launches=(*(() if study is None else study.launches), launch),
         packs=(*frozen, *fresh),
     )
-    return Prepared(config, dataset, ledger, planned, study, records, problems)
+    prepared = Prepared(config, dataset, ledger, planned, study, records, problems)
+    # Whatever cannot be fused is a mistake in the config, not a failure of its runs.
+    todo = prepared.todo(retry_failed=True)
+    for name, shared in sorted({(p.runs[0].run.model, len({r.run.order_seed for r in p.runs}) == 1) for p in todo}):
+        models.check(name, dataset.info.shape, dataset.info.classes, shared=shared)
+    return prepared
 
 
 def commit(prepared: Prepared) -> None:

@@ -52,6 +52,9 @@ def run(
         prepared.tidy(retry_failed)
         if not todo:
             say(console, f"{config.name}: all {len(prepared.planned)} runs have a record; nothing to train")
+            if prepared.redeclared:
+                planning.commit(prepared)
+                say(console, "the analysis block differs from the last launch's: noted, and the report will say so")
             return _summary(prepared, console)
         planning.commit(prepared)
         say(console, f"{config.name}: {_extent(prepared, todo, retry_failed)}")

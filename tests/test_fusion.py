@@ -5,8 +5,10 @@ from torch.nn import functional as F
 
 from study import models
 from study.errors import UserError
-from study.fusion import fuse, member
-from study.training import SGD, cross_entropy
+from study.fusion import fuse
+from study.fusion_check import check
+from study.optimizer import SGD
+from study.training import cross_entropy
 
 RATES = [0.001, 0.01, 0.1, 0.3, 1e308]
 """The last member diverges within a few steps."""
@@ -38,6 +40,11 @@ def plain_and_fused(name, members, shared, seed=0):
     torch.manual_seed(seed)
     plain = [BUILDERS[name]().double() for _ in range(members)]
     return plain, fuse(plain, shared=shared).double()
+
+
+def member(fused, index):
+    """The state dict of one member as its plain module takes it."""
+    return {name: parameter.detach()[index].clone() for name, parameter in fused.named_parameters()}
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["one batch for all", "a batch each"])
@@ -76,14 +83,6 @@ def test_a_pack_of_one_goes_the_same_way():
     plain, fused = plain_and_fused("lenet5", 1, True)
     x = torch.randn(4, 1, 28, 28, dtype=torch.float64)
     torch.testing.assert_close(fused(x)[0], plain[0](x), rtol=0, atol=1e-12)
-
-
-def test_a_member_fits_its_plain_module():
-    plain, fused = plain_and_fused("lenet5", 3, True)
-    model = models.LeNet5().double()
-    model.load_state_dict(member(fused, 2))
-    x = torch.randn(4, 1, 28, 28, dtype=torch.float64)
-    assert torch.equal(model(x), plain[2](x))
 
 
 def test_pooling_before_relu_changes_neither_values_nor_gradients():
@@ -147,20 +146,150 @@ class Branching(nn.Module):
         return self.layer(torch.flatten(x, 1)) if x.sum() > 0 else x
 
 
+class Layers(nn.Module):
+    """A model that can be fused, for others to spoil."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+        self.act = nn.ReLU()
+        self.layer = nn.Linear(784, 10)
+
+    def forward(self, x):
+        return self.layer(torch.flatten(self.act(self.conv(x)), 1))
+
+
+class Frozen(Layers):
+    def __init__(self):
+        super().__init__()
+        self.conv.weight.requires_grad_(False)
+
+
+class Alternating(Layers):
+    """Its second instance is another one than its first."""
+
+    slope = 0.0
+
+    def __init__(self):
+        super().__init__()
+        Alternating.slope += 0.1
+        self.act = nn.LeakyReLU(Alternating.slope)
+
+
+class Masked(Layers):
+    def forward(self, x, mask=None):
+        return super().forward(x if mask is None else x * mask)
+
+
+class Parameterless(nn.Flatten):
+    pass
+
+
+class Training(Layers):
+    """Fused, it would be evaluated as it trains."""
+
+    def forward(self, x):
+        return super().forward(F.relu(x) if self.training else x)
+
+
+class Aliased(Layers):
+    """Flattening copies the members' images, so that the ELU in place is lost."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.layer = nn.Conv2d(1, 2, 3, padding=1), nn.Linear(2 * 784, 10)
+
+    def forward(self, x):
+        y = self.conv(x)
+        F.elu(torch.flatten(y, 1), inplace=True)
+        return self.layer(torch.flatten(y, 1))
+
+
+class Exits(Layers):
+    def forward(self, x):
+        if isinstance(x, torch.fx.Proxy):
+            raise SystemExit(3)
+        return super().forward(x)
+
+
 @pytest.mark.parametrize(
     ("model", "named"),
     [
-        (BatchNormed, "1 (BatchNorm2d)"),
-        (Dropped, "1 (Dropout)"),
-        (Reshaped, "reshape"),
+        (BatchNormed, "layer 1 (BatchNorm2d) cannot be fused"),
+        (Dropped, "layer 1 (Dropout) cannot be fused"),
+        (
+            Reshaped,
+            "layer reshape cannot be fused; allowed: Linear, Conv2d without groups, pooling, torch.flatten(x, 1)",
+        ),
         (Unflattened, "needs a flatten before it"),
-        (Grouped, "1 (Conv2d)"),
+        (Grouped, "layer 1 (Conv2d) cannot be fused"),
         (Loose, "scale"),
         (Branching, "cannot be traced"),
+        (Frozen, "conv.weight is frozen (requires_grad=False)"),
+        (Alternating, "layer act (it differs between two instances of the model)"),
+        (Masked, "forward takes x, mask; allowed: the images alone"),
+        (Parameterless, "must end in a linear layer"),
+        (Training, "fused, it does not compute what it computes alone (logits in evaluation)"),
+        (Aliased, "fused, it does not compute what it computes alone (logits in evaluation)"),
+        (Exits, "cannot be fused: SystemExit: 3"),
     ],
 )
 def test_what_cannot_be_fused_is_named(model, named):
     with pytest.raises(UserError) as error:
-        fuse([model(), model()])
+        check("mine:Net", [model(), model()], (1, 28, 28))
+    assert str(error.value).startswith("models: 'mine:Net': ")
     assert named in str(error.value)
     assert "\n" not in str(error.value)
+
+
+class Twice(Layers):
+    """One convolution for images that the members share and for their own."""
+
+    def forward(self, x):
+        return super().forward(self.conv(x))
+
+
+class InPlace(Layers):
+    """Max-pooling may not go before a ReLU in place whose input is used again."""
+
+    def __init__(self):
+        super().__init__()
+        self.act, self.layer = nn.ReLU(inplace=True), nn.Linear(196, 10)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return self.layer(torch.flatten(F.max_pool2d(self.act(y), 2) + F.avg_pool2d(y, 2), 1))
+
+
+class Named(Layers):
+    def forward(self, x):
+        return self.layer(input=torch.flatten(input=F.relu(input=self.conv(input=x)), start_dim=1))
+
+
+class Sized(Layers):
+    def forward(self, x):
+        return self.layer(self.conv(x).view(x.size(0), -1))
+
+
+class Shaped(Layers):
+    def forward(self, x):
+        y = self.conv(x)
+        return self.layer(y.reshape(y.shape[0], -1))
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["one batch for all", "a batch each"])
+@pytest.mark.parametrize("model", [Layers, Twice, InPlace, Named, Sized, Shaped, Residual])
+def test_ways_to_write_a_model_that_can_be_fused(model, shared):
+    check("mine:Net", [model(), model(), model()], (1, 28, 28), shared=shared)
+
+
+def test_the_check_sees_a_wrong_gradient(monkeypatch):
+    """The values are right: only training would tell."""
+    monkeypatch.setattr("study.fused_layers.Flatten.forward", lambda self, x: _doubled(self, x))
+    with pytest.raises(UserError, match=r"does not compute what it computes alone \(gradient of conv\.weight\)"):
+        check("mine:Net", [Layers(), Layers()], (1, 28, 28))
+
+
+def _doubled(self, x):
+    x = x + (x - x.detach())
+    return x.reshape(len(x), self.members, -1).permute(1, 2, 0)

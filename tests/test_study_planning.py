@@ -1,6 +1,7 @@
 """A config joined to what its ledger holds, and what a launch tidies; nothing is trained."""
 
 import dataclasses
+import functools
 import io
 
 import pytest
@@ -96,3 +97,51 @@ def test_other_digits_never_join_a_study(config, changes, message):
     assert len(planning.prepare(another, mix_recipes=True).planned) == 2
     with pytest.raises(UserError, match="epochs: 3 before, 4 now"):
         planning.prepare(another)
+
+
+MODELS = """
+from torch import nn
+
+class Normed(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2 * 26 * 26, 10))
+
+class Fine(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(784, 10))
+"""
+
+
+@pytest.fixture
+def nets(tmp_path, monkeypatch):
+    (tmp_path / "planned_nets.py").write_text(MODELS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def test_a_model_that_cannot_be_fused_is_a_mistake_before_anything_is_written(config, nets, tmp_path):
+    wrong = config(models=["mlp_matched", "planned_nets:Normed"])
+    for verb in (session.show_plan, functools.partial(session.run, again="")):
+        with pytest.raises(UserError, match=r"^models: 'planned_nets:Normed': layer 1 \(BatchNorm2d\) cannot be fused"):
+            verb(wrong, Console(file=io.StringIO()))
+    assert not (tmp_path / "storage" / "small" / "study.json").exists()
+    assert planning.prepare(config(models=["planned_nets:Fine"])).planned
+
+
+@pytest.mark.parametrize(("pack", "shared"), [("learning_rates", {True}), (2, {False}), (1, {True})])
+def test_models_are_checked_with_the_batches_that_their_packs_have(config, monkeypatch, pack, shared):
+    checked = set()
+    monkeypatch.setattr("study.models.check", lambda *_, shared: checked.add(shared))
+    planning.prepare(config(launch={"pack": pack}))
+    assert checked == shared
+
+
+def test_another_analysis_of_an_ended_study_is_noted_once(config):
+    prepared = planning.prepare(config())
+    planning.commit(prepared)
+    failed(prepared)
+    said = io.StringIO()
+    for margin, launches in ((0.001, 1), (0.002, 2), (0.002, 2), (0.001, 3)):
+        assert session.run(config(analysis={"margin": margin}), Console(file=said), again="") == 1
+        study = prepared.ledger.read_study()
+        assert [len(study.launches), study.launches[-1].config["analysis"]["margin"]] == [launches, margin]
+    assert said.getvalue().count("the analysis block differs from the last launch's") == 2
