@@ -10,8 +10,11 @@ from rich.table import Table
 from analysis import text
 
 if TYPE_CHECKING:
-    from analysis.estimate import Estimate
     from analysis.findings import Comparison, Findings
+
+
+DIGITS = ("mnist",)
+"""Datasets whose images are digits; of any other the answer speaks of images."""
 
 
 def sentence(findings: Findings) -> str:
@@ -27,43 +30,95 @@ def _paragraph(findings: Findings, comparison: Comparison) -> str:
     failed = comparison.not_trained
     outcomes = f"{failed[candidate]} and {failed[baseline]} trainings failed to learn"
     if gap.mean.estimate is None:
-        absent = comparison.absent
         return (
             f"{candidate} against {baseline}: no answer. In none of {comparison.planned} planned pairs of trainings "
-            f"did both models learn ({outcomes}, {absent[candidate]} and {absent[baseline]} have no outcome)."
+            f"did both models learn ({outcomes}, {_absent(findings, comparison)})."
         )
-    digits = text.point_digits(gap.mean.low, gap.mean.high)
-    verdict = ""
-    if gap.verdict is not None:
-        verdict = (
-            f"; against the preset threshold of {text.plain(100 * gap.margin)} points the result for this test set is: "
-            f"{gap.verdict}{_families(findings)}"
-        )
+    decimals = text.point_digits(gap.mean.low, gap.mean.high)
+    # A dataset may be a folder of any name: a line break in it must not break the paragraph.
+    dataset = " ".join(about.dataset.split())
+    verdict = f"{_may_fail(findings, baseline)}{_verdict(findings, comparison)}"
     return (
-        f"On the {about.n_test:,} test digits of {about.dataset}, {candidate} misread "
+        f"On the {about.n_test:,} test {_images(findings)} of {dataset}, {candidate} misread "
         f"{text.percent(comparison.candidate_error)} and {baseline}, with {_size(findings, baseline)} parameters, "
-        f"{text.percent(comparison.baseline_error)}: a gap of {text.points(gap.mean.estimate, digits)} percentage "
-        f"points ({_ranges(gap.mean, comparison.digits, about.settings.confidence)}), from {comparison.pairs} of "
-        f"{comparison.planned} planned pairs of trainings. {candidate} was ahead in {gap.wins} of these "
-        f"{comparison.pairs} pairs; {outcomes}{verdict}. {_both(comparison, candidate)}"
-        f"{_alternatives(findings, baseline)}{_scope(about.splits)}"
+        f"{text.percent(comparison.baseline_error)}: a gap of {text.points(gap.mean.estimate, decimals)} percentage "
+        f"points ({_ranges(findings, comparison)}), from {comparison.pairs} of "
+        f"{comparison.planned} planned pairs of trainings. {_narrower(comparison)}{candidate} was ahead in {gap.wins} "
+        f"of these {comparison.pairs} pairs; {outcomes}{verdict}. "
+        f"{_both(findings, comparison)}{_alternatives(findings, baseline)}{_scope(findings)}"
     )
 
 
-def _ranges(seeds: Estimate, digits: Estimate, confidence: float) -> str:
+def _images(findings: Findings) -> str:
+    return "digits" if findings.about.dataset in DIGITS else "images"
+
+
+def _absent(findings: Findings, comparison: Comparison) -> str:
+    """How many runs have no outcome, and of which models that holds at every learning rate."""
+    counts = " and ".join(str(n) for n in comparison.absent.values())
+    whole = [model for model in comparison.absent if findings.selection[model].mean.learning_rate is None]
+    everywhere = f", of {text.listed(whole)} at all learning rates" if whole else ""
+    return f"{counts} have no outcome{everywhere}"
+
+
+def _ranges(findings: Findings, comparison: Comparison) -> str:
     """Both intervals, or why one of them is not there."""
+    seeds, digits = comparison.seeds.mean, comparison.digits
+    sample = f"a different sample of such {_images(findings)}"
     ranges = [
         f"no interval for training luck alone: {seeds.declined}"
         if seeds.low is None
         else f"{text.points_interval(seeds.low, seeds.high)} allowing for training luck",
-        f"no interval for a different sample of such digits: {digits.declined}"
+        f"no interval for {sample}: {digits.declined}"
         if digits.low is None
-        else f"{text.points_interval(digits.low, digits.high)} allowing also for a different sample of such digits",
+        else f"{text.points_interval(digits.low, digits.high)} allowing also for {sample}",
     ]
+    if digits.low is not None and digits.n < comparison.pairs:
+        ranges[1] += f", from the {text.of(digits.n, comparison.pairs)} pairs whose predictions are there"
+    confidence = f"{text.level(findings.about.settings.confidence)} confidence"
     if None not in (seeds.low, digits.low):
-        return f"{', '.join(ranges)}; {text.level(confidence)} confidence"
+        return f"{', '.join(ranges)}; {confidence}"
     known = seeds.low is not None or digits.low is not None
-    return "; ".join([*ranges, f"{text.level(confidence)} confidence"] if known else ranges)
+    return "; ".join([*ranges, confidence] if known else ranges)
+
+
+def _narrower(comparison: Comparison) -> str:
+    """A word where allowing for more came out narrower, as it may with few seeds."""
+    seeds, digits = comparison.seeds.mean, comparison.digits
+    if None in (seeds.low, digits.low) or digits.high - digits.low >= seeds.high - seeds.low:
+        return ""
+    return "The second interval is the narrower by chance, with so few pairs: go by the first. "
+
+
+def _may_fail(findings: Findings, baseline: str) -> str:
+    """Clopper–Pearson limits of the shares that fail to learn."""
+    outcomes = findings.robustness[baseline].outcomes
+    shares = [outcomes[role].not_trained for role in ("candidate", "baseline")]
+    if any(e.low is None for e in shares):
+        return ""
+    limits = [
+        f"up to {text.percent(e.high, 0)}" if e.low == 0 else f"{text.percent(e.low, 0)} to {text.percent(e.high, 0)}"
+        for e in shares
+    ]
+    return f" ({' and '.join(dict.fromkeys(limits))} may)"
+
+
+def _verdict(findings: Findings, comparison: Comparison) -> str:
+    gap, deviation = comparison.seeds, findings.preregistration.of("margin")
+    if not comparison.independent:
+        return (
+            "; these pairs share initial weights or batch orders, so both intervals are too short, and no verdict is "
+            "given"
+        )
+    if gap.verdict is None:
+        return ""
+    threshold = f"the preset threshold of {text.plain(100 * gap.margin)} points"
+    if deviation is not None:
+        threshold = (
+            f"a threshold of {text.plain(100 * gap.margin)} points, not the one declared "
+            f"({text.plain(100 * deviation.declared)}),"
+        )
+    return f"; against {threshold} the result for this test set is: {gap.verdict}{_families(findings)}"
 
 
 def _size(findings: Findings, baseline: str) -> str:
@@ -80,40 +135,81 @@ def _families(findings: Findings) -> str:
     settings = findings.about.settings
     if len(settings.baselines) == 1:
         return ""
-    level = 1 - (1 - settings.confidence) / len(settings.baselines)
-    return f" (at {text.level(level)}, as there are {len(settings.baselines)} baselines)"
+    return f" (at {text.level(settings.verdict_level)}, as there are {len(settings.baselines)} baselines)"
 
 
-def _both(comparison: Comparison, candidate: str) -> str:
+def _both(findings: Findings, comparison: Comparison) -> str:
     """Whether the candidate may be called more or less accurate without naming a population."""
+    settings = findings.about.settings
+    held = "" if len(settings.baselines) == 1 else f" at {text.level(settings.verdict_level)} too"
     if comparison.unqualified:
         better = "more" if comparison.seeds.mean.estimate > 0 else "less"
-        return f"Both intervals exclude 0: {candidate} is the {better} accurate of the two. "
-    if None in (comparison.seeds.mean.low, comparison.digits.low):
+        return f"Both intervals exclude 0{held}: {settings.candidate} is the {better} accurate of the two. "
+    if None in (comparison.seeds.mean.low, comparison.digits.low) or not comparison.independent:
         return ""
-    return "The two intervals do not both exclude 0: this does not show that either model is the more accurate. "
+    return (
+        f"The two intervals do not both exclude 0{held.removesuffix(' too')}: this does not show that either model is "
+        "the more accurate. "
+    )
 
 
 def _alternatives(findings: Findings, baseline: str) -> str:
     asked = findings.robustness[baseline]
     if asked.same_sign is None or not asked.alternatives:
         return ""
-    count = f"{asked.same_sign} of {asked.alternatives}"
-    return f"The sign of the gap was the same in {count} alternative analyses of the same data. "
+    different = "1 different estimate" if asked.distinct == 1 else f"{asked.distinct} different estimates"
+    count = f"{asked.same_sign} of {asked.alternatives} alternative analyses ({different})"
+    return f"The sign of the gap was the same in {count} of the same data. "
 
 
-def _scope(splits: int) -> str:
+def _scope(findings: Findings) -> str:
     return (
-        "This describes one training recipe in which only the learning rate was tuned, on validation digits, with one "
-        f"training set and {'one split' if splits == 1 else f'{splits} splits'}."
+        f"This describes one training recipe in which only the learning rate was tuned, on validation "
+        f"{_images(findings)}, with one training set and {text.splits(findings.about.splits)}."
     )
 
 
 def show(findings: Findings, console: Console) -> None:
-    """Print the answer, then the table behind it."""
+    """Print the answer, then the tables behind it, and what a reader must know before quoting it."""
     for paragraph in findings.answer.split("\n\n"):
         console.print(paragraph, markup=False, highlight=False)
         console.print()
+    level = text.level(findings.about.settings.confidence)
+    if findings.comparisons:
+        console.print(_gaps(findings))
+        note = f"percentage points; intervals: {level}; p: exact sign-flip test over seeds, by Holm over all baselines"
+        console.print(note, style="dim", highlight=False)
+        console.print()
+    console.print(_models(findings))
+    note = f"* selected on validation {_images(findings)}; intervals: mean ± t, {level}, over runs that trained"
+    console.print(note, style="dim", highlight=False)
+    for warning in findings.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+
+
+def _gaps(findings: Findings) -> Table:
+    """The gap to each baseline."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column(f"{findings.about.settings.candidate}\nagainst", overflow="fold")
+    for head in ("\ngap", "over\nseeds", f"seeds and\n{_images(findings)}", "\np", "\npairs"):
+        table.add_column(head, justify="right")
+    table.add_column("\nverdict")
+    for c in findings.comparisons:
+        mean = c.seeds.mean
+        table.add_row(
+            c.baseline,
+            text.points(mean.estimate, text.point_digits(mean.low, mean.high)),
+            text.points_interval(mean.low, mean.high),
+            text.points_interval(c.digits.low, c.digits.high),
+            text.p_value(c.p_holm),
+            text.of(c.pairs, c.planned),
+            c.seeds.verdict or text.DASH,
+        )
+    return table
+
+
+def _models(findings: Findings) -> Table:
+    """Every model at every learning rate."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("model")
     for head in ("learning\nrate  ", "test\naccuracy", "%\ninterval", "trained", "failed\nto learn", "no\noutcome"):
@@ -125,15 +221,10 @@ def show(findings: Findings, console: Console) -> None:
         table.add_row(
             c.model,
             text.plain(c.learning_rate) + (" *" if chosen else "  "),
-            text.DASH if e.estimate is None else f"{100 * e.estimate:.2f}",
-            text.DASH if e.low is None else f"{100 * e.low:.2f} to {100 * e.high:.2f}",
+            text.DASH if e.estimate is None else f"{text.hundredfold(e.estimate):.2f}",
+            text.DASH if e.low is None else f"{text.hundredfold(e.low):.2f} to {text.hundredfold(e.high):.2f}",
             text.of(e.n, e.planned),
             str(count.diverged + count.collapsed),
             str(count.failed + count.missing),
         )
-    console.print(table)
-    level = text.level(findings.about.settings.confidence)
-    note = f"* selected on validation digits; intervals: mean ± t, {level}, over runs that trained"
-    console.print(note, style="dim", highlight=False)
-    for warning in findings.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+    return table

@@ -43,7 +43,7 @@ def tost(d: NDArray, margin: float, about: dict) -> Estimate:
 def bca(d: NDArray, level: float, resamples: int, seed: int, about: dict) -> Estimate:
     """BCa bootstrap interval (Efron 1987) of the mean of `d`."""
     about = about | dict(role="check", warning=BELOW_NOMINAL if d.size < 50 else None)
-    method = f"BCa bootstrap of the mean difference, {resamples:,} resamples"
+    method = f"BCa bootstrap of the mean difference, {resamples:,} resamples, seed {seed}"
     if reason := spread_unknown(d):
         return Estimate(method=method, declined=reason, **about)
     with warnings.catch_warnings(), np.errstate(all="ignore"):

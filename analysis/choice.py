@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from analysis import selection
+from analysis.estimate import Basis
 from analysis.grid import Grid, Validation
 from analysis.specifications import Choice as Rates
 from analysis.specifications import fixed, reselected
@@ -23,12 +24,16 @@ class Choice(BaseModel):
     mean: selection.Selection
     """The primary rule."""
     median: selection.Selection
+    common_seeds: selection.Selection | None
+    """The primary rule over the seeds that every rate has a score of; null where these are all that any rate has."""
     luck: Mapping[str, float]
     """Learning rate → share of resamples of seeds and validation digits in which it wins."""
     digits_resampled: bool
     """Whether validation digits were resampled too, which needs the predictions."""
     cross_fitted: Mapping[str, float]
     """Learning rate → share of seeds for which the other seeds choose it."""
+    rests_on: Basis
+    """The runs with a score, and the resamples of `luck`."""
 
 
 class Chosen(NamedTuple):
@@ -41,17 +46,31 @@ class Chosen(NamedTuple):
     """The rate that wins each resample [resample]; −1 for none."""
 
 
-def choose(validation: Validation, *, resamples: int, seed: int) -> Chosen:
-    """Choose a model's learning rate, and choose again in resamples and without each seed."""
+def choose(validation: Validation, *, resamples: int, seed: int, planned: int, runs: str | None = None) -> Chosen:
+    """Choose a model's learning rate, and choose again in resamples and without each seed.
+
+    `planned` is the number of runs planned, `runs` names those with a score.
+    """
     rates, score = validation.rates, validation.score
+    known = np.isfinite(score)
+    common = known.all(axis=0)
+    units = "seeds and validation digits" if validation.correct is not None else "seeds"
     luck = selection.luck(score, rates, resamples=resamples, seed=seed, val_correct=validation.correct)
     folds = selection.cross_fitted(score, rates)
     choice = Choice(
         mean=selection.select(score, rates),
         median=selection.select(score, rates, "median"),
+        common_seeds=selection.select(score[:, common], rates) if (known.any(axis=0) & ~common).any() else None,
         luck={_name(rate): float(share) for rate, share in zip(rates, luck.frequencies, strict=True)},
         digits_resampled=luck.digits_resampled,
         cross_fitted={_name(rate): float(np.mean(folds == i)) for i, rate in enumerate(rates)},
+        rests_on=Basis(
+            method=f"mean validation accuracy over seeds; luck: {resamples:,} resamples of {units}, seed {seed}",
+            n=int(known.sum()),
+            planned=planned,
+            unit="runs",
+            runs=runs,
+        ),
     )
     return Chosen(choice, folds, luck.winners)
 
@@ -71,6 +90,16 @@ def rules(candidate: tuple[Grid, Chosen], baseline: tuple[Grid, Chosen]) -> dict
         "cross-fitted": fixed(*(_in_grid(grid, chosen.folds) for grid, chosen in pair)),
         "re-selected": reselected(*(_in_grid(grid, chosen.winners) for grid, chosen in pair), n_seeds),
     }
+
+
+def over_common_seeds(candidate: tuple[Grid, Chosen], baseline: tuple[Grid, Chosen]) -> Rates | None:
+    """The rates that the seeds common to all rates choose; None where every seed is common to them."""
+    pair = (candidate, baseline)
+    if all(chosen.choice.common_seeds is None for _, chosen in pair):
+        return None
+    made = ((grid, chosen.choice.common_seeds or chosen.choice.mean) for grid, chosen in pair)
+    n_seeds = candidate[0].run_ids.shape[1]
+    return fixed(*(np.full(n_seeds, grid.position(choice.learning_rate)) for grid, choice in made))
 
 
 def _in_grid(grid: Grid, positions: NDArray[np.int64]) -> NDArray[np.int64]:

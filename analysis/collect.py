@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import answer, families, gap, literature, preregistration, variance
-from analysis.choice import choose
-from analysis.comparison import Pair, across_rates, compare, on_digits, plan
+from analysis import answer, cautions, families, gap, literature, preregistration, variance
+from analysis.choice import Chosen, choose
+from analysis.comparison import across_rates, common_rates, compare, on_digits, plan
 from analysis.digits import confusion
-from analysis.estimate import Estimate
-from analysis.findings import About, Configuration, Counts, Findings, Model, Settings, Variance
+from analysis.estimate import Basis, Estimate
+from analysis.findings import About, Configuration, Confusion, Counts, Findings, Model, Settings, Variance
 from analysis.frames import STATES, Frames
-from analysis.grid import STREAMS, grids
+from analysis.grid import Grid, grids
+from analysis.pair import Pair
 from analysis.robustness import random_halves
 from study.errors import UserError
 
@@ -67,26 +68,37 @@ def collect(frames: Frames, overrides: Mapping[str, Any] | None = None) -> Findi
     ours = {c.model: c.test_accuracy for c in configurations if c.learning_rate == choices[c.model].mean.learning_rate}
     pairs = study.pairs()
     compared = [compare(pair) for pair in pairs]
+    family = sum(int(common_rates(pair).sum()) for pair in pairs)
+    classes = np.unique(frames.test_labels).size
     level = used.confidence
+    declared = preregistration.compare(frames.study.launches, block, frames.models)
     findings = Findings(
         about=_about(frames, used),
-        preregistration=preregistration.compare(frames.study.launches, block),
+        preregistration=declared,
         completeness=tuple(study.counts()),
         configurations=tuple(configurations),
         selection=choices,
         comparisons=families.comparisons([comparison for comparison, _ in compared], level),
         robustness={comparison.baseline: asked for comparison, asked in compared},
-        sweep=families.sweeps({pair.baseline: across_rates(pair) for pair in pairs}, level),
-        digits=families.classes({pair.baseline: on_digits(pair) for pair in pairs}, level),
+        sweep=families.sweeps({pair.baseline: across_rates(pair, family) for pair in pairs}, level),
+        digits=families.classes(
+            {pair.baseline: on_digits(pair, c.digits) for pair, (c, _) in zip(pairs, compared, strict=True)},
+            level,
+            classes,
+        ),
         confusion=study.confusion(),
         planning={pair.baseline: plan(pair) for pair in pairs},
         variance=study.variance(),
         random_halves=study.random_halves(),
         literature=literature.beside(block.get("references") or {}, ours),
-        warnings=(*literature.unexpected(block.get("expected") or {}, ours), *study.warnings()),
+        warnings=(
+            *cautions.cautions(frames, choices, declared),
+            *literature.unexpected(block.get("expected") or {}, ours),
+        ),
         run_sets=study.run_sets,
     )
-    return findings.model_copy(update={"answer": answer.sentence(findings)})
+    warnings = (*findings.warnings, *cautions.partial(findings))
+    return findings.model_copy(update={"answer": answer.sentence(findings), "warnings": warnings})
 
 
 def _about(frames: Frames, used: Settings) -> About:
@@ -125,15 +137,29 @@ class _Study:
         self.used = used
         self.grids = grids(frames)
         self.run_sets: dict[str, tuple[str, ...]] = {}
-        self.chosen = {
-            model: choose(grid.validation, resamples=used.resamples, seed=used.seed)
-            for model, grid in self.grids.items()
-        }
+        self.chosen = {model: self._choose(grid) for model, grid in self.grids.items()}
 
     def rests_on(self, key: str, run_ids: Sequence[str]) -> str:
-        """Note the runs that a finding rests on; returns the key to name them by."""
-        self.run_sets[key] = tuple(str(run_id) for run_id in run_ids)
+        """Note the runs that a finding rests on; returns the key to name them by, that of the same runs if noted."""
+        runs = tuple(str(run_id) for run_id in run_ids)
+        key = key if runs else "no run"
+        for noted, known in self.run_sets.items():
+            if known == runs:
+                return noted
+        if key in self.run_sets:
+            raise ValueError(f"{key!r} already names other runs")
+        self.run_sets[key] = runs
         return key
+
+    def _choose(self, grid: Grid) -> Chosen:
+        scored = grid.run_ids[grid.trained | grid.untrained]
+        return choose(
+            grid.validation,
+            resamples=self.used.resamples,
+            seed=self.used.seed,
+            planned=int(grid.planned.sum()),
+            runs=self.rests_on(f"{grid.model}, with an outcome", scored),
+        )
 
     def counts(self) -> list[Counts]:
         """What became of every configuration's runs."""
@@ -183,25 +209,6 @@ class _Study:
             runs=key,
         )
 
-    def warnings(self) -> list[str]:
-        """What a reader must know of the design: rates chosen at an edge or for want of any, seeds not independent."""
-        found = []
-        for model, chosen in self.chosen.items():
-            rate = chosen.choice.mean.learning_rate
-            if rate is None:
-                found.append(f"{model} has no run with an outcome, so no learning rate could be chosen for it")
-            elif not self.selected(model)["trained"].any():
-                found.append(f"{model} learned at no learning rate: {rate:g} stands for all of them")
-            elif chosen.choice.mean.at_edge and len(self.grids[model].validation.rates) > 1:
-                found.append(f"{model} does best at {rate:g}, an edge of the grid: a better rate may lie outside")
-        seeds = self.frames.runs[STREAMS].drop_duplicates()
-        if any(seeds[stream].duplicated().any() for stream in ("init_seed", "order_seed")):
-            found.append(
-                "the seeds are a factorial: runs share initial weights or batch orders, so they are not independent "
-                "and intervals over seeds are too short; the components of variance are what this design is for"
-            )
-        return found
-
     def pairs(self) -> list[Pair]:
         """The candidate with every baseline."""
         return [
@@ -215,15 +222,25 @@ class _Study:
             for baseline in self.used.baselines
         ]
 
-    def confusion(self) -> dict[str, tuple[tuple[float, ...], ...]]:
+    def confusion(self) -> dict[str, Confusion]:
         """Confusion matrix of every model that trained at its selected rate."""
         matrices = {}
         for model in self.grids:
             runs = self.selected(model)
-            trained = runs.loc[runs["trained"], "run_id"]
-            predicted = [self.frames.predictions[r]["test"] for r in trained if r in self.frames.predictions]
-            if predicted:
-                matrices[model] = confusion(np.stack(predicted), self.frames.test_labels, self.frames.classes)
+            known = [r for r in runs.loc[runs["trained"], "run_id"] if r in self.frames.predictions]
+            if not known:
+                continue
+            predicted = np.stack([self.frames.predictions[r]["test"] for r in known])
+            matrices[model] = Confusion(
+                shares=confusion(predicted, self.frames.test_labels, self.frames.classes),
+                rests_on=Basis(
+                    method="mean over the runs that trained whose predictions are there",
+                    n=len(known),
+                    planned=len(runs),
+                    unit="runs",
+                    runs=self.rests_on(f"{model}, confusion", known),
+                ),
+            )
         return matrices
 
     def variance(self) -> dict[str, Variance]:
@@ -260,8 +277,13 @@ class _Study:
         for model in self.grids:
             runs = self.selected(model)
             if len(runs):
-                right = runs.loc[runs["trained"], "final_test_accuracy"]
+                trained = runs[runs["trained"]]
                 halves[model] = random_halves(
-                    right, self.used.confidence, splits=SPLITS, seed=self.used.seed, planned=SPLITS
+                    trained["final_test_accuracy"],
+                    self.used.confidence,
+                    splits=SPLITS,
+                    seed=self.used.seed,
+                    planned=SPLITS,
+                    runs=self.rests_on(f"{model}, random halves", trained["run_id"]),
                 )
         return halves

@@ -7,10 +7,12 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
-from analysis.estimate import Estimate
+from analysis.estimate import Basis, Estimate
 
 BLOCK = 1000
 """Resamples drawn at once: 1,000 × 10,000 float32 counts are 40 MB."""
+
+NARROWER = "narrower than the interval over seeds alone, which an interval that allows for more cannot truly be"
 
 
 class _Frozen(BaseModel):
@@ -21,7 +23,7 @@ class Component(_Frozen):
     """A component of variance: the estimate, 0 where it came out negative, and the raw number."""
 
     name: str
-    variance: float
+    variance: Estimate
     raw: float
 
 
@@ -30,13 +32,13 @@ class Crossed(_Frozen):
 
     gap: Estimate
     bootstrap: Estimate
-    """The crossed (pigeonhole) bootstrap as a check, conservative with few seeds (Owen 2007)."""
+    """The crossed (pigeonhole) bootstrap as a check, conservative (Owen 2007)."""
     components: tuple[Component, ...]
     """Of one network's gap on one digit: seeds, digits, and their interaction with the residual."""
     digit_share: float | None
     """Share of the squared standard error that more seeds cannot remove."""
     halves: tuple[Estimate, ...]
-    """The gap on the first and on the second half of the test file, whose writers differ."""
+    """The gap on the first and on the second half of the test file, which may come from different sources."""
 
 
 class ClassGap(_Frozen):
@@ -59,6 +61,7 @@ class HardDigits(_Frozen):
     """... and the other way round."""
     both_wrong: tuple[int, ...]
     """Digits that no seed of either gets right."""
+    rests_on: Basis
 
 
 def mean_squares(x: NDArray) -> tuple[float, float, float]:
@@ -91,7 +94,11 @@ def crossed(
     if seeds > 1 and digits > 1:
         ms_s, ms_d, ms_r = mean_squares(x)
         raw = (("seeds", (ms_s - ms_r) / digits), ("digits", (ms_d - ms_r) / seeds), ("seeds × digits, residual", ms_r))
-        components = tuple(Component(name=name, variance=max(v, 0.0), raw=v) for name, v in raw)
+        about = dict(method="component of the two-way crossed analysis of variance, 0 where it came out negative")
+        about |= dict(n=seeds, planned=planned, unit="pairs of runs", population="seeds and digits", runs=runs)
+        components = tuple(
+            Component(name=name, variance=Estimate(estimate=max(v, 0.0), **about), raw=v) for name, v in raw
+        )
         squared = max(ms_s + ms_d - ms_r, ms_s, ms_d)
         # What is left of the squared error when the number of seeds grows without bound: the digits' component / n.
         share = min(1.0, max(ms_d - ms_r, 0.0) / squared) if squared > 0 else None
@@ -132,9 +139,13 @@ def error_from(squares: tuple[float, float, float], seeds: int, digits: int) -> 
 
 
 def gap_over_digits(
-    x: NDArray, *, level: float, planned: int, runs: str | None = None, where: str = "", role: str = "confirmatory"
+    x: NDArray, *, level: float, planned: int, runs: str | None = None, where: str = "", role: str = "descriptive"
 ) -> Estimate:
-    """Mean of `x` [S, n] with the t interval over seeds and digits, by `standard_error`."""
+    """Mean of `x` [S, n] with the t interval over seeds and digits, by `standard_error`.
+
+    With few seeds its degrees of freedom may exceed S − 1 by so much that it is narrower than the interval over
+    seeds: a warning says so.
+    """
     seeds, digits = x.shape
     about = dict(n=seeds, planned=planned, unit="pairs of runs", population="seeds and digits", role=role, runs=runs)
     method = f"two-way crossed analysis of variance over {seeds} seeds and {digits:,} digits, t{where}"
@@ -142,7 +153,8 @@ def gap_over_digits(
         value = float(x.mean()) if x.size else None
         reason = "an interval over seeds and digits needs two or more of each"
         return Estimate(estimate=value, method=method, declined=reason, **about)
-    error, df = standard_error(x)
+    squares = mean_squares(x)
+    error, df = error_from(squares, seeds, digits)
     if error == 0:
         reason = "the means of all seeds are equal, and those of all digits: their spread cannot be estimated"
         return Estimate(estimate=float(x.mean()), method=method, declined=reason, **about)
@@ -150,7 +162,9 @@ def gap_over_digits(
     mean = float(x.mean())
     low, high = max(-1.0, mean - half), min(1.0, mean + half)
     method += f", {df:.1f} degrees of freedom; digits taken as independent, so probably too short"
-    return Estimate(estimate=mean, low=low, high=high, level=level, method=method, **about)
+    over_seeds = stats.t.ppf((1 + level) / 2, seeds - 1) * np.sqrt(squares[0] / (seeds * digits))
+    warning = NARROWER if half < over_seeds else None
+    return Estimate(estimate=mean, low=low, high=high, level=level, method=method, warning=warning, **about)
 
 
 def crossed_bootstrap(x: ArrayLike, resamples: int, seed: int) -> NDArray[np.float64]:
@@ -201,7 +215,7 @@ def by_class(
         if not own.any() or not len(c):
             continue
         x = _difference(c[:, own], b[:, own])
-        gap = gap_over_digits(x, level=level, planned=planned, runs=runs, where=f", class {label}", role="descriptive")
+        gap = gap_over_digits(x, level=level, planned=planned, runs=runs, where=f", class {label}")
         p = None
         if gap.low is not None:
             error, df = standard_error(x)
@@ -214,7 +228,7 @@ def by_class(
     return found
 
 
-def hard_digits(candidate: ArrayLike, baseline: ArrayLike) -> HardDigits:
+def hard_digits(candidate: ArrayLike, baseline: ArrayLike, *, planned: int, runs: str | None = None) -> HardDigits:
     """Digits on which all seeds of a model agree, from bool [S, n] of both."""
     c, b = np.asarray(candidate, bool), np.asarray(baseline, bool)
 
@@ -225,6 +239,13 @@ def hard_digits(candidate: ArrayLike, baseline: ArrayLike) -> HardDigits:
         baseline_alone_wrong=where(c.all(0) & ~b.any(0)),
         candidate_alone_wrong=where(b.all(0) & ~c.any(0)),
         both_wrong=where(~b.any(0) & ~c.any(0)),
+        rests_on=Basis(
+            method="digits on which all runs of a model agree",
+            n=len(c),
+            planned=planned,
+            unit="pairs of runs",
+            runs=runs,
+        ),
     )
 
 
@@ -254,6 +275,5 @@ def _bootstrap(x: NDArray, level: float, resamples: int, seed: int, planned: int
     low, high = (float(q) for q in np.quantile(means, [(1 - level) / 2, (1 + level) / 2]))
     if not low < high:
         return Estimate(estimate=float(x.mean()), method=method, declined="all resamples agree", **about)
-    # As published/calibration.md measured it: above 95% with few seeds, 95% with 20 and more.
-    warning = "conservative with few seeds (Owen 2007)" + (", and coarse with so few" if seeds < 5 else "")
+    warning = "conservative (Owen 2007)" + (", and coarse with so few seeds" if seeds < 5 else "")
     return Estimate(estimate=float(x.mean()), low=low, high=high, level=level, method=method, warning=warning, **about)

@@ -7,13 +7,32 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 
-class Estimate(BaseModel):
+class Basis(BaseModel):
+    """What a finding rests on, and how it was computed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    method: str
+    """What was computed, in a reader's words: "mean of paired differences ± t, 19 degrees of freedom"; where numbers
+    were drawn, how many and with which seed."""
+    n: int
+    """Units the number rests on (seeds, pairs, digits: see `unit`) ..."""
+    planned: int
+    """... of this many planned."""
+    unit: str
+    runs: str | None = None
+    """Key into findings' `run_sets`: the run ids this rests on."""
+
+    def changed(self, **fields: object) -> Self:
+        """A copy with other fields, validated like the original, as `model_copy` does not."""
+        return type(self).model_validate({**dict(self), **fields})
+
+
+class Estimate(Basis):
     """One number with its interval or test, or the reason why there is none.
 
     Never NaN and never a zero-width interval: where the data cannot give a number, `declined` says why.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     estimate: float | None = None
     low: float | None = None
@@ -22,21 +41,12 @@ class Estimate(BaseModel):
     """Confidence of [low, high], e.g. 0.95."""
     p_value: float | None = None
     """Two-sided unless `method` says otherwise."""
-    method: str
-    """What was computed, in a reader's words: "mean of paired differences ± t, 19 degrees of freedom"."""
-    n: int
-    """Units the number rests on (seeds, pairs, digits: see `unit`) ..."""
-    planned: int
-    """... of this many planned."""
-    unit: str
     population: Literal["seeds", "seeds and digits"] | None = None
     role: Literal["confirmatory", "check", "sensitivity", "descriptive"] = "descriptive"
     warning: str | None = None
     """E.g. "below nominal: covers about 90% at n = 10"."""
     declined: str | None = None
     """Why there is no estimate, interval or p-value, in one sentence."""
-    runs: str | None = None
-    """Key into findings' `run_sets`: the run ids this rests on."""
 
     @model_validator(mode="after")
     def _honest(self) -> Self:
@@ -47,3 +57,16 @@ class Estimate(BaseModel):
         if self.estimate is None and self.p_value is None and self.declined is None:
             raise ValueError("a finding without a number must say why")
         return self
+
+    def warned(self, warning: str | None) -> Self:
+        """A copy with one more warning; itself where there is none."""
+        if warning is None:
+            return self
+        return self.changed(warning=warning if self.warning is None else f"{self.warning}; {warning}")
+
+
+def excludes_zero(*estimates: Estimate) -> bool:
+    """Whether the intervals of all `estimates` lie on the same side of 0."""
+    known = [e for e in estimates if e.low is not None]
+    above, below = all(e.low > 0 for e in known), all(e.high < 0 for e in known)
+    return len(known) == len(estimates) > 0 and (above or below)

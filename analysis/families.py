@@ -30,12 +30,13 @@ def sweeps(found: Mapping[str, Sweep], level: float) -> dict[str, Sweep]:
     }
 
 
-def classes(found: Mapping[str, Digits], level: float) -> dict[str, Digits]:
-    """F3: the tests on every class's digits, by baseline."""
-    adjusted = iter(holm([c.gap.p_value for digits in found.values() for c in digits.classes], level))
-    return {
-        baseline: digits.model_copy(
-            update=dict(classes=tuple(c.model_copy(update=dict(adjusted_p=next(adjusted))) for c in digits.classes))
-        )
-        for baseline, digits in found.items()
-    }
+def classes(found: Mapping[str, Digits], level: float, classes: int) -> dict[str, Digits]:
+    """F3: the tests on the digits of each of so many `classes`, by baseline; without predictions none could be made."""
+    made = [[c.gap.p_value for c in digits.classes] for digits in found.values()]
+    adjusted = iter(holm([p for own in made for p in [*own, *[None] * (classes - len(own))]], level))
+    corrected = {}
+    for baseline, digits in found.items():
+        own = [next(adjusted) for _ in range(classes)]
+        entries = (c.model_copy(update=dict(adjusted_p=p)) for c, p in zip(digits.classes, own, strict=False))
+        corrected[baseline] = digits.model_copy(update=dict(classes=tuple(entries)))
+    return corrected

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict
 
 from analysis import digits, gap, literature, planning, preregistration, robustness, sweep, variance
 from analysis.choice import Choice
-from analysis.estimate import Estimate
+from analysis.estimate import Basis, Estimate
 
-FORMAT = 1
+FORMAT = 2
 """Version of findings.json; it goes up when a key changes its meaning or goes away."""
 
 
@@ -39,6 +39,11 @@ class Settings(Section):
     margin: float
     resamples: int
     seed: int
+
+    @property
+    def verdict_level(self) -> float:
+        """Confidence that a verdict is held to: 1 − α / B over B baselines (Bonferroni)."""
+        return 1 - (1 - self.confidence) / max(1, len(self.baselines))
 
 
 class About(Section):
@@ -106,21 +111,27 @@ class Comparison(Section):
     not_trained: Mapping[str, int]
     """Model → runs at its selected rate that diverged or collapsed."""
     absent: Mapping[str, int]
-    """Model → runs at its selected rate that failed or are missing."""
+    """Model → runs at its selected rate that failed or are missing; at all rates, where none could be selected."""
     seeds: gap.Gap
     """Over seeds: this test set."""
     digits: Estimate
     """Over seeds and digits: new digits of the same kind; declined without predictions."""
+    digits_verdict: Estimate
+    """The same at the level that the verdict needs, 1 − α / B."""
     mcnemar: gap.McNemar | None
     """Per pair of networks; null without predictions."""
     p_holm: float | None
     """The sign-flip test's p-value, adjusted by Holm over all baselines; null where there is none."""
     sensitivity: Mapping[str, Estimate]
     """The gap by other rules of selection and other treatments of runs that did not train, by name."""
-    best_of_n: tuple[float, ...]
-    """Expected gap when each model uses the validation-best of n learning rates, n = 1, 2, …: over all n-subsets."""
+    best_of_n: tuple[Estimate, ...]
+    """Expected gap when each model uses the validation-best of n learning rates, n = 1, 2, …: over all n-subsets of
+    the rates with an outcome of both models."""
+    independent: bool
+    """Whether no two pairs share initial weights or batch order; without it there is no verdict."""
     unqualified: bool
-    """Whether both populations' intervals exclude 0, which an unqualified "more accurate" needs."""
+    """Whether both populations' intervals exclude 0 at the verdict's level, and the pairs are independent: what an
+    unqualified "more accurate" needs."""
 
 
 class Digits(Section):
@@ -130,6 +141,14 @@ class Digits(Section):
     classes: tuple[digits.ClassGap, ...]
     """By class; p-values adjusted by Holm over all baselines and classes."""
     hard: digits.HardDigits | None
+
+
+class Confusion(Section):
+    """What a model takes each class for at its selected rate."""
+
+    shares: tuple[tuple[float, ...], ...]
+    """Share of each true class [row] predicted as each class [column], over all runs' predictions."""
+    rests_on: Basis
 
 
 class Variance(Section):
@@ -156,8 +175,8 @@ class Findings(Section):
     """Baseline → the gap across learning rates; p-values adjusted by Holm over all baselines and rates."""
     digits: Mapping[str, Digits]
     """Baseline → seeds × digits, classes, hard digits."""
-    confusion: Mapping[str, tuple[tuple[float, ...], ...]]
-    """Model → share of each true class [row] predicted as each class [column], over runs at the selected rate."""
+    confusion: Mapping[str, Confusion]
+    """By model."""
     planning: Mapping[str, planning.Planning]
     """Baseline → what more seeds would bring."""
     variance: Mapping[str, Variance]

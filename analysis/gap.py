@@ -13,7 +13,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from analysis import checks
-from analysis.estimate import Estimate
+from analysis.estimate import Basis, Estimate
 
 
 class Gap(BaseModel):
@@ -31,7 +31,7 @@ class Gap(BaseModel):
     smallest_p: float
     """The smallest p-value that the sign-flip test could have given."""
     verdict: str | None
-    """None where the intervals are declined."""
+    """None where the intervals are declined, or the pairs are not independent."""
     margin: float
     largest_supported_margin: float | None
     tost: Estimate
@@ -69,6 +69,7 @@ class McNemar(BaseModel):
     candidate_better: int
     baseline_better: int
     undecided: int
+    rests_on: Basis
 
 
 def t_interval(
@@ -150,7 +151,14 @@ def holm(p_values: Sequence[float | None], level: float = 0.95) -> list[float | 
     return [None if p is None else float(a) for p, a in zip(p_values, adjusted, strict=True)]
 
 
-def mcnemar(correct_candidate: ArrayLike, correct_baseline: ArrayLike, level: float = 0.95) -> McNemar:
+def mcnemar(
+    correct_candidate: ArrayLike,
+    correct_baseline: ArrayLike,
+    level: float = 0.95,
+    *,
+    planned: int,
+    runs: str | None = None,
+) -> McNemar:
     """Exact McNemar test of every pair of networks, counted; both arrays bool [pair, digit].
 
     The pairs share their digits, so their p-values are neither pooled nor combined.
@@ -164,7 +172,15 @@ def mcnemar(correct_candidate: ArrayLike, correct_baseline: ArrayLike, level: fl
     significant = p < 1 - level
     better, worse = (int(np.count_nonzero(significant & ahead)) for ahead in (gained > lost, gained < lost))
     n = len(candidate)
-    return McNemar(pairs=n, level=level, candidate_better=better, baseline_better=worse, undecided=n - better - worse)
+    method = f"exact McNemar test of each pair by itself, two-sided, at {level:g}"
+    return McNemar(
+        pairs=n,
+        level=level,
+        candidate_better=better,
+        baseline_better=worse,
+        undecided=n - better - worse,
+        rests_on=Basis(method=method, n=n, planned=planned, unit="pairs of runs", runs=runs),
+    )
 
 
 def paired(
@@ -207,15 +223,14 @@ def paired(
 
     outer, inner = interval(verdict_level), interval(2 * verdict_level - 1)
     decided = outer.low is not None and inner.low is not None
-    p_value, smallest = sign_flip(k)
     wins, losses = int(np.count_nonzero(k > 0)), int(np.count_nonzero(k < 0))
     won = checks.outperforming(wins, n - wins - losses, losses, level, about)
     return Gap(
         mean=interval(level),
         verdict_interval=outer,
         equivalence_interval=inner,
-        sign_flip=_sign_flip(p_value, smallest, 1 - verdict_level, about | dict(role=role)),
-        smallest_p=smallest,
+        sign_flip=flip_test(k, 1 - verdict_level, about | dict(role=role)),
+        smallest_p=sign_flip(k)[1],
         verdict=verdict(outer.low, outer.high, inner.low, inner.high, margin) if decided else None,
         margin=margin,
         largest_supported_margin=max(0.0, outer.low) if decided else None,
@@ -238,12 +253,20 @@ def paired(
     )
 
 
-def _sign_flip(p_value: float, smallest: float, alpha: float, about: dict) -> Estimate:
+def flip_test(k: NDArray[np.int64], alpha: float, about: dict) -> Estimate:
+    """The sign-flip test of `k` [n] as a finding; it warns where no result of so many pairs could reach `alpha`."""
     method = "exact sign-flip test of the mean difference, two-sided"
-    if about["n"] == 0:
+    if not k.size:
         return Estimate(method=method, declined=checks.few(0), **about)
-    warning = f"no result of these pairs could reach {alpha:g}: the smallest p-value possible is {smallest:g}"
+    p_value, smallest = sign_flip(k)
+    warning = f"no result of these pairs could reach {alpha:.3g}: the smallest p-value possible is {smallest:.3g}"
     return Estimate(p_value=p_value, method=method, warning=warning if smallest > alpha else None, **about)
+
+
+def not_independent(gap: Gap, warning: str) -> Gap:
+    """The same numbers without verdict or criterion, each with the `warning`: for pairs that share too much."""
+    warned = {name: e.warned(warning) for name, e in gap if isinstance(e, Estimate)}
+    return gap.model_copy(update=dict(verdict=None, largest_supported_margin=None, bouthillier=None, **warned))
 
 
 def _wilcoxon(k: NDArray[np.int64], about: dict) -> Estimate:

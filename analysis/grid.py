@@ -69,11 +69,17 @@ class Grid:
     @property
     def runs(self) -> ModelRuns:
         """Counts and outcomes, as the specification curve takes them."""
-        return ModelRuns(self.right, self.outcome)
+        return ModelRuns(self.right, self.outcome, self.run_ids)
 
     def position(self, rate: float | None) -> int:
         """Where a rate stands in `rates`; −1 for None."""
         return -1 if rate is None else int(np.searchsorted(self.rates, rate))
+
+
+def independent(runs: pd.DataFrame) -> bool:
+    """Whether no two seeds of the runs frame share their initial weights or their batch order."""
+    seeds = runs[STREAMS].drop_duplicates()
+    return not any(seeds[stream].duplicated().any() for stream in ("init_seed", "order_seed"))
 
 
 def grids(frames: Frames) -> dict[str, Grid]:

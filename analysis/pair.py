@@ -14,9 +14,9 @@ from analysis.choice import Chosen, rules
 from analysis.estimate import Estimate
 from analysis.findings import Settings
 from analysis.frames import Frames
-from analysis.grid import Grid
+from analysis.grid import Grid, independent
 from analysis.specifications import Choice as Rates
-from analysis.specifications import at_rates
+from analysis.specifications import ModelRuns, at_rates, planned_pairs
 
 
 @dataclass(frozen=True)
@@ -56,30 +56,72 @@ class Pair:
         return [at_rates(getattr(g, what), rates, absent) for g, rates in zip(self.grids, self.primary, strict=True)]
 
     @cached_property
+    def trained(self) -> NDArray[np.bool_]:
+        """Whether both runs of a pair trained [seed]."""
+        return np.logical_and(*self.of("trained", False))
+
+    @cached_property
+    def planned(self) -> int:
+        """Pairs planned at the selected rates; at any rate, of a model for which none could be chosen."""
+        return planned_pairs(self.models, self.rules["mean"])
+
+    @cached_property
+    def independent(self) -> bool:
+        """Whether no two pairs share initial weights or batch order, as those of a factorial do."""
+        runs = self.frames.runs
+        return independent(runs[runs["model"].isin([grid.model for grid in self.grids])])
+
+    @property
+    def models(self) -> tuple[ModelRuns, ModelRuns]:
+        """Both models as the specification curve takes them."""
+        return self.grids[0].runs, self.grids[1].runs
+
+    @cached_property
+    def cells(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The primary pairs that trained: candidate's rate, baseline's rate and seed [pair], positions in the grid."""
+        candidate, baseline = (rates[self.trained] for rates in self.primary)
+        return candidate, baseline, np.flatnonzero(self.trained)
+
+    def predicted(self, rates_c: NDArray, rates_b: NDArray, seeds: NDArray) -> tuple[list[str], list[str]]:
+        """The runs, candidate's and baseline's, of those of the pairs at these cells that have both predictions."""
+        ids = [g.run_ids[rates, seeds] for g, rates in zip(self.grids, (rates_c, rates_b), strict=True)]
+        known = [pair for pair in zip(*ids, strict=True) if set(pair) <= self.frames.predictions.keys()]
+        return [c for c, _ in known], [b for _, b in known]
+
+    @cached_property
     def correct(self) -> list[NDArray[np.bool_]] | None:
-        """Which test digits each run of the pairs that trained got right: bool [pair, digit] each; None if unknown."""
-        both = np.logical_and(*self.of("trained", False))
-        return self.right_digits(*(rates[both] for rates in self.primary), np.flatnonzero(both))
+        """Which test digits each run of the primary pairs with predictions got right: bool [pair, digit] each."""
+        found = [self.frames.correct(ids) for ids in self.predicted(*self.cells)]
+        return None if found[0] is None else found
 
-    def right_digits(self, rates_c: NDArray, rates_b: NDArray, seeds: NDArray) -> list[NDArray[np.bool_]] | None:
-        """The same for pairs at these rates and seeds, positions in the grid [pair]."""
-        ids = [list(g.run_ids[rates, seeds]) for g, rates in zip(self.grids, (rates_c, rates_b), strict=True)]
-        correct = [self.frames.correct(run_ids) for run_ids in ids]
-        return None if any(c is None for c in correct) else correct
+    def over_digits(
+        self,
+        rule: str,
+        rates_c: NDArray,
+        rates_b: NDArray,
+        seeds: NDArray,
+        level: float,
+        role: str = "descriptive",
+    ) -> Estimate:
+        """The gap over seeds and digits of the pairs at these cells, which `rule` chose and which trained.
 
-    def over_digits(self, correct: list[NDArray[np.bool_]] | None, key: str | None = None) -> Estimate:
-        """The gap over seeds and digits."""
-        planned = int(np.count_nonzero(np.logical_and(*self.of("planned", False))))
-        if correct is None:
+        A pair without the predictions of both its runs is left out, with a warning.
+        """
+        ids = self.predicted(rates_c, rates_b, seeds)
+        key = self.rests_on(f"{self.name}, {rule}, with predictions", [*ids[0], *ids[1]])
+        about = dict(planned=self.planned, runs=key, role=role)
+        if not ids[0]:
             return Estimate(
                 method="two-way crossed analysis of variance",
                 n=0,
-                planned=planned,
                 unit="pairs of runs",
                 population="seeds and digits",
-                role="confirmatory",
-                runs=key,
-                declined="no pair of runs trained whose predictions are all there",
+                declined=f"of none of the {seeds.size} pairs that trained are the predictions of both runs there"
+                if seeds.size
+                else "no pair of runs trained, so there are no predictions to compare",
+                **about,
             )
-        difference = np.subtract(*(c.astype(np.int8) for c in correct))
-        return digits.gap_over_digits(difference, level=self.used.confidence, planned=planned, runs=key)
+        x = np.subtract(*(self.frames.correct(own).astype(np.int8) for own in ids))
+        lost = seeds.size - len(x)
+        warning = f"{lost} of {seeds.size} pairs that trained have lost their predictions and are left out"
+        return digits.gap_over_digits(x, level=level, **about).warned(warning if lost else None)

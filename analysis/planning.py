@@ -12,7 +12,7 @@ from scipy import stats
 
 from analysis import checks
 from analysis.digits import error_from, mean_squares
-from analysis.estimate import Estimate
+from analysis.estimate import Basis, Estimate
 
 SEEDS = (2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 1000)
 """Numbers of seeds at which the precision is shown."""
@@ -62,6 +62,8 @@ class Planning(_Frozen):
     """What more seeds would bring, if what was seen holds."""
 
     level: float
+    rests_on: Basis
+    """What `precision`, `floor` and `enough` rest on."""
     precision: tuple[Precision, ...]
     """Empty where the spread over seeds is unknown."""
     floor: float | None
@@ -90,6 +92,7 @@ def plan(
     """
     d = np.asarray(d, float)
     about = dict(n=d.size, planned=planned, unit="pairs of runs", runs=runs)
+    basis = Basis(method="expected half-widths from the SD of the differences and the mean squares seen", **about)
     tests = tuple(
         SignTest(ahead=ahead, power=power, seeds=sign_test_seeds(ahead, power, 1 - level))
         for ahead in AHEAD
@@ -99,15 +102,15 @@ def plan(
         declined = Estimate(method="planning", declined=reason, **about)
         needed = tuple(Needed(half_width=h, over_seeds=declined, over_digits=declined) for h in half_widths)
         sentence = f"How many seeds would be enough cannot be said: {reason}."
-        return Planning(
-            level=level, precision=(), floor=None, enough=None, needed=needed, sign_test=tests, sentence=sentence
-        )
+        empty = dict(precision=(), floor=None, enough=None)
+        return Planning(level=level, rests_on=basis, needed=needed, sign_test=tests, sentence=sentence, **empty)
     sd = float(d.std(ddof=1))
     crossed = None if x is None or np.shape(x)[1] < 2 else OverDigits(np.asarray(x), level)
     floor = crossed.floor if crossed else None
     enough = None if floor is None else first(crossed.half_width, NEAR * floor)
     return Planning(
         level=level,
+        rests_on=basis,
         precision=tuple(
             Precision(
                 seeds=n,

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from study.records import Launch
 
+GROWING = ("models", "learning_rates", "seeds")
+"""Keys of the config by which a study grows from launch to launch."""
+
 
 class Deviation(BaseModel):
-    """A key of the analysis block that was used with another value than declared."""
+    """A key of the config that was used with another value than declared, or that grew after the first launch."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str
     declared: Any
     used: Any
+    """Where it was added: what was."""
+    added: bool = False
+
+    @property
+    def words(self) -> str:
+        """The deviation in a sentence."""
+        if self.added:
+            values = self.used if isinstance(self.used, list) else [self.used]
+            return f"{self.key} added after the first launch: {', '.join(map(str, values))}"
+        if isinstance(self.declared, Mapping) or isinstance(self.used, Mapping):
+            return f"{self.key} differs"
+        return f"{self.key} {self.used}, not {self.declared}"
 
 
 class Preregistration(BaseModel):
@@ -31,7 +46,12 @@ class Preregistration(BaseModel):
     """Stored with the study's first launch, before any run had ended."""
     used_sha256: str
     as_declared: bool
+    """The same analysis of the same models, learning rates and seeds."""
     deviations: tuple[Deviation, ...]
+
+    def of(self, key: str) -> Deviation | None:
+        """The deviation on a key of the analysis block."""
+        return next((d for d in self.deviations if d.key == key and not d.added), None)
 
 
 def sha256(block: Mapping[str, Any]) -> str:
@@ -39,18 +59,55 @@ def sha256(block: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(block, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def compare(launches: Sequence[Launch], used: Mapping[str, Any]) -> Preregistration:
-    """What the first launch declared against the block used, key by key."""
-    declared = launches[0].config["analysis"]
-    keys = sorted(set(declared) | set(used))
+def compare(launches: Sequence[Launch], used: Mapping[str, Any], models: Sequence[str]) -> Preregistration:
+    """What the first launch declared against the block used and `models`, those of the whole study.
+
+    A null candidate or list of baselines stands for the models of its own launch, so both sides are filled in before
+    they are compared: a model that comes later changes them.
+    """
+    first = launches[0]
+    stored, block = first.config["analysis"], dict(used)
+    declared, made = _resolved(stored, first.config["models"]), _resolved(block, models)
     deviations = [
-        Deviation(key=key, declared=declared.get(key), used=used.get(key))
-        for key in keys
-        if declared.get(key) != used.get(key)
+        Deviation(key=key, declared=declared.get(key), used=made.get(key))
+        for key in sorted(set(declared) | set(made))
+        if _comparable(key, declared.get(key)) != _comparable(key, made.get(key))
     ]
+    if sha256(stored) != first.analysis_sha256:
+        changed = dict(declared=first.analysis_sha256, used=sha256(stored))
+        deviations.append(Deviation(key="hash of the block stored with the first launch", **changed))
+    deviations += _added(launches)
     return Preregistration(
-        declared_sha256=launches[0].analysis_sha256,
-        used_sha256=sha256(used),
-        as_declared=launches[0].analysis_sha256 == sha256(used),
+        declared_sha256=first.analysis_sha256,
+        used_sha256=sha256(block),
+        as_declared=not deviations,
         deviations=tuple(deviations),
     )
+
+
+def _resolved(block: Mapping[str, Any], models: Sequence[str]) -> dict[str, Any]:
+    candidate = block.get("candidate") or models[0]
+    baselines = block.get("baselines") or [model for model in models if model != candidate]
+    return {**block, "candidate": candidate, "baselines": list(baselines)}
+
+
+def _comparable(key: str, value: object) -> object:
+    """The order of baselines changes no number."""
+    return sorted(value) if key == "baselines" else value
+
+
+def _added(launches: Sequence[Launch]) -> Iterator[Deviation]:
+    """What later launches planned beyond the first: items of lists; of a random search or factorial the whole of it."""
+    for key in GROWING:
+        declared = launches[0].config.get(key)
+        known, new = _items(declared), []
+        for launch in launches[1:]:
+            new += [item for item in _items(launch.config.get(key)) if item not in known and item not in new]
+        if new:
+            yield Deviation(key=key, declared=declared, used=new, added=True)
+
+
+def _items(value: object) -> list[object]:
+    if isinstance(value, int):
+        return list(range(value))
+    return [value] if isinstance(value, Mapping) else list(value or [])

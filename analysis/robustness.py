@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,13 +16,17 @@ from analysis.estimate import Estimate
 from analysis.specifications import (
     OUTCOMES,
     Choice,
+    Crossed,
     ModelRuns,
     Policy,
+    RestsOn,
     Specification,
-    accuracies_of,
     at_rates,
     average,
     gap_between,
+    planned_pairs,
+    runs_of,
+    scores_of,
     specifications,
 )
 
@@ -75,18 +79,21 @@ def outcomes(outcome: ArrayLike, level: float, runs: str | None = None) -> Outco
 
 
 def sensitivity(
-    candidate: ModelRuns, baseline: ModelRuns, choice: Choice, policy: Policy, n_digits: int, classes: int
+    models: tuple[ModelRuns, ModelRuns],
+    choice: Choice,
+    policy: Policy,
+    n_digits: int,
+    classes: int,
+    runs: str | None = None,
 ) -> Estimate:
     """The mean gap by another choice of rates or with runs that did not train scored: a point without an interval.
 
     "scored at chance": diverged and collapsed runs score 1 / classes. "worst case": besides, runs of the candidate
     that failed or are missing score 1 / classes, those of the baseline as its best run. With rare divergence a t
-    interval on such scores covers far below its level, so there is none.
+    interval on such scores covers far below its level, so there is none. `models`: candidate, baseline.
     """
     parts = [
-        gap_between(
-            *accuracies_of(candidate, baseline, part, policy, n_digits, classes), "paired", "raw", n_digits, 0.95
-        )
+        gap_between(*scores_of(models, part, policy, n_digits, classes), "paired", "raw", n_digits, 0.95)
         for part in choice
     ]
     estimate = average(choice, parts)
@@ -94,11 +101,12 @@ def sensitivity(
         estimate=estimate,
         method=f"mean of paired differences, {policy}: a point without an interval",
         n=min((e.n for e in parts), default=0),
-        planned=max((_planned(candidate, baseline, part) for part in choice), default=0),
+        planned=planned_pairs(models, choice),
         unit="pairs of runs",
         population="seeds",
         role="sensitivity",
         declined="no pair of runs can be scored" if estimate is None else None,
+        runs=runs,
     )
 
 
@@ -110,24 +118,41 @@ def robustness(
     n_digits: int,
     classes: int,
     level: float,
-    crossed: Callable[[NDArray, NDArray, NDArray], Estimate] | None = None,
+    crossed: Crossed | None = None,
+    rests_on: RestsOn | None = None,
 ) -> Robustness:
     """Ask one comparison in every way; the first of `choices` (rule → choice) is the primary one.
 
-    `crossed`, given the candidate's rates, the baseline's rates and the seeds of the pairs that trained, [pair]
-    each, gives the gap over seeds and digits; without it that population is left out.
+    Without `crossed` the population of seeds and digits is left out. `rests_on` notes the runs.
     """
     first = next(iter(choices.values()))
     models = (candidate, baseline)
-    picked = [at_rates(runs.outcome, rates, "") for runs, rates in zip(models, first[0][1:], strict=True)]
-    tried = list(specifications(candidate, baseline, choices, n_digits, classes, level, crossed))
+    tried = list(specifications(models, choices, n_digits, classes, level, crossed, rests_on))
     found = [s for s in tried if s is not None]
     main = next((s for s in found if s.primary), None)
     others = [s for s in found if not s.primary]
+
+    def scored(policy: Policy) -> Estimate:
+        key = rests_on and rests_on(policy, runs_of(models, first, policy, "paired"))
+        return sensitivity(models, first, policy, n_digits, classes, key)
+
+    def counted(role: str, runs: ModelRuns, rates: NDArray) -> Outcomes:
+        # Where no rate could be chosen, no run of any rate has an outcome: all of them are counted.
+        picked = [
+            at_rates(table, rates, "") if (rates >= 0).all() else table.ravel()
+            for table in (runs.outcome, runs.run_ids)
+            if table is not None
+        ]
+        key = rests_on and rests_on(f"{role}'s planned", [i for i in picked[1] if i])
+        return outcomes(picked[0], level, key)
+
     return Robustness(
-        outcomes=dict(zip(("candidate", "baseline"), (outcomes(o, level) for o in picked), strict=True)),
-        scored_at_chance=sensitivity(candidate, baseline, first, "scored at chance", n_digits, classes),
-        worst_case=sensitivity(candidate, baseline, first, "worst case", n_digits, classes),
+        outcomes={
+            role: counted(role, runs, rates)
+            for role, runs, rates in zip(("candidate", "baseline"), models, first[0][1:], strict=True)
+        },
+        scored_at_chance=scored("scored at chance"),
+        worst_case=scored("worst case"),
         specifications=tuple(sorted(found, key=lambda s: s.estimate)),
         undefined=len(tried) - len(found),
         alternatives=len(others),
@@ -136,7 +161,9 @@ def robustness(
     )
 
 
-def random_halves(values: ArrayLike, level: float, *, splits: int, seed: int, planned: int) -> Estimate:
+def random_halves(
+    values: ArrayLike, level: float, *, splits: int, seed: int, planned: int, runs: str | None = None
+) -> Estimate:
     """How often one model differs "significantly" from itself: `values` [seed] split at random into paired halves.
 
     The share of `splits` whose t interval excludes 0. All splits share the same runs, so this tests the pipeline,
@@ -144,8 +171,8 @@ def random_halves(values: ArrayLike, level: float, *, splits: int, seed: int, pl
     """
     values = np.asarray(values, float)
     half = values.size // 2
-    about = dict(planned=planned, unit="random halves", role="check")
-    method = f"share of splits into halves of {half} seeds whose t interval excludes 0"
+    about = dict(planned=planned, unit="random halves", role="check", runs=runs)
+    method = f"share of splits into halves of {half} seeds whose t interval excludes 0, {splits:,} drawn, seed {seed}"
     if half < 2 or checks.spread_unknown(values):
         reason = checks.spread_unknown(values) or "fewer than 4 seeds have two halves of at least 2"
         return Estimate(n=0, method=method, declined=reason, **about)
@@ -161,14 +188,6 @@ def random_halves(values: ArrayLike, level: float, *, splits: int, seed: int, pl
 def _sign(spec: Specification) -> float:
     """Of the estimate; sums that differ from 0 by rounding alone count as 0."""
     return float(np.sign(round(spec.estimate, 12)))
-
-
-def _planned(candidate: ModelRuns, baseline: ModelRuns, part: tuple[float, NDArray, NDArray]) -> int:
-    """Pairs of which both runs were planned."""
-    first, second = (
-        at_rates(m.outcome, rates, "") != "" for m, rates in zip((candidate, baseline), part[1:], strict=True)
-    )
-    return int(np.count_nonzero(first & second))
 
 
 def _share(count: int, n: int, level: float, about: dict) -> Estimate:

@@ -20,6 +20,13 @@ OUTCOMES = ("trained", "collapsed", "diverged", "failed", "missing")
 """The first three are outcomes of training; `failed` and `missing` are the absence of one and are never scored."""
 
 Policy = Literal["both trained", "scored at chance", "worst case"]
+SCORED: dict[Policy, tuple[str, ...]] = {
+    "both trained": OUTCOMES[:1],
+    "scored at chance": OUTCOMES[:3],
+    "worst case": OUTCOMES,
+}
+"""Which runs each policy gives a number."""
+
 Pairing = Literal["paired", "unpaired"]
 Transform = Literal["raw", "logit"]
 
@@ -35,11 +42,21 @@ over the choices made in resamples.
 class ModelRuns:
     """All runs of one model, [rate, seed]: `counts` of right test digits, integer, and `outcome`, str, in OUTCOMES.
 
-    A count is read only where the run trained. The outcome of a cell that nobody planned is "".
+    A count is read only where the run trained. The outcome of a cell that nobody planned is "". `run_ids`, str, may
+    be left out where nobody asks which runs a number rests on.
     """
 
     counts: NDArray
     outcome: NDArray
+    run_ids: NDArray | None = None
+
+
+RestsOn = Callable[[str, list[str]], str]
+"""Notes the runs that a finding rests on under a key, and returns the key to name them by."""
+
+Crossed = Callable[[str, NDArray, NDArray, NDArray], Estimate]
+"""The gap over seeds and digits, given the rule that chose the rates, and the candidate's rate, the baseline's and the
+seed of every pair that trained, positions in the grid [pair] each."""
 
 
 class Specification(BaseModel):
@@ -57,7 +74,12 @@ class Specification(BaseModel):
     high: float | None = None
     level: float | None = None
     n: int
-    """Pairs, or where unpaired the runs of the model with fewer."""
+    """Pairs, or where unpaired the runs of the model with fewer ..."""
+    planned: int
+    """... of this many planned."""
+    unit: str
+    runs: str | None = None
+    """Key into findings' `run_sets`."""
     primary: bool = False
 
 
@@ -76,15 +98,15 @@ def reselected(candidate: NDArray[np.int64], baseline: NDArray[np.int64], n_seed
 
 
 def specifications(
-    candidate: ModelRuns,
-    baseline: ModelRuns,
+    models: tuple[ModelRuns, ModelRuns],
     choices: Mapping[str, Choice],
     n_digits: int,
     classes: int,
     level: float,
-    crossed: Callable[[NDArray, NDArray, NDArray], Estimate] | None,
+    crossed: Crossed | None,
+    rests_on: RestsOn | None = None,
 ) -> Iterator[Specification | None]:
-    """Every specification that is a different analysis, None for those without an estimate.
+    """Every specification of `models` (candidate, baseline) that is a different analysis, None without an estimate.
 
     The product of rules (`choices`), policies and transforms, and where both trained also of pairings; raw pairs that
     trained besides over seeds and digits. Scored runs have no interval, so pairing and population would only repeat
@@ -93,59 +115,65 @@ def specifications(
     ways = [(policy, "paired", transform) for policy, transform in product(get_args(Policy), get_args(Transform))]
     ways += [("both trained", "unpaired", transform) for transform in get_args(Transform)]
     for (position, (rule, choice)), (policy, pairing, transform) in product(enumerate(choices.items()), ways):
-        accuracies = [accuracies_of(candidate, baseline, part, policy, n_digits, classes) for part in choice]
-        parts = [gap_between(c, b, pairing, transform, n_digits, level) for c, b in accuracies]
+        scores = [scores_of(models, part, policy, n_digits, classes) for part in choice]
+        parts = [gap_between(c, b, pairing, transform, n_digits, level) for c, b in scores]
         estimate = average(choice, parts)
         if estimate is None:
             yield None
             continue
         simple = (policy, pairing, transform) == ("both trained", "paired", "raw")
-        spec = Specification(
+        about = dict(
             selection=rule,
             outcomes=policy,
             pairing=pairing,
             transform=transform,
+            planned=planned_pairs(models, choice),
+            unit="pairs of runs" if pairing == "paired" else "runs of the model with fewer",
+            runs=rests_on and rests_on(f"{rule}, {policy}, {pairing}", runs_of(models, choice, policy, pairing)),
+        )
+        yield Specification(
             population="seeds",
             estimate=estimate,
             n=min(e.n for e in parts),
             primary=simple and position == 0,
+            **(_interval(parts[0]) if policy == "both trained" and len(parts) == 1 else {}),
+            **about,
         )
-        if len(parts) > 1:
-            yield spec
-            continue
-        yield _with_interval(spec, parts[0]) if policy == "both trained" else spec
-        if simple and crossed is not None:
-            seeds = np.flatnonzero(np.isfinite(np.subtract(*accuracies[0])))
-            _, rates_c, rates_b = choice[0]
-            over_digits = crossed(rates_c[seeds], rates_b[seeds], seeds)
-            both = spec.model_copy(update=dict(population="seeds and digits", primary=False))
-            yield None if over_digits.low is None else _with_interval(both, over_digits)
+        if simple and len(parts) == 1 and crossed is not None:
+            seeds = np.flatnonzero(np.isfinite(np.subtract(*scores[0])))
+            _, *rates = choice[0]
+            e = crossed(rule, *(r[seeds] for r in rates), seeds)
+            both = about | dict(n=e.n, runs=e.runs or about["runs"], population="seeds and digits")
+            yield None if e.low is None else Specification(estimate=e.estimate, **_interval(e), **both)
 
 
-def _with_interval(spec: Specification, e: Estimate) -> Specification:
-    return spec.model_copy(update=dict(low=e.low, high=e.high, level=e.level if e.low is not None else None))
+def _interval(e: Estimate) -> dict[str, float]:
+    return {} if e.low is None else dict(low=e.low, high=e.high, level=e.level)
 
 
 def gap_between(
     c: NDArray, b: NDArray, pairing: Pairing, transform: Transform, n_digits: int, level: float
 ) -> Estimate:
-    """The gap of accuracies [seed], NaN where there is none.
+    """The gap in accuracy from right digits [seed] of `n_digits`, NaN where there is no number.
 
-    On logits (of empirical odds, ½ added to right and wrong digits, so that they are finite) it is turned back
-    into the gap in accuracy that the same shift makes at the baseline's mean logit.
+    Paired differences are taken between counts, as `gap.paired` takes them, so that the same gap is the same float.
+    On logits (of empirical odds, ½ added to right and wrong digits, so that they are finite) it is turned back into
+    the gap in accuracy that the same shift makes at the baseline's mean logit.
     """
     if pairing == "paired":
         both = np.isfinite(c - b)
         c, b = c[both], b[both]
     else:
         c, b = c[np.isfinite(c)], b[np.isfinite(b)]
-    bounds = (-1.0, 1.0)
+    d, bounds = (c - b) / n_digits if pairing == "paired" else None, (-1.0, 1.0)
     if transform == "logit":
-        c, b = (logit((x * n_digits + 0.5) / (n_digits + 1)) for x in (c, b))
-        bounds = (-np.inf, np.inf)
+        c, b = (logit((x + 0.5) / (n_digits + 1)) for x in (c, b))
+        d, bounds = c - b if pairing == "paired" else None, (-np.inf, np.inf)
+    else:
+        c, b = c / n_digits, b / n_digits
     about = dict(n=min(c.size, b.size), planned=c.size, unit="pairs of runs", population="seeds")
     if pairing == "paired":
-        e = t_interval(c - b, level, n_planned=c.size, unit="pairs of runs", bounds=bounds)
+        e = t_interval(d, level, n_planned=d.size, unit="pairs of runs", bounds=bounds)
     else:
         e = checks.welch(c, b, level, about, bounds)
     if transform == "raw" or e.estimate is None:
@@ -156,31 +184,54 @@ def gap_between(
         for name in ("estimate", "low", "high")
         if (value := getattr(e, name)) is not None
     }
-    return e.model_copy(update=shifted)
+    return e.changed(**shifted)
 
 
-def accuracies_of(
-    candidate: ModelRuns,
-    baseline: ModelRuns,
+def scores_of(
+    models: tuple[ModelRuns, ModelRuns],
     part: tuple[float, NDArray, NDArray],
     policy: Policy,
     n_digits: int,
     classes: int,
 ) -> tuple[NDArray, NDArray]:
-    """Both models' accuracies [seed] under a policy, NaN where it gives none."""
-    chance = 1 / classes
+    """Right digits of candidate and baseline [seed] under a policy, NaN where it gives none; chance as n / classes."""
+    chance = n_digits / classes
     chosen = []
-    for runs, rates in zip((candidate, baseline), part[1:], strict=True):
+    for runs, rates in zip(models, part[1:], strict=True):
         outcome = at_rates(runs.outcome, rates, "")
-        accuracy = np.where(outcome == "trained", at_rates(runs.counts, rates, 0) / n_digits, np.nan)
+        score = np.where(outcome == "trained", at_rates(runs.counts, rates, 0), np.nan)
         if policy != "both trained":
-            accuracy[np.isin(outcome, ("collapsed", "diverged"))] = chance
+            score[np.isin(outcome, ("collapsed", "diverged"))] = chance
         if policy == "worst case":
             # `chosen` is still empty for the candidate; the baseline comes second.
-            worst = np.nanmax(np.append(accuracy, chance)) if chosen else chance
-            accuracy[np.isin(outcome, ("failed", "missing"))] = worst
-        chosen.append(accuracy)
+            worst = np.nanmax(np.append(score, chance)) if chosen else chance
+            score[np.isin(outcome, ("failed", "missing"))] = worst
+        chosen.append(score)
     return chosen[0], chosen[1]
+
+
+def runs_of(models: tuple[ModelRuns, ModelRuns], choice: Choice, policy: Policy, pairing: Pairing) -> list[str]:
+    """The runs that a gap rests on: the candidate's, then the baseline's."""
+    found: tuple[dict[str, None], dict[str, None]] = {}, {}
+    for _, *rates in choice:
+        scored = [np.isin(at_rates(m.outcome, r, ""), SCORED[policy]) for m, r in zip(models, rates, strict=True)]
+        if pairing == "paired":
+            scored = [np.logical_and(*scored)] * 2
+        for ids, runs, r, own in zip(found, models, rates, scored, strict=True):
+            ids |= dict.fromkeys(runs.run_ids[r[own], np.flatnonzero(own)])
+    return [run_id for ids in found for run_id in ids]
+
+
+def planned_seeds(runs: ModelRuns, rates: NDArray) -> NDArray[np.bool_]:
+    """Whether a run was planned at `rates` [seed]; where no rate could be chosen (−1), whether one was at any."""
+    planned = runs.outcome != ""
+    return np.where(rates >= 0, at_rates(planned, rates, False), planned.any(axis=0))
+
+
+def planned_pairs(models: tuple[ModelRuns, ModelRuns], choice: Choice) -> int:
+    """Pairs of which both runs were planned; the most of any part of a choice."""
+    pairs = (np.logical_and(*map(planned_seeds, models, rates)) for _, *rates in choice)
+    return max((int(np.count_nonzero(both)) for both in pairs), default=0)
 
 
 def at_rates(table: NDArray, rates: NDArray, absent: object) -> NDArray:

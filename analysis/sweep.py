@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -9,9 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
-from analysis import checks
 from analysis.estimate import Estimate
-from analysis.gap import sign_flip, t_interval
+from analysis.gap import flip_test, t_interval
 
 EXACT = 12
 """Up to this many seeds all flips of sign are enumerated, 2¹¹ without mirror images; with more they are drawn."""
@@ -65,13 +65,16 @@ def across_rates(
     seed: int,
     ended_candidate: ArrayLike | None = None,
     ended_baseline: ArrayLike | None = None,
-    runs: str | None = None,
+    family: int = 1,
+    rests_on: Callable[[str, NDArray[np.bool_]], str] = lambda what, cells: None,
 ) -> Sweep:
     """The gap at each of `rates` [rate] from counts of right digits, integer [seed, rate], of both models.
 
     `trained` says which runs trained, `ended` which have an outcome at all (default: every one); both bool
     [seed, rate]. Rows are the same seeds in all arrays; a pair belongs to a rate where both its runs trained.
-    `planned` is the number of pairs planned at each rate, `seed` that of the flips drawn for the band.
+    `planned` is the number of pairs planned at each rate, `seed` that of the flips drawn for the band. `family` is
+    Holm's m: a test warns where no result could be rejected first among so many. `rests_on` notes
+    the pairs, bool [seed, rate], behind a number, and gives their key.
     """
     counts = [np.asarray(a) for a in (right_candidate, right_baseline)]
     trained = [np.asarray(a, bool) for a in (trained_candidate, trained_baseline)]
@@ -87,11 +90,15 @@ def across_rates(
     both = trained[0] & trained[1]
     n_trained, n_ended = [t.sum(0) for t in trained], [(e | t).sum(0) for e, t in zip(ended, trained, strict=True)]
     reasons = [_no_inference(*(a[r] for a in (*n_trained, *n_ended))) for r in range(rates.size)]
-    about = dict(planned=planned, unit="pairs of runs", population="seeds", runs=runs)
+    about = dict(planned=planned, unit="pairs of runs", population="seeds")
+    columns = np.eye(rates.size, dtype=bool)
+    each = [about | dict(runs=rests_on(f" at {float(rates[r])!r}", both & columns[r])) for r in range(rates.size)]
     kept = np.array([reason is None for reason in reasons], bool)
-    bands, critical = _bands(k, both & kept, n_digits, level, seed, about)
+    bands, critical = _bands(k, both & kept, n_digits, level, seed, each)
+    complete = both[:, kept].all(1)
+    interaction = about | dict(runs=rests_on(" at every rate", both & kept & complete[:, None]))
     found = []
-    for r, reason in enumerate(reasons):
+    for r, (reason, here) in enumerate(zip(reasons, each, strict=True)):
         own = k[both[:, r], r]
         found.append(
             AtRate(
@@ -100,12 +107,12 @@ def across_rates(
                 candidate_ended=int(n_ended[0][r]),
                 baseline_trained=int(n_trained[1][r]),
                 baseline_ended=int(n_ended[1][r]),
-                gap=_gap(own / n_digits, reason, level, about),
-                sign_flip=_sign_flip(own, reason, about),
+                gap=_gap(own / n_digits, reason, level, here),
+                sign_flip=_sign_flip(own, reason, (1 - level) / family, here),
                 band=bands[r],
             )
         )
-    return Sweep(rates=tuple(found), critical=critical, interaction=_interaction(k[:, kept], both[:, kept], about))
+    return Sweep(rates=tuple(found), critical=critical, interaction=_interaction(k[complete][:, kept], interaction))
 
 
 def critical_value(residuals: NDArray, present: NDArray, level: float, flips: NDArray) -> float:
@@ -158,15 +165,15 @@ def _gap(d: NDArray, reason: str | None, level: float, about: dict) -> Estimate:
     return t_interval(d, level, n_planned=about["planned"], **rest)
 
 
-def _sign_flip(k: NDArray, reason: str | None, about: dict) -> Estimate:
-    method = "exact sign-flip test of the mean difference, two-sided"
-    if reason := reason or (None if k.size else checks.few(0)):
-        return Estimate(method=method, declined=reason, n=k.size, **about)
-    return Estimate(p_value=sign_flip(k)[0], method=method, n=k.size, **about)
+def _sign_flip(k: NDArray, reason: str | None, alpha: float, about: dict) -> Estimate:
+    about = about | dict(n=k.size)
+    if reason:
+        return Estimate(method="exact sign-flip test of the mean difference, two-sided", declined=reason, **about)
+    return flip_test(k, alpha, about)
 
 
 def _bands(
-    k: NDArray, both: NDArray, n_digits: int, level: float, seed: int, about: dict
+    k: NDArray, both: NDArray, n_digits: int, level: float, seed: int, each: list[dict]
 ) -> tuple[list[Estimate], float | None]:
     """The band at every rate, declined where no pair or no spread stands behind it, and its critical value."""
     n = both.sum(0)
@@ -174,8 +181,9 @@ def _bands(
     residuals = np.where(both, k - mean, 0.0)
     # Two residuals are equal up to sign: half of their flips have no spread, which would spoil the band of all rates.
     varies = np.array([n[r] > 2 and np.ptp(k[both[:, r], r]) > 0 for r in range(k.shape[1])], bool)
-    how = "all" if both.any(1).sum() <= EXACT else f"{DRAWS:,} drawn"
-    method = f"simultaneous band over {varies.sum()} learning rates: largest |t| over {how} sign flips of whole seeds"
+    exact = both[:, varies].any(1).sum() <= EXACT
+    how = "all sign flips of whole seeds" if exact else f"{DRAWS:,} sign flips of whole seeds, drawn with seed {seed}"
+    method = f"simultaneous band over {varies.sum()} learning rates: largest |t| over {how}"
     critical = None
     if varies.any():
         some = both[:, varies].any(1)
@@ -183,7 +191,7 @@ def _bands(
         critical = critical_value(residuals[cells], both[cells], level, signs(int(some.sum()), seed))
     bands = []
     for r in range(k.shape[1]):
-        own = about | dict(n=int(n[r]), method=method)
+        own = each[r] | dict(n=int(n[r]), method=method)
         center = float(mean[r] / n_digits) if n[r] else None
         if not varies[r]:
             reason = "the rate has no gap inference, fewer than 3 pairs, or pairs without spread"
@@ -198,10 +206,9 @@ def _bands(
     return bands, critical if critical is not None and np.isfinite(critical) else None
 
 
-def _interaction(k: NDArray, both: NDArray, about: dict) -> Estimate:
-    """Hotelling's T²: the mean contrasts of each rate with the first are all 0. Over seeds complete at all rates."""
-    complete = k[both.all(1)]
-    contrasts = complete[:, 1:] - complete[:, :1]
+def _interaction(k: NDArray, about: dict) -> Estimate:
+    """Hotelling's T²: the mean contrasts of each rate with the first are all 0, over seeds complete at all rates."""
+    contrasts = k[:, 1:] - k[:, :1]
     n, m = contrasts.shape
     about = about | dict(n=n, unit="seeds with pairs at every rate")
     method = f"Hotelling's T² over {m} contrasts of learning rates within seeds"

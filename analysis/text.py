@@ -113,9 +113,14 @@ def signed(x: float, digits: int = 2) -> str:
     return text[1:] if float(text) == 0 else text.replace("-", MINUS)
 
 
+def hundredfold(x: float) -> float:
+    """A fraction in per cent, freed of the last digits in which two ways to compute the same number differ."""
+    return round(100 * x, 9)
+
+
 def percent(x: float | None, digits: int = 2) -> str:
     """A fraction as a percentage: 98.85%."""
-    return DASH if x is None else f"{100 * x:.{digits}f}%"
+    return DASH if x is None else f"{hundredfold(x):.{digits}f}%"
 
 
 def level(x: float | None) -> str:
@@ -140,7 +145,7 @@ def p_statement(p: float | None) -> str:
 
 def points(x: float | None, digits: int = 2) -> str:
     """A difference of accuracies, a fraction, in percentage points with its sign."""
-    return DASH if x is None else signed(100 * x, digits)
+    return DASH if x is None else signed(hundredfold(x), digits)
 
 
 def point_digits(low: float | None, high: float | None) -> int:
@@ -166,6 +171,11 @@ def of(n: int, planned: int) -> str:
 def rests_on(e: Estimate) -> str:
     """What a number rests on: "18 of 20 seeds"."""
     return f"{of(e.n, e.planned)} {e.unit}"
+
+
+def splits(n: int) -> str:
+    """Ways in which the training file was split: "one split", "2 splits"."""
+    return "one split" if n == 1 else f"{n} splits"
 
 
 def seconds(s: float | None) -> str:

@@ -71,6 +71,23 @@ def test_standard_error_and_satterthwaite():
     assert "probably too short" in found.gap.method
 
 
+def test_an_interval_narrower_than_that_over_seeds_says_so():
+    # Two seeds far apart, and digits that bring so many degrees of freedom that the quantile falls from 12.7 to 2.
+    rng = np.random.default_rng(1)
+    x = (rng.random((2, 400)) < np.array([[0.30], [0.36]])).astype(np.int8)
+    found = gap_over_digits(x, level=0.95, planned=2)
+    half = stats.t.ppf(0.975, 1) * stats.sem(x.mean(1))
+    assert found.high - found.low < 2 * half
+    assert "narrower than the interval over seeds" in found.warning
+    assert crossed(C, B, **SETTINGS).gap.warning is None
+
+
+def test_only_what_is_asked_for_is_confirmatory():
+    found = crossed(C, B, **SETTINGS)
+    assert {e.role for e in (found.gap, *found.halves)} == {"descriptive"}
+    assert gap_over_digits(X, level=0.95, planned=9, role="confirmatory").role == "confirmatory"
+
+
 def test_a_negative_component_prints_as_0_and_is_not_truncated_in_the_error():
     # Seeds err on different digits but almost equally often: their mean square lies below the residual.
     x = np.kron(np.eye(4, dtype=np.int8), np.ones((1, 5), np.int8))
@@ -80,7 +97,7 @@ def test_a_negative_component_prints_as_0_and_is_not_truncated_in_the_error():
     assert 0 < ms_s < ms_r
     seeds = found.components[0]
     assert seeds.name == "seeds"
-    assert seeds.variance == 0 > seeds.raw == pytest.approx((ms_s - ms_r) / 20)
+    assert seeds.variance.estimate == 0 > seeds.raw == pytest.approx((ms_s - ms_r) / 20)
     # The sum would be negative here, so the larger mean square takes over, with its degrees of freedom.
     assert ms_s + ms_d - ms_r < ms_d < ms_s
     assert standard_error(x) == pytest.approx((np.sqrt(ms_s / x.size), 3))
@@ -143,7 +160,7 @@ def test_bootstrap_draws_seeds_and_digits_independently():
 def test_bootstrap_is_conservative_and_says_so():
     found = crossed(C, B, **(SETTINGS | dict(resamples=4000)))
     assert bootstrap_variance(X) > standard_error(X)[0] ** 2
-    assert "conservative" in found.bootstrap.warning
+    assert found.bootstrap.warning == "conservative (Owen 2007)"
     half = (found.bootstrap.high - found.bootstrap.low) / 2
     assert half == pytest.approx(1.96 * np.sqrt(bootstrap_variance(X)), rel=0.1)
 
@@ -188,10 +205,11 @@ def test_classes():
 def test_digits_that_only_one_model_reads():
     c = np.array([[1, 1, 0, 0, 1, 1], [1, 1, 0, 0, 0, 1]], bool)
     b = np.array([[0, 1, 1, 0, 1, 0], [0, 1, 1, 0, 0, 1]], bool)
-    found = hard_digits(c, b)
+    found = hard_digits(c, b, planned=3, runs="pairs")
     assert found.baseline_alone_wrong == (0,)
     assert found.candidate_alone_wrong == (2,)
     assert found.both_wrong == (3,)
+    assert (found.rests_on.n, found.rests_on.planned, found.rests_on.runs) == (2, 3, "pairs")
 
 
 def test_confusion_is_a_mean_over_runs():
@@ -228,7 +246,7 @@ def test_degenerate_arrays_are_declined_never_invented(seeds, digits, kind):
             assert e.low is None
     for entry, p in by_class(c, b, np.arange(digits) % 2, 2, level=0.95, planned=9):
         assert (p is None) == (entry.gap.low is None)
-    hard_digits(c, b)
+    hard_digits(c, b, planned=9)
 
 
 def test_arrays_that_do_not_pair_are_refused():

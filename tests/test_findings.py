@@ -1,5 +1,6 @@
 """Findings: every number against the ledger itself, the same bytes every time, and no case that breaks them."""
 
+import dataclasses
 import json
 import shutil
 from itertools import combinations, product
@@ -10,10 +11,11 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-from analysis import costs, frames
+from analysis import captions, costs, frames, preregistration, text
 from analysis.collect import collect
-from analysis.estimate import Estimate
-from analysis.findings import Findings
+from analysis.estimate import Basis, Estimate
+from analysis.findings import FORMAT, Findings
+from analysis.specifications import Specification
 from study import ledger
 from study.errors import UserError
 from study.ledger import Ledger
@@ -80,6 +82,20 @@ def estimates(value):
     elif hasattr(type(value), "model_fields"):
         for name in type(value).model_fields:
             yield from estimates(getattr(value, name))
+
+
+def based(value):
+    """Everything in a tree of findings that says which runs it rests on, whatever else it is."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from based(part)
+    elif hasattr(type(value), "model_fields"):
+        if isinstance(value, Basis | Specification):
+            yield value
+        for name in type(value).model_fields:
+            yield from based(getattr(value, name))
 
 
 def strict(text):
@@ -168,7 +184,9 @@ def test_both_populations_come_from_the_same_pairs(findings, loaded):
         right = loaded.correct(ids)
         x = right[: c.pairs].astype(float) - right[c.pairs :]
         assert x.mean() == pytest.approx(c.digits.estimate)
-        assert findings.digits[c.baseline].crossed.gap == c.digits
+        assert findings.digits[c.baseline].crossed.gap.changed(role="confirmatory") == c.digits
+        assert c.digits_verdict.level == pytest.approx(0.975)
+        assert c.digits_verdict.low < c.digits.low < c.digits.high < c.digits_verdict.high
 
 
 # families
@@ -210,7 +228,19 @@ def test_best_of_n_against_all_subsets(findings, loaded, records):
                 val, test = np.nanmean(grid[model], axis=1).round(12).T
                 best.append(np.mean([test[max(s, key=lambda i: val[i])] for s in combinations(range(3), n)]))
             expected.append(best[0] - best[1])
-        assert comparison.best_of_n == pytest.approx(expected, rel=1e-10)
+        assert [e.estimate for e in comparison.best_of_n] == pytest.approx(expected, rel=1e-10)
+
+
+def test_best_of_n_lets_both_models_choose_among_the_same_rates(tmp_path):
+    states = dict.fromkeys([("second", 0.03, s) for s in range(3)], "failed")
+    folder = synthetic.write(tmp_path, TWO, seeds=3, n_test=80, n_val=60, states=states)
+    loaded = frames.load(folder)
+    (c,) = collect(loaded, FAST).comparisons
+    assert len(c.best_of_n) == 2
+    assert all("of the learning rates 0.003, 0.01, over" in e.method for e in c.best_of_n)
+    runs = loaded.runs[loaded.runs["learning_rate"] < 0.02].groupby("model")["final_test_accuracy"].mean()
+    assert c.best_of_n[0].estimate == pytest.approx(runs["first"] - runs["second"], rel=1e-10)
+    assert (c.best_of_n[0].n, c.best_of_n[0].planned) == (12, 18)
 
 
 def _score(record):
@@ -279,13 +309,42 @@ def test_every_estimate_says_what_it_rests_on(findings, loaded):
         assert estimate.method
         assert estimate.unit
         assert estimate.n <= estimate.planned
-        assert estimate.runs is None or estimate.runs in findings.run_sets
     for runs in findings.run_sets.values():
         assert set(runs) <= known
         assert len(set(runs)) == len(runs)
+    for found in based(findings):
+        assert found.runs in findings.run_sets
+        assert 0 < found.n <= found.planned
+        if "pairs" in found.unit:
+            assert len(findings.run_sets[found.runs]) >= 2 * found.n
     for c in findings.comparisons:
         for estimate in (*estimates(c.seeds), c.digits):
             assert estimate.runs == f"lenet5 against {c.baseline}"
+        for at in findings.sweep[c.baseline].rates:
+            runs = loaded.runs.set_index("run_id").loc[list(findings.run_sets[at.gap.runs])]
+            assert set(runs["learning_rate"]) == {at.learning_rate}
+            assert len(runs) == 2 * at.gap.n
+
+
+def test_resampling_names_its_seed(loaded):
+    found = collect(loaded, FAST | {"seed": 7})
+    (c, *_), one = found.comparisons, found.selection["lenet5"]
+    drawn = [c.seeds.bca.method, one.rests_on.method, c.sensitivity["re_selected"].method]
+    drawn += [found.digits[c.baseline].crossed.bootstrap.method, found.random_halves["lenet5"].method]
+    for method in drawn:
+        assert "seed 7" in method
+
+
+def test_confirmatory_are_the_primary_intervals_and_the_primary_test_alone(findings):
+    expected = []
+    for c in findings.comparisons:
+        expected += [c.seeds.mean, c.seeds.verdict_interval, c.seeds.equivalence_interval, c.seeds.sign_flip]
+        expected += [c.digits, c.digits_verdict]
+    assert [e for e in estimates(findings) if e.role == "confirmatory"] == expected
+
+
+def test_runs_are_named_once(findings):
+    assert len(set(findings.run_sets.values())) == len(findings.run_sets)
 
 
 def test_the_same_ledger_gives_the_same_bytes_wherever_it_lies(written, findings, tmp_path):
@@ -295,7 +354,7 @@ def test_the_same_ledger_gives_the_same_bytes_wherever_it_lies(written, findings
     assert collect(frames.load(moved)).to_json() == text
     assert collect(frames.load(tmp_path / "study.zip")).to_json() == text
     assert Findings.model_validate_json(text) == findings
-    assert strict(text)["format"] == 1
+    assert strict(text)["format"] == FORMAT
 
 
 def test_time_and_machine_are_in_the_costs_alone(written, findings, tmp_path):
@@ -326,10 +385,63 @@ def test_preregistration_knows_what_was_declared(loaded, findings):
     other = collect(loaded, {"margin": 0.002, "baselines": ["mlp"]}).preregistration
     assert not other.as_declared
     assert [(d.key, d.declared, d.used) for d in other.deviations] == [
-        ("baselines", None, ["mlp"]),
+        ("baselines", ["mlp", "mlp_matched"], ["mlp"]),
         ("margin", 0.001, 0.002),
     ]
-    assert not collect(loaded, {"margin": 0.001}).preregistration.deviations
+    assert not collect(loaded, {"margin": 0.001, "candidate": "lenet5"}).preregistration.deviations
+
+
+def test_a_margin_chosen_later_is_not_called_preset(loaded, findings):
+    other = collect(loaded, {"margin": 0.05})
+    assert "against a threshold of 5 points, not the one declared (0.1), the result" in other.answer
+    assert "preset" not in other.answer
+    assert "against the preset threshold of 0.1 points the result" in findings.answer
+    assert "the analysis made is not the one declared: margin 0.05, not 0.001" in other.warnings
+
+
+def test_all_that_a_reader_must_know_is_warned_of(loaded, tmp_path):
+    assert "2 of 54 planned runs have no outcome: 1 failed, 1 missing" in collect(loaded).warnings
+    problems = [ledger.Problem(f"runs/{i}.json", "torn") for i in range(4)]
+    planned = loaded.study.packs[0].runs[:2]
+    warnings = collect(dataclasses.replace(loaded, problems=problems, set_aside=planned)).warnings
+    assert "4 unusable files of the ledger enter no number: runs/0.json, runs/1.json, runs/2.json, …" in warnings
+    assert [w for w in warnings if w.startswith("2 planned runs of another recipe")]
+
+
+def relaunched(loaded, **changes):
+    """The same study launched again with these changes to its config, by which its last launch goes."""
+    (first,) = loaded.study.launches
+    again = first.model_copy(update=dict(config=first.config | changes))
+    return dataclasses.replace(loaded, study=loaded.study.model_copy(update=dict(launches=[first, again])))
+
+
+def test_models_that_come_later_change_what_was_declared(loaded):
+    order = ["mlp", "lenet5", "mlp_matched"]
+    runs = loaded.runs.sort_values("model", key=lambda m: m.map(order.index), kind="stable")
+    found = collect(dataclasses.replace(relaunched(loaded, models=order), runs=runs)).preregistration
+    assert found.declared_sha256 == found.used_sha256
+    assert not found.as_declared
+    assert [(d.key, d.declared, d.used) for d in found.deviations] == [
+        ("baselines", ["mlp", "mlp_matched"], ["lenet5", "mlp_matched"]),
+        ("candidate", "lenet5", "mlp"),
+    ]
+    assert preregistration.compare(loaded.study.launches, loaded.config["analysis"], loaded.models).as_declared
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seeds": 8}, "seeds added after the first launch: 6, 7"),
+        ({"seeds": [2, 9]}, "seeds added after the first launch: 9"),
+        ({"learning_rates": [0.01, 0.1, 0.3]}, "learning_rates added after the first launch: 0.1, 0.3"),
+        ({"models": ["lenet5", "mlp", "new", "mlp_matched"]}, "models added after the first launch: new"),
+    ],
+)
+def test_what_was_planned_after_the_first_launch_is_a_deviation(loaded, changes, words):
+    found = collect(relaunched(loaded, **changes))
+    assert not found.preregistration.as_declared
+    assert f"the analysis made is not the one declared: {words}" in found.warnings
+    assert collect(relaunched(loaded, seeds=3)).preregistration.as_declared
 
 
 def test_a_factorial_gives_components_of_variance_and_a_warning(tmp_path):
@@ -358,6 +470,25 @@ def test_a_factorial_gives_components_of_variance_and_a_warning(tmp_path):
     assert [w for w in found.warnings if "not independent" in w]
     assert components.standard_deviation > 0
     assert len(found.variance["only"].against_itself.gaps) == 3 * 2
+
+
+def test_pairs_that_share_seeds_get_no_verdict(tmp_path):
+    seeds = {"init": 3, "order": 3, "split": 2}
+    truth = {"first": Truth(2.5, 1.0, 0.1), "second": Truth(1.0, 1.0, 0.1)}
+    found = collect(frames.load(synthetic.write(tmp_path, truth, seeds=seeds, learning_rates=[0.01], n_test=300)), FAST)
+    (c,) = found.comparisons
+    assert c.seeds.mean.low > 0.1
+    assert c.digits.low > 0.1
+    assert not c.independent
+    assert (c.seeds.verdict, c.unqualified) == (None, False)
+    for e in (c.seeds.mean, c.seeds.verdict_interval, c.seeds.sign_flip, c.digits):
+        assert "share initial weights or batch orders" in e.warning
+    assert (
+        "share initial weights or batch orders, so both intervals are too short, and no verdict is given"
+        in found.answer
+    )
+    assert "more accurate" not in found.answer
+    assert "with one training set and 2 splits." in found.answer
 
 
 def test_references_stand_beside_our_numbers(tmp_path):
@@ -425,9 +556,13 @@ def test_every_case_gives_numbers_or_says_why_not(case, tmp_path):
     assert len(found.comparisons) == len(options["models"]) - 1
     for c in found.comparisons:
         assert c.pairs <= c.planned
-        assert (c.seeds.mean.low is None) == (c.seeds.verdict is None)
+        assert c.planned > 0
+        assert all(e.planned > 0 for e in estimates(c))
+        assert (c.seeds.mean.low is None or not c.independent) == (c.seeds.verdict is None)
+        assert c.independent == (case != "a factorial")
         if c.seeds.mean.low is None:
             assert c.seeds.mean.declined
+        if c.seeds.verdict is None or c.seeds.mean.low is None:
             assert not c.unqualified
     for estimate in estimates(found):
         numbers = [estimate.estimate, estimate.low, estimate.p_value]
@@ -461,7 +596,7 @@ def test_swapping_the_models_swaps_the_sign_and_nothing_else(loaded):
     assert other.seeds.sign_flip.p_value == one.seeds.sign_flip.p_value
     assert (other.seeds.wins, other.seeds.losses) == (one.seeds.losses, one.seeds.wins)
     assert other.digits.estimate == pytest.approx(-one.digits.estimate)
-    assert other.best_of_n == pytest.approx([-g for g in one.best_of_n])
+    assert [e.estimate for e in other.best_of_n] == pytest.approx([-e.estimate for e in one.best_of_n])
 
 
 @pytest.mark.parametrize(
@@ -491,18 +626,20 @@ def test_the_answer_says_what_the_findings_say(findings):
             f"and {c.baseline}, with",
             f"from {c.pairs} of {c.planned} planned pairs",
             f"ahead in {c.seeds.wins} of these {c.pairs} pairs",
-            f"{c.not_trained['lenet5']} and {c.not_trained[c.baseline]} trainings failed to learn",
+            f"{c.not_trained['lenet5']} and {c.not_trained[c.baseline]} trainings failed to learn (",
             f"for this test set is: {c.seeds.verdict}",
             "threshold of 0.1 points",
             "95% confidence",
             "allowing for training luck",
             "allowing also for a different sample of such digits",
             "only the learning rate was tuned",
-            f"{asked.same_sign} of {asked.alternatives} alternative",
+            f"{asked.same_sign} of {asked.alternatives} alternative analyses ({asked.distinct} different estimates) of",
         ):
             assert piece in paragraph
         assert ("more accurate of the two" in paragraph) == c.unqualified
     assert "with one training set and one split." in findings.answer
+    # None of 6 and none of 5 trainings that ended: 1 − 0.025^(1/n).
+    assert "(up to 46% and up to 52% may)" in findings.answer
     assert "10.6 times as many" in findings.answer
     assert "about as many" in findings.answer
 
@@ -517,3 +654,124 @@ def test_more_accurate_without_a_population_needs_both_intervals(tmp_path):
     assert c.digits.low < 0
     assert not c.unqualified
     assert "does not show that either model is the more accurate" in found.answer
+
+
+def test_more_accurate_is_never_said_against_the_verdict(tmp_path):
+    truth = MODELS | {"mlp": Truth(1.6, 2.0, 0.2), "mlp_matched": Truth(1.5, 2.0, 0.2)}
+    loaded = frames.load(synthetic.write(tmp_path, truth, seeds=6, n_test=400, learning_rates=[0.01], analysis=FAST))
+    findings = collect(loaded)
+    # With two baselines the verdict is held to 1 − α / 2. At this confidence both intervals exclude 0, but not there.
+    for c in findings.comparisons:
+        p = max(c.seeds.paired_t.p_value, _p(c.digits))
+        found = collect(loaded, FAST | {"confidence": 1 - 1.2 * p})
+        other = next(x for x in found.comparisons if x.baseline == c.baseline)
+        assert other.seeds.mean.low * other.seeds.mean.high > 0
+        assert other.digits.low * other.digits.high > 0
+        assert not other.unqualified
+        for x in (*findings.comparisons, *found.comparisons):
+            assert not x.unqualified or x.seeds.verdict.startswith(("better", "worse"))
+    (one,) = collect(loaded, FAST | {"confidence": 1 - 1.2 * p, "baselines": [c.baseline]}).comparisons
+    assert one.unqualified
+
+
+def _p(e):
+    """Two-sided p-value of a t interval, from its limits and the degrees of freedom that its method names."""
+    df = float(e.method.partition("t, ")[2].split()[0])
+    error = (e.high - e.low) / 2 / stats.t.ppf((1 + e.level) / 2, df)
+    return 2 * stats.t.sf(abs(e.estimate) / error, df)
+
+
+def test_a_model_without_any_outcome_leaves_true_counts(tmp_path):
+    states = dict.fromkeys([k for k in EVERY if k[0] == "first"], "missing")
+    folder = synthetic.write(tmp_path, TWO, seeds=4, n_test=60, n_val=40, states=states)
+    found = collect(frames.load(folder), FAST)
+    (c,) = found.comparisons
+    assert (c.pairs, c.planned, c.absent) == (0, 4, {"first": 12, "second": 0})
+    assert "In none of 4 planned pairs" in found.answer
+    assert "12 and 0 have no outcome, of first at all learning rates)" in found.answer
+    outcomes = found.robustness["second"].outcomes
+    assert [outcomes[role].planned for role in ("candidate", "baseline")] == [12, 4]
+
+
+def test_rates_chosen_from_unequal_numbers_of_runs(tmp_path):
+    # Half of the first model's rates rest on few runs; the second has them all.
+    states = dict.fromkeys([("first", 0.01, s) for s in range(1, 6)], "failed")
+    options = dict(models=TWO, seeds=6, n_test=200, n_val=2000)
+    found = collect(frames.load(synthetic.write(tmp_path, **options, states=states)), FAST)
+    choice = found.selection["first"]
+    assert choice.mean.n == (6, 1, 6)
+    assert choice.mean.learning_rate == 0.01
+    warning = (
+        "first's learning rate was chosen from unequal numbers of runs: 1 of 6 at 0.01, the one chosen, 6 at 0.003"
+    )
+    assert [w for w in found.warnings if w.startswith(warning)]
+    assert choice.common_seeds.n == (1, 1, 1)
+    assert found.selection["second"].common_seeds is None
+    assert found.comparisons[0].sensitivity["common_seeds"].estimate is not None
+    whole = collect(frames.load(synthetic.write(tmp_path / "whole", **options)), FAST)
+    assert "common_seeds" not in whole.comparisons[0].sensitivity
+    assert not [w for w in whole.warnings if "unequal" in w]
+
+
+def test_lost_predictions_cost_their_pairs_alone(tmp_path):
+    states = {("mlp", 0.01, 1): "unpredicted"}
+    options = dict(models=MODELS, seeds=5, n_test=300, n_val=60, learning_rates=[0.01])
+    data = frames.load(synthetic.write(tmp_path, **options, states=states))
+    found = collect(data, FAST)
+    c, whole = found.comparisons
+    assert (c.pairs, c.digits.n, c.digits.planned) == (5, 4, 5)
+    assert c.digits.warning.startswith("1 of 5 pairs that trained have lost their predictions")
+    assert "from the 4 of 5 pairs whose predictions are there" in found.answer
+    assert "mlp: predictions are there of 4 of 5 pairs that trained" in found.warnings
+    kept = [s for s in range(5) if s != 1]
+    runs = data.runs.set_index(["model", "seed"])["final_test_accuracy"]
+    assert c.digits.estimate == pytest.approx((runs["lenet5"][kept] - runs["mlp"][kept]).mean(), rel=1e-10)
+    assert len(found.run_sets[c.digits.runs]) == 8
+    assert c.mcnemar.pairs == found.digits["mlp"].hard.rests_on.n == 4
+    assert whole.digits.n == 5
+    assert whole.digits.warning is None
+    # The caption of the confusions counts predictions, not runs.
+    (caption,) = (c for c in captions.captions(found, data) if c.name == "confusion")
+    assert "mlp 4 of 5" in caption.text
+
+
+def test_classes_of_a_baseline_without_predictions_still_count_in_holms_family(tmp_path):
+    options = dict(models=MODELS, seeds=4, n_test=300, n_val=60, learning_rates=[0.01])
+    states = dict.fromkeys([("mlp_matched", 0.01, s) for s in range(4)], "unpredicted")
+    found = collect(frames.load(synthetic.write(tmp_path, **options, states=states)), FAST)
+    classes = found.digits["mlp"].classes
+    assert (len(classes), found.digits["mlp_matched"].classes) == (10, ())
+    smallest = min(classes, key=lambda c: c.gap.p_value)
+    assert smallest.adjusted_p == pytest.approx(min(1.0, 20 * smallest.gap.p_value))
+    assert "of none of the 4 pairs that trained are the predictions" in found.comparisons[1].digits.declined
+
+
+def test_the_same_gap_is_the_same_number_everywhere(findings):
+    for c in findings.comparisons:
+        asked = findings.robustness[c.baseline]
+        (primary,) = [s for s in asked.specifications if s.primary]
+        assert primary.estimate == c.seeds.mean.estimate
+        assert (primary.low, primary.high) == (c.seeds.mean.low, c.seeds.mean.high)
+    # Two floats that differ by rounding alone, on either side of a tie.
+    assert text.points(0.017349999999999997) == text.points(0.01735000000000002) == "+1.74"
+    assert text.percent(0.017349999999999997) == text.percent(0.01735000000000002)
+
+
+def test_a_second_interval_narrower_than_the_first_is_remarked_on(tmp_path):
+    truth = {"first": Truth(1.5, 0.5, 0.3), "second": Truth(1.0, 0.5, 0.3)}
+    found = collect(frames.load(synthetic.write(tmp_path, truth, seeds=2, n_test=600, n_val=60)), FAST)
+    (c,) = found.comparisons
+    assert c.digits.high - c.digits.low < c.seeds.mean.high - c.seeds.mean.low
+    assert "narrower than the interval over seeds alone" in c.digits.warning
+    assert "The second interval is the narrower by chance" in found.answer
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"), [("fashion_mnist", "images of fashion_mnist"), ("a\n\nb", "images of a b")]
+)
+def test_other_datasets_are_of_images_and_never_split_the_answer(dataset, words, tmp_path):
+    folder = synthetic.write(tmp_path, TWO, seeds=3, n_test=90, n_val=60, learning_rates=[0.01], dataset=dataset)
+    found = collect(frames.load(folder), FAST)
+    assert f"On the 90 test {words}, first misread" in found.answer
+    assert "digits" not in found.answer
+    assert "\n" not in found.answer

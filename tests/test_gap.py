@@ -157,6 +157,7 @@ def test_bca_is_a_check_and_says_what_it_covers():
     again = stats.bootstrap((d,), np.mean, n_resamples=500, method="BCa", rng=np.random.default_rng(0))
     assert (found.low, found.high) == tuple(again.confidence_interval)
     assert gap(CANDIDATE, BASELINE).bca == found
+    assert "500 resamples, seed 0" in found.method
     assert gap(np.tile(CANDIDATE, 5), np.tile(BASELINE, 5)).bca.warning is None
 
 
@@ -354,18 +355,19 @@ def test_mcnemar_counts_pairs_and_pools_nothing():
     c = b.copy()
     c[0] |= rng.random(400) < 0.6
     c[1] &= rng.random(400) > 0.1
-    found = mcnemar(c, b)
+    found = mcnemar(c, b, planned=8, runs="pairs")
     ps = []
     for x, y in zip(c, b, strict=True):
         table = [[np.sum(x & y), np.sum(x & ~y)], [np.sum(~x & y), np.sum(~x & ~y)]]
         ps.append(statsmodels_mcnemar(table, exact=True).pvalue)
     assert found.candidate_better + found.baseline_better == np.sum(np.array(ps) < 0.05)
     assert (found.candidate_better, found.baseline_better, found.undecided, found.pairs) == (1, 1, 4, 6)
+    assert (found.rests_on.n, found.rests_on.planned, found.rests_on.runs) == (6, 8, "pairs")
     # 6 digits gained and none lost: p = 0.031; 6 gained and 1 lost: p = 0.125.
     digits = np.array([[1, 1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1, 0]], bool)
     rest = np.array([[0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 1]], bool)
-    assert [mcnemar(digits, rest, level).candidate_better for level in (0.86, 0.95, 0.98)] == [2, 1, 0]
+    assert [mcnemar(digits, rest, level, planned=2).candidate_better for level in (0.86, 0.95, 0.98)] == [2, 1, 0]
     assert not [name for name in type(found).model_fields if "p_value" in name]
     with pytest.raises(ValueError, match="digit"):
-        mcnemar(c[0], b[0])
-    assert mcnemar(np.empty((0, 5), bool), np.empty((0, 5), bool)).pairs == 0
+        mcnemar(c[0], b[0], planned=8)
+    assert mcnemar(np.empty((0, 5), bool), np.empty((0, 5), bool), planned=0).pairs == 0

@@ -116,7 +116,7 @@ def test_selection_cannot_be_given_a_test_number(loaded):
     assert not [name for name in without_test(loaded.runs) if "test" in name]
     assert "final_val_accuracy" in without_test(loaded.runs)
     assert {f.name for f in dataclasses.fields(Validation)} == {"rates", "score", "correct"}
-    assert list(inspect.signature(choose).parameters) == ["validation", "resamples", "seed"]
+    assert list(inspect.signature(choose).parameters) == ["validation", "resamples", "seed", "planned", "runs"]
     own = [f for _, f in inspect.getmembers(selection, inspect.isfunction) if f.__module__ == selection.__name__]
     assert [f.__name__ for f in own if "test" in inspect.signature(f).parameters] == ["best_of_n"]
     for model, table in grids(loaded).items():
@@ -133,8 +133,12 @@ def test_one_sided_p_after_looking(findings, loaded):
     one, other = findings.comparisons[0].seeds, swapped.comparisons[0].seeds
     for test in ("sign_flip", "paired_t", "tost", "wilcoxon", "welch", "brunner_munzel"):
         assert getattr(one, test).p_value == pytest.approx(getattr(other, test).p_value, rel=1e-9)
-    # All six ahead: 2 / 2⁶, not 1 / 2⁶.
-    assert gap.sign_flip([3, 1, 4, 1, 5, 9])[0] == 2 / 64
+    # All six ahead: 2 / 2⁶, not 1 / 2⁶; the t test with t = 23/6 / √(269/180) = 3.1357 and 5 degrees of freedom.
+    ahead = np.array([3, 1, 4, 1, 5, 9])
+    options = dict(level=0.95, verdict_level=0.95, margin=0.001, planned=6, resamples=200, seed=0)
+    found = gap.paired(100 + ahead, np.full(6, 100), 200, **options)
+    assert (found.sign_flip.p_value, found.wilcoxon.p_value) == (2 / 64, 2 / 64)
+    assert found.paired_t.p_value == pytest.approx(0.02579, abs=5e-6)
 
 
 def test_epochs_or_digits_counted_as_replicates(findings, tmp_path):

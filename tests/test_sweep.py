@@ -29,14 +29,35 @@ def sweep(c=CANDIDATE, b=BASELINE, trained_c=None, trained_b=None, rates=RATES, 
 
 
 def test_every_rate_is_the_paired_gap_of_that_rate():
-    found = sweep(runs="sweep")
+    noted = {}
+
+    def rests_on(what, cells):
+        noted[what] = cells
+        return what
+
+    trained = ALL.copy()
+    trained[2, 0] = False
+    found = sweep(rests_on=rests_on, trained_c=trained)
     for r, at in enumerate(found.rates):
-        k = CANDIDATE[:, r] - BASELINE[:, r]
+        k = (CANDIDATE - BASELINE)[trained[:, r], r]
         expected = t_interval(k / N, 0.95, n_planned=SEEDS, unit="pairs of runs")
         assert (at.gap.estimate, at.gap.low, at.gap.high) == (expected.estimate, expected.low, expected.high)
         assert at.sign_flip.p_value == sign_flip(k)[0]
-        assert (at.learning_rate, at.gap.n, at.gap.planned, at.gap.runs) == (RATES[r], SEEDS, SEEDS, "sweep")
-        assert (at.candidate_trained, at.candidate_ended, at.baseline_trained, at.baseline_ended) == (SEEDS,) * 4
+        assert (at.learning_rate, at.gap.n, at.gap.planned) == (RATES[r], k.size, SEEDS)
+        assert (at.candidate_trained, at.candidate_ended) == (k.size, SEEDS)
+        assert (at.baseline_trained, at.baseline_ended) == (SEEDS, SEEDS)
+        # Every rate rests on its own pairs.
+        assert {at.gap.runs, at.sign_flip.runs, at.band.runs} == {f" at {RATES[r]}"}
+        assert_allclose(noted[f" at {RATES[r]}"], trained & (np.arange(3) == r))
+    assert_allclose(noted[found.interaction.runs], trained & trained.all(1)[:, None])
+
+
+def test_a_test_that_no_result_could_pass_in_its_family_says_so():
+    alone, of_six = (sweep(family=m).rates[0].sign_flip for m in (1, 6))
+    # Seven pairs: 2 / 2⁷ = 0.0156, below 0.05 but not below 0.05 / 6.
+    assert alone.warning is None
+    assert of_six.warning == "no result of these pairs could reach 0.00833: the smallest p-value possible is 0.0156"
+    assert sweep(CANDIDATE[:5], BASELINE[:5]).rates[0].sign_flip.warning is not None
 
 
 # the band
