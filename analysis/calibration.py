@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from statsmodels.stats.proportion import proportion_confint
 
 from analysis import coverage
-from analysis.coverage import SEEDS, SIGN_FLIP, SLOW, Hits, Only, T
+from analysis.coverage import FAST, SEEDS, SIGN_FLIP, SLOW, Hits, Only, T
 from analysis.frames import load
 from analysis.refit import fit
 from analysis.simulation import DIGITS, SCENARIOS, Scenario
@@ -146,7 +146,7 @@ def markdown(scores: list[Score], replications: int, seed: int, date: str | None
     ]
     frame = pd.DataFrame([s.model_dump() for s in scores])
     frame["more"] = frame["replications"] + frame["declined"] > np.where(
-        (frame["target"] == NEW) | ~frame["method"].isin([T, SIGN_FLIP]), replications // SLOW, replications
+        (frame["target"] == NEW) | ~frame["method"].isin(FAST), replications // SLOW, replications
     )
     for (target, quantity, method), part in frame.groupby(["target", "quantity", "method"], sort=False):
         lines += [f"## {method[0].upper()}{method[1:]}: {quantity}, {target}", ""]

@@ -31,6 +31,10 @@ RATES = 5
 
 SIGN_FLIP = "sign-flip test"
 T = "t over seeds"
+WELCH = "Welch's t over seeds"
+RATIO = "error-rate ratio over seeds"
+FAST = (T, WELCH, RATIO, SIGN_FLIP)
+"""What is replicated in full."""
 BCA = "BCa bootstrap over seeds"
 BAND = f"simultaneous band over {RATES} rates"
 NEW_DIGITS = ("crossed analysis of variance", "pigeonhole bootstrap (its exact variance)", T)
@@ -48,26 +52,41 @@ Only = Collection[tuple[int, str]] | None
 def on_this_test_set(
     scenario: Scenario, replications: int, rng: np.random.Generator, band: bool, only: Only = None
 ) -> Hits:
-    """What is said over seeds, against the gap on the test set; `replications` are spread over TEST_SETS test sets."""
+    """What is said over seeds, against the gap, or the ratio of errors, on the test set.
+
+    The `replications` are spread over TEST_SETS test sets.
+    """
     hits: dict[tuple[int, str], list[NDArray]] = {}
     each = max(1, replications // TEST_SETS)
     few = max(1, each // SLOW)
     for _ in range(TEST_SETS):
         sides = scenario.digits(rng)
         models = scenario.candidate, scenario.baseline
-        truth = float(np.subtract(*map(simulation.accuracy_here, models, sides)))
+        accuracies = np.array(list(map(simulation.accuracy_here, models, sides)))
+        truth = float(np.subtract(*accuracies))
         counts = list(map(simulation.right_counts, models, sides))
         for n in SEEDS:
-            wanted = {T, *([] if scenario.collapse else [BCA]), *([SIGN_FLIP] if scenario.identical else [])}
+            wanted = {
+                T,
+                WELCH,
+                RATIO,
+                *([] if scenario.collapse else [BCA]),
+                *([SIGN_FLIP] if scenario.identical else []),
+            }
             wanted |= {BAND} if band else set()
             wanted &= wanted if only is None else {method for seeds, method in only if seeds == n}
             if not wanted:
                 continue
-            k = np.subtract(*(simulation.draw(p, (each, n), rng) for p in counts))
+            right = [simulation.draw(p, (each, n), rng) for p in counts]
+            k = np.subtract(*right)
             trained = rng.random((each, n)) < (1 - scenario.collapse) ** 2
             found = {}
             if T in wanted:
                 found[T] = t_covers(k / DIGITS, trained, truth)
+            if WELCH in wanted:
+                found[WELCH] = welch_covers(*right, trained, truth * DIGITS)
+            if RATIO in wanted:
+                found[RATIO] = ratio_covers(*(DIGITS - r for r in right), trained, float(np.divide(*(1 - accuracies))))
             if BCA in wanted:
                 found[BCA] = bca_covers(k[:few] / DIGITS, truth, rng)
             if SIGN_FLIP in wanted:
@@ -82,14 +101,39 @@ def on_this_test_set(
 
 def t_covers(d: NDArray, trained: NDArray, truth: float) -> NDArray[np.float64]:
     """Whether the t interval of each row of `d` [replication, seed] covers, from the pairs that `trained`."""
-    n = trained.sum(1)
+    n, mean, variance = _moments(d, trained)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(trained, d, 0).sum(1) / n
-        variance = (np.where(trained, d - mean[:, None], 0) ** 2).sum(1) / (n - 1)
         half = stats.t.ppf((1 + LEVEL) / 2, np.maximum(n - 1, 1)) * np.sqrt(variance / n)
     lowest = np.where(trained, d, np.inf).min(1)
     highest = np.where(trained, d, -np.inf).max(1)
     return np.where((n > 1) & (highest > lowest), np.abs(mean - truth) <= half, np.nan)
+
+
+def welch_covers(c: NDArray, b: NDArray, trained: NDArray, truth: float) -> NDArray[np.float64]:
+    """Whether Welch's interval for the difference of means of `c` and `b` [replication, seed] covers."""
+    (n, mean_c, var_c), (_, mean_b, var_b) = _moments(c, trained), _moments(b, trained)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        squared = (var_c + var_b) / n
+        df = squared**2 * (n - 1) / ((var_c / n) ** 2 + (var_b / n) ** 2)
+        covers = np.abs(mean_c - mean_b - truth) <= stdtrit(df, (1 + LEVEL) / 2) * np.sqrt(squared)
+    return np.where((n > 1) & (squared > 0), covers, np.nan)
+
+
+def ratio_covers(c: NDArray, b: NDArray, trained: NDArray, truth: float) -> NDArray[np.float64]:
+    """Whether the delta-method interval for the ratio of mean errors `c`, `b` [replication, seed] covers."""
+    (_, mean_c, _), (_, mean_b, _) = _moments(c, trained), _moments(b, trained)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        log_ratio = np.log(mean_c / mean_b)
+        relative = c / mean_c[:, None] - b / mean_b[:, None]
+    return t_covers(log_ratio[:, None] + relative, trained, float(np.log(truth)))
+
+
+def _moments(x: NDArray, trained: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Number, mean and variance (ddof = 1) of each row's cells that `trained` [replication, seed]."""
+    n = trained.sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(trained, x, 0).sum(1) / n
+        return n, mean, (np.where(trained, x - mean[:, None], 0) ** 2).sum(1) / (n - 1)
 
 
 def bca_covers(d: NDArray, truth: float, rng: np.random.Generator, batch: int = 50) -> NDArray[np.float64]:

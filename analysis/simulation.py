@@ -50,8 +50,10 @@ class Model:
         return float(np.sqrt(within + weights @ mean**2 - (weights @ mean) ** 2))
 
 
-LENET5 = Model(8.27, 3.50, 0.055)
-MLP = Model(7.34, 3.32, 0.050)
+CANDIDATE = Model(8.27, 3.50, 0.055)
+"""98.85% accurate, 0.08 points of SD over seeds on 10,000 digits."""
+BASELINE = Model(7.34, 3.32, 0.050)
+"""98.28%, 0.10 points."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ class Scenario:
     """Two models whose gap is known."""
 
     name: str
-    candidate: Model = LENET5
-    baseline: Model = MLP
+    candidate: Model = CANDIDATE
+    baseline: Model = BASELINE
     correlation: float = 0.7
     """Of a digit's difficulties for the two models; 1 makes them the same."""
     collapse: float = 0.0
@@ -88,13 +90,14 @@ SCENARIOS = (
     Scenario("correlation 0.5", correlation=0.5),
     Scenario("correlation 0.9", correlation=0.9),
     Scenario(
-        "baseline with 3 times the candidate's SD", baseline=replace(MLP, omega=0.1878).with_accuracy(MLP.accuracy)
+        "baseline with 3 times the candidate's SD",
+        baseline=replace(BASELINE, omega=0.1878).with_accuracy(BASELINE.accuracy),
     ),
     Scenario("5% of runs collapse", collapse=0.05),
-    Scenario("gap 0, same difficulties", baseline=LENET5, correlation=1.0),
-    Scenario("gap 0, other difficulties", baseline=LENET5),
-    Scenario("gap 0.1 points", baseline=MLP.with_accuracy(LENET5.accuracy - 0.001)),
-    Scenario("gap 1 point", baseline=MLP.with_accuracy(LENET5.accuracy - 0.01)),
+    Scenario("gap 0, same difficulties", baseline=CANDIDATE, correlation=1.0),
+    Scenario("gap 0, other difficulties", baseline=CANDIDATE),
+    Scenario("gap 0.1 points", baseline=BASELINE.with_accuracy(CANDIDATE.accuracy - 0.001)),
+    Scenario("gap 1 point", baseline=BASELINE.with_accuracy(CANDIDATE.accuracy - 0.01)),
 )
 
 

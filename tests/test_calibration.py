@@ -13,7 +13,7 @@ from scipy.special import ndtr
 from analysis import calibration, checks, coverage, digits, gap, simulation, sweep
 from analysis.calibration import calibrate, label, main, markdown, score
 from analysis.coverage import RESAMPLES
-from analysis.simulation import LENET5, MLP, SCENARIOS, Model, Scenario
+from analysis.simulation import BASELINE, CANDIDATE, SCENARIOS, Model, Scenario
 
 BASE = SCENARIOS[0]
 BY_NAME = {s.name: s for s in SCENARIOS}
@@ -23,8 +23,8 @@ BY_NAME = {s.name: s for s in SCENARIOS}
 
 
 def test_models_are_as_stated():
-    assert_allclose([100 * m.accuracy for m in (LENET5, MLP)], [98.85, 98.28], atol=0.01)
-    assert_allclose([100 * m.seed_sd() for m in (LENET5, MLP)], [0.08, 0.10], atol=0.005)
+    assert_allclose([100 * m.accuracy for m in (CANDIDATE, BASELINE)], [98.85, 98.28], atol=0.01)
+    assert_allclose([100 * m.seed_sd() for m in (CANDIDATE, BASELINE)], [0.08, 0.10], atol=0.005)
     wide = BY_NAME["baseline with 3 times the candidate's SD"]
     assert wide.baseline.seed_sd() == pytest.approx(3 * wide.candidate.seed_sd(), rel=0.01)
     assert wide.gap == pytest.approx(BASE.gap)
@@ -43,7 +43,7 @@ def test_identical_models_have_no_gap_on_any_digits():
     assert np.array_equal(*scenario.digits(np.random.default_rng(0)))
     other = BY_NAME["gap 0, other difficulties"]
     assert not other.identical
-    here = [simulation.accuracy_here(LENET5, ease) for ease in other.digits(np.random.default_rng(0))]
+    here = [simulation.accuracy_here(CANDIDATE, ease) for ease in other.digits(np.random.default_rng(0))]
     assert here[0] != here[1]
 
 
@@ -113,6 +113,30 @@ def test_t_interval_is_the_one_reported():
         assert np.isnan(hit) or hit == (e.low <= 0.006 <= e.high)
     assert np.isnan(hits[[7, 8, 9]]).all()
     assert set(hits[~np.isnan(hits)]) == {0, 1}
+
+
+@pytest.mark.filterwarnings("error")
+def test_welchs_interval_and_the_error_ratios_are_those_reported():
+    rng = np.random.default_rng(0)
+    c, b = 200 - rng.integers(0, 9, (200, 6)), 195 - rng.integers(0, 12, (200, 6))
+    trained = rng.random(c.shape) < 0.8
+    c[7], b[7] = 198, 190
+    trained[8] = [True] + [False] * 5
+    trained[9] = False
+    welch = coverage.welch_covers(c, b, trained, 6.0)
+    ratio = coverage.ratio_covers(200 - c, 200 - b, trained, 0.45)
+    for row_c, row_b, own, *hits in zip(c, b, trained, welch, ratio, strict=True):
+        about = dict(n=int(own.sum()), planned=6, unit="pairs")
+        reported = (
+            (checks.welch(row_c[own], row_b[own], 0.95, about, (-np.inf, np.inf)), 6.0),
+            (checks.error_ratio(200 - row_c[own], 200 - row_b[own], 0.95, about), 0.45),
+        )
+        for hit, (e, truth) in zip(hits, reported, strict=True):
+            assert np.isnan(hit) == (e.low is None)
+            assert np.isnan(hit) or hit == (e.low <= truth <= e.high)
+    for hits in (welch, ratio):
+        assert np.isnan(hits[[7, 8, 9]]).all()
+        assert set(hits[~np.isnan(hits)]) == {0, 1}
 
 
 def test_bca_interval_is_the_one_reported():
@@ -218,7 +242,7 @@ def test_scores_repeat_and_name_everything(small, monkeypatch):
     text = markdown(small, 100, 3)
     assert "seed 3" in text
     assert "nan" not in text.lower()
-    for word in (*coverage.NEW_DIGITS[:2], coverage.BAND, "BCa", SCENARIOS[1].name):
+    for word in (*coverage.NEW_DIGITS[:2], coverage.BAND, *coverage.FAST[:3], "BCa", SCENARIOS[1].name):
         assert word.lower() in text.lower()
 
 

@@ -6,7 +6,7 @@ from scipy.stats import multivariate_normal, norm
 
 from analysis import refit
 from analysis.frames import load
-from analysis.simulation import LENET5, MLP
+from analysis.simulation import BASELINE, CANDIDATE
 from study.errors import UserError
 from tests import synthetic
 
@@ -14,16 +14,16 @@ from tests import synthetic
 def drawn(seeds=40, digits=40_000, correlation=0.7):
     rng = np.random.default_rng(3)
     z, other = rng.standard_normal((2, digits))
-    sides = LENET5.ease(z), MLP.ease(correlation * z + np.sqrt(1 - correlation**2) * other)
+    sides = CANDIDATE.ease(z), BASELINE.ease(correlation * z + np.sqrt(1 - correlation**2) * other)
     return [
         rng.standard_normal((seeds, digits)) < ease + model.omega * rng.standard_normal((seeds, 1))
-        for model, ease in zip((LENET5, MLP), sides, strict=True)
+        for model, ease in zip((CANDIDATE, BASELINE), sides, strict=True)
     ]
 
 
 def test_the_truth_is_found_again():
     right = drawn()
-    for model, x in zip((LENET5, MLP), right, strict=True):
+    for model, x in zip((CANDIDATE, BASELINE), right, strict=True):
         found = refit.moments(x)
         assert found.accuracy == pytest.approx(x.mean(), abs=1e-12)
         assert found.tau == pytest.approx(model.tau, rel=0.05)
