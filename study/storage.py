@@ -13,8 +13,9 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 from pyarrow import fs
 
-from study import secrets
+from study import object_store, secrets
 from study.errors import StorageError, UserError
+from study.object_store import patiently
 
 URI = re.compile(r"^([a-z][a-z0-9+.-]*)://")
 TEMPORARY = ".writing-"
@@ -24,12 +25,17 @@ class Storage:
     """Files under one root, named by relative paths with `/`.
 
     A local path or a shared mount is written by temporary file, fsync and rename; an object store by one
-    whole-object PUT. A reader therefore sees an old file or a new one, never a torn one.
+    whole-object PUT, or where that is too large, by parts that appear as a whole. A reader therefore sees an old
+    file or a new one, never a torn one.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
-        """Raises UserError for a URI with credentials or of no known kind, StorageError if it is out of reach."""
+    def __init__(self, root: str | os.PathLike[str], *, answered: bool = False) -> None:
+        """An object store that has `answered` before is given two minutes to do so again.
+
+        Raises UserError for a URI with credentials or of no known kind, StorageError if it is out of reach.
+        """
         self.root = os.fspath(root)
+        self.answered = answered
         if secrets.in_address(self.root):
             raise UserError(f"storage: found {secrets.mask(self.root)!r}; allowed: {secrets.ALLOWED}")
         if "\0" in self.root:
@@ -38,7 +44,7 @@ class Storage:
         self.local = scheme is None or scheme[1] == "file"
         try:
             if scheme:
-                self._fs, self._base = fs.FileSystem.from_uri(self.root)
+                self._fs, self._base = object_store.connect(self.root)
             else:
                 self._fs, self._base = fs.LocalFileSystem(), str(Path(self.root).absolute())
         except (pa.ArrowInvalid, NotImplementedError) as error:
@@ -62,6 +68,7 @@ class Storage:
         """The full path of a file, for messages and for local access."""
         return f"{self._base}/{check_relative(name)}"
 
+    @patiently
     def read(self, name: str) -> bytes:
         """The bytes of a file. Raises FileNotFoundError where there is none, StorageError for anything else."""
         try:
@@ -74,6 +81,7 @@ class Storage:
         except OSError as error:
             raise self._stopped("read", name, error) from error
 
+    @patiently
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name."""
         try:
@@ -81,6 +89,7 @@ class Storage:
         except OSError as error:
             raise self._stopped("read", name, error) from error
 
+    @patiently
     def names(self, folder: str) -> list[str]:
         """The names of the files in a folder, sorted; temporary files left by a dead writer are passed over."""
         try:
@@ -91,6 +100,7 @@ class Storage:
         files = [i.base_name for i in infos if i.type == fs.FileType.File]
         return sorted(name for name in files if not name.startswith(TEMPORARY))
 
+    @patiently
     def write(self, name: str, content: bytes) -> None:
         """Write a whole file atomically. Raises StorageError."""
         path = self.path(name)
@@ -125,6 +135,7 @@ class Storage:
             raise self._stopped("write", name, error) from error
         return True
 
+    @patiently
     def rename(self, name: str, new: str) -> bool:
         """Give a file another name; False if there is none. Atomic on local and shared mounts only."""
         try:
@@ -138,6 +149,7 @@ class Storage:
             raise self._stopped("rename", name, error) from error
         return True
 
+    @patiently
     def delete(self, name: str) -> None:
         """Remove a file; one that is not there is no error."""
         try:

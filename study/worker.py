@@ -92,7 +92,7 @@ def keep_memory() -> None:
 
 def _attempt(pack: Pack, data: Dataset, settings: Settings, report: Report, where: Provenance) -> dict[str, Any]:
     """Train the pack from its checkpoint, or from the start, to its end; returns the report of its records."""
-    storage = Storage(settings.storage)
+    storage = Storage(settings.storage, answered=True)
     state, warning = checkpoints.load(storage, pack)
     tracker = tracking.Tracker(settings.tracking, pack.runs)
     for e in range(state["epochs_done"] if state else 0):

@@ -1,13 +1,14 @@
 """A study kept in an object store: a real S3 server on this machine."""
 
-import json
+import contextlib
+import time
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from study import lock
-from study.errors import LockedError
+from study import lock, object_store
+from study.errors import LockedError, StorageError
 from study.ledger import Ledger
 from study.lock import Lock
 from study.storage import Storage
@@ -16,18 +17,44 @@ from tests import cli
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIAABCDEFGHIJKLMNOP", "AWS_SECRET_ACCESS_KEY": "a-secret-of-this-test"}
 
 
+class Gate:
+    """Stands before the server: notes what is asked for, and answers 503 while it is out of order."""
+
+    def __init__(self, server):
+        self.application, server.app = server.app, self
+        self.requests = []
+        self.out_of_order = False
+
+    def __call__(self, environ, start_response):
+        self.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+        if self.out_of_order:
+            start_response("503 Service Unavailable", [("Content-Length", "0")])
+            return [b""]
+        return self.application(environ, start_response)
+
+
 @pytest.fixture(scope="module")
-def bucket():
-    """A URI of an empty bucket."""
+def server():
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def gate(server):
+    return Gate(server._server)
+
+
+@pytest.fixture(scope="module")
+def bucket(server):
+    """A URI of an empty bucket."""
     host, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (CREDENTIALS | {"AWS_DEFAULT_REGION": "us-east-1"}).items():
             patch.setenv(name, value)
         boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="bucket")
         yield f"s3://bucket/studies?endpoint_override={host}:{port}&scheme=http"
-    server.stop()
 
 
 def test_write_read_list_delete(bucket):
@@ -50,24 +77,90 @@ def test_the_lease_refuses_a_second_driver(bucket):
     assert lock.read(storage) is None
 
 
+def test_a_file_is_one_request(bucket, gate):
+    storage = Storage(bucket) / "three"
+    before = len(gate.requests)
+    storage.write("runs/x.json", b"1")
+    assert gate.requests[before:] == [("PUT", "/bucket/studies/three/runs/x.json")]
+
+
+class OutOfOrder:
+    """A file system that fails `times` times before it answers."""
+
+    def __init__(self, times, error):
+        self.times, self.error, self.asked = times, error, 0
+
+    def delete_file(self, path):
+        self.asked += 1
+        if self.asked <= self.times:
+            raise OSError(f"When deleting: AWS Error {self.error} during DeleteObject operation")
+
+
+@pytest.mark.parametrize(
+    ("answered", "times", "error", "asked", "slept"),
+    [
+        (True, 3, "SLOW_DOWN", 4, [1, 2, 4]),
+        (True, 99, "SERVICE_UNAVAILABLE", 8, list(object_store.PAUSES)),
+        (True, 99, "ACCESS_DENIED", 1, []),
+        (False, 99, "NETWORK_CONNECTION", 1, []),
+    ],
+)
+def test_a_store_that_has_answered_before_is_given_time(bucket, monkeypatch, answered, times, error, asked, slept):
+    waits = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    storage = Storage(bucket, answered=answered)
+    storage._fs = OutOfOrder(times, error)
+    if times == 99:
+        with pytest.raises(StorageError, match=error):
+            storage.delete("x")
+    else:
+        storage.delete("x")
+    assert (storage._fs.asked, waits) == (asked, slept)
+
+
+def test_whatever_a_store_answers_is_an_answer(bucket):
+    storage = Storage(bucket)
+    assert not storage.answered
+    with pytest.raises(FileNotFoundError):
+        storage.read("nothing")
+    assert storage.answered
+
+
+def download(uri, folder):
+    """The ledger of an object store as a folder."""
+    storage = Storage(uri) / "small"
+    for name in Ledger(storage).files():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(storage.read(name))
+    assert storage.names("checkpoints") == []
+
+
+def checkpoints(storage):
+    """What is durable of packs in flight."""
+    found = {}
+    for name in storage.names("checkpoints"):
+        with contextlib.suppress(FileNotFoundError):
+            found[name] = storage.read(f"checkpoints/{name}")
+    return found
+
+
 @pytest.mark.slow
-def test_a_study_lives_in_an_object_store(bucket, undisturbed, place):
-    path = cli.config(place)
+def test_a_study_in_an_object_store_outlives_kills_and_a_spell_of_503(bucket, gate, longer, place):
+    path, storage = cli.config(place, **cli.LONGER), Storage(bucket) / "small"
+    process = cli.start("run", path, f"storage={bucket}", own_ray=True)
+    cli.until(lambda: checkpoints(storage), 60, "a checkpoint")
+    gate.out_of_order = True
+    time.sleep(9)
+    gate.out_of_order = False
+    for end in (lambda: cli.workers()[0].kill(), lambda: cli.kill(process)):
+        before = checkpoints(storage)
+        cli.until(lambda before=before: checkpoints(storage) != before and cli.workers(), 60, "the next checkpoint")
+        end()
     code, output = cli.run("run", path, f"storage={bucket}", own_ray=True)
     assert code == 0, output
     assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"] not in output
-    storage = Storage(bucket) / "small"
-    records, problems = Ledger(storage).records()
-    assert problems == []
-    expected = cli.results(undisturbed)
-    for run_id, record in records.items():
-        content = json.loads(record.model_dump_json())
-        del content["provenance"]
-        assert json.dumps(content) == expected[f"runs/{run_id}.json"]
-        assert storage.read(f"predictions/{run_id}.npz") == expected[f"predictions/{run_id}.npz"]
-    assert len(records) == 8
-    assert storage.names("checkpoints") == []
-    code, output = cli.run("run", path, f"storage={bucket}", own_ray=True)
-    assert (code, "nothing to train" in output) == (0, True)
+    download(bucket, place / "small")
+    cli.assert_same(place / "small", longer)
     code, output = cli.run("status", path, f"storage={bucket}")
     assert "8 finished, 0 diverged, 0 failed, 0 missing, of 8 runs planned" in output
