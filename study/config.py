@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -16,11 +17,15 @@ from study.seeding import generator
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 ModelName = Annotated[
-    str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*(:[A-Za-z_][A-Za-z0-9_]*)?$")
+    str, Field(max_length=90, pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*(:[A-Za-z_][A-Za-z0-9_]*)?$")
 ]
+"""No longer, so that with learning rate, seed or configuration it still is a whole name for Weights & Biases."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+MOST_RUNS = 1_000_000
+"""Runs a study may plan: more than that is a slip of the pen, and would fill the memory before anything is said."""
 
 
 class Mistake(ValueError):
@@ -45,10 +50,18 @@ class LogUniform(Block):
     seed: Seed = 0
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _drawable(self) -> Self:
         if not self.log_uniform[0] < self.log_uniform[1]:
             raise ValueError("log_uniform: two limits, the smaller first")
+        if (distinct := len(self.rates())) < self.count:
+            raise ValueError(f"wider limits, or a count of at most {distinct}: no more rates of four digits were drawn")
         return self
+
+    def rates(self) -> tuple[float, ...]:
+        """The learning rates drawn, each once: a larger count adds to those of a smaller one."""
+        low, high = map(math.log, self.log_uniform)
+        drawn = np.exp(generator("learning_rates", self.seed).uniform(low, high, 10 * self.count))
+        return tuple(dict.fromkeys(float(f"{rate:.4g}") for rate in drawn))[: self.count]
 
 
 class Factorial(Block):
@@ -128,14 +141,14 @@ class Analysis(Block):
 
     candidate: ModelName | None = None
     """Null: the first model."""
-    baselines: tuple[ModelName, ...] | None = None
+    baselines: Annotated[tuple[ModelName, ...], Field(min_length=1)] | None = None
     """Null: all other models."""
-    confidence: Fraction = 0.95
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     margin: Fraction = 0.001
     resamples: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
     seed: Seed = 0
-    references: dict[ModelName, tuple[Reference, ...]] = {}
-    expected: dict[ModelName, tuple[Fraction, Fraction]] = {}
+    references: dict[str, tuple[Reference, ...]] = {}
+    expected: dict[str, tuple[Fraction, Fraction]] = {}
     """Test accuracy that each model is expected to reach at its selected rate; outside it, the report warns."""
 
 
@@ -167,6 +180,11 @@ class StudyConfig(Block):
             raise ValueError("a name without '..'")
         return name
 
+    @field_validator("storage", "dataset")
+    @classmethod
+    def _home(cls, path: str) -> str:
+        return os.path.expanduser(path)
+
     @field_validator("storage")
     @classmethod
     def _no_secret(cls, storage: str) -> str:
@@ -183,15 +201,33 @@ class StudyConfig(Block):
 
     @model_validator(mode="after")
     def _analysed_models_exist(self) -> Self:
-        named = {"candidate": [self.analysis.candidate] if self.analysis.candidate else []}
-        named["baselines"] = list(self.analysis.baselines or ())
-        named |= {"references": list(self.analysis.references), "expected": list(self.analysis.expected)}
-        for key in ("candidate", "baselines"):
-            for model in named[key]:
+        baselines = self.analysis.baselines or ()
+        named = {"candidate": [self.candidate], "baselines": baselines}
+        named |= {"references": self.analysis.references, "expected": self.analysis.expected}
+        for key, models in named.items():
+            for model in models:
                 if model not in self.models:
                     raise Mistake(f"analysis.{key}", model, f"one of models: {', '.join(self.models)}")
-        if len(set(named["baselines"])) < len(named["baselines"]) or self.candidate in named["baselines"]:
-            raise Mistake("analysis.baselines", named["baselines"], "models other than the candidate, each once")
+        if len(set(baselines)) < len(baselines) or self.candidate in baselines:
+            raise Mistake("analysis.baselines", list(baselines), "models other than the candidate, each once")
+        for model, (low, high) in self.analysis.expected.items():
+            if low > high:
+                raise Mistake(f"analysis.expected.{model}", [low, high], "two accuracies, the lower first")
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_fit(self) -> Self:
+        seeds, split_seed = self.seeds, self.training.split_seed
+        if isinstance(seeds, Factorial):
+            if split_seed != 0:
+                raise Mistake("training.split_seed", split_seed, "0, since seeds: {split: n} sets the splits")
+            n_seeds = seeds.init * seeds.order * seeds.split
+        else:
+            n_seeds = seeds if isinstance(seeds, int) else len(seeds)
+        factors = len(self.models), len(self.learning_rate_grid()), n_seeds
+        if math.prod(factors) > MOST_RUNS:
+            found = " × ".join(f"{n:,}" for n in factors)
+            raise Mistake("seeds", f"{found} runs", f"at most {MOST_RUNS:,} (models × learning rates × seeds)")
         return self
 
     @property
@@ -203,10 +239,7 @@ class StudyConfig(Block):
         """The learning rates, drawn where the config asks for random search."""
         if not isinstance(self.learning_rates, LogUniform):
             return self.learning_rates
-        search = self.learning_rates
-        low, high = map(math.log, search.log_uniform)
-        drawn = generator("learning_rates", search.seed).uniform(low, high, search.count)
-        return tuple(dict.fromkeys(float(f"{rate:.4g}") for rate in np.exp(drawn)))
+        return self.learning_rates.rates()
 
     def resolved(self) -> dict[str, Any]:
         """The whole config as plain JSON values, defaults filled in."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 from pydantic import ValidationError
 
 from study.config import Analysis, Factorial, Launching, LogUniform, Mistake, Reference, StudyConfig, Training, Wandb
@@ -19,14 +19,37 @@ from study.errors import UserError
 LARGEST_FILE = 1_000_000
 """Bytes a config file may have; a larger one is a mistake."""
 
+NAME = "1 to 80 letters, digits, '.', '_' or '-', beginning with a letter or digit"
 ALLOWED = {
-    "name": "1 to 80 letters, digits, '.', '_' or '-', beginning with a letter or digit",
-    "models": "a list of model names (see `python -m study models`) or import paths such as mypackage.nets:MyNet",
+    "name": NAME,
+    "models": "a list of model names (see `python -m study models`) or import paths such as mypackage.nets:MyNet, "
+    "each of at most 90 letters",
     "learning_rates": "a list of numbers above 0, or {log_uniform: [low, high], count: n, seed: s}",
+    "learning_rates.log_uniform": "two numbers above 0, the smaller first",
     "seeds": "a count above 0, a list of whole numbers from 0, or {init: n, order: n, split: n}",
     "launch.pack": "learning_rates, or a number of members above 0",
+    "wandb.project": NAME,
+    "wandb.entity": NAME,
+    "analysis.candidate": "one of models",
+    "analysis.baselines": "a list of models other than the candidate",
+    "analysis.references": "model: a list of {source: text, accuracy: a number from 0 to 1, note: text}",
+    "analysis.expected": "model: [low, high], two accuracies between 0 and 1",
 }
 """What a key may hold, where that takes more words than the type's own."""
+
+WORDS = {
+    "dict_type": "key: value pairs",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_parsing_size": "a whole number",
+    "int_type": "a whole number",
+    "model_type": "key: value pairs",
+    "string_too_long": "fewer letters",
+    "string_too_short": "text",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+"""pydantic's types of mistakes, where its own words are those of programmers."""
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -35,7 +58,10 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
     Raises UserError with one line: the file or the override, the key, what was found, what is allowed.
     """
     tree = _read(Path(path))
-    for override in overrides:
+    keys = [override.partition("=")[0] for override in overrides]
+    for i, override in enumerate(overrides):
+        if keys[i] in keys[:i]:
+            raise UserError(f"{override!r}: found {keys[i]} for the second time; allowed: once")
         tree = _override(tree, override)
     return validate(tree, str(path))
 
@@ -87,6 +113,12 @@ def _parse(text: str, source: str) -> object:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
             raise UserError(f"{source}: found an alias ('*name'); allowed: plain values")
         tree = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except KeyValidationError:
+        raise UserError(f"{source}: found a key that is neither a word nor a number; allowed: words") from None
+    except yaml.MarkedYAMLError as error:
+        rule = "; allowed: each key once" if "duplicate key" in str(error.problem) else ""
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UserError(f"{source}: not valid YAML: {line}{_one_line(error.problem)}{rule}") from None
     except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{source}: not valid YAML: {_one_line(error)}") from None
     except AssertionError:
@@ -109,7 +141,7 @@ def _override(tree: object, override: str) -> object:
     node = tree
     for part in parts[:-1]:
         if not isinstance(node.setdefault(part, {}), dict):
-            raise UserError(f"{override!r}: {key}: found a value at {part}, which has no keys")
+            raise UserError(f"{override!r}: {key}: found a value at {part}, which has no keys; allowed: {part}=…")
         node = node[part]
     node[parts[-1]] = value["value"]
     return tree
@@ -124,17 +156,24 @@ def _describe(error: ValidationError) -> str:
     if isinstance(cause, Mistake):
         return f"{cause.key}: found {_show(cause.found)}; allowed: {cause.allowed}"
     place = _place(mistake["loc"])
+    if mistake["type"] == "missing" and isinstance(place[-1], int):
+        # Too short a list is told as the list that it is.
+        place = place[:-1]
     key = ".".join(map(str, place)) or "the file"
     if mistake["type"] == "extra_forbidden":
         known = _keys_at(place[:-1])
         close = difflib.get_close_matches(str(place[-1]), known, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         return f"{key}: unknown key{hint}; allowed: {', '.join(known)}"
-    if mistake["type"] == "missing":
+    if mistake["type"] == "missing" and isinstance(mistake["loc"][-1], str):
         return f"{key}: found nothing; allowed: this key is required"
     allowed = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if not isinstance(cause, ValueError):
-        allowed = ALLOWED.get(".".join(part for part in place if isinstance(part, str)), allowed)
+        allowed = WORDS.get(mistake["type"], allowed)
+        names = [part for part in place if isinstance(part, str)]
+        # What stands under these two is named by the user.
+        names = names[:2] if names[:2] in (["analysis", "expected"], ["analysis", "references"]) else names
+        allowed = ALLOWED.get(".".join(names), allowed)
     return f"{key}: found {_show(mistake['input'])}; allowed: {_one_line(allowed)}"
 
 

@@ -114,12 +114,12 @@ def plan(config: StudyConfig, dataset: Mapping, models: Mapping[str, Mapping]) -
     `dataset` maps to the fields of `Run` that describe data (dataset, dataset_sha256, pixel_mean,
     pixel_sd); `models` maps each model's name to `model_fingerprint`, `n_parameters`, `macs`.
     """
-    training = config.training
+    training, learning_rates = config.training, config.learning_rate_grid()
     planned = []
     for name in config.models:
         size = models[name]
         for seeds in seed_table(config.seeds, training.split_seed):
-            for learning_rate in config.learning_rate_grid():
+            for learning_rate in learning_rates:
                 run = Run(
                     **dataset,
                     validation_size=training.validation_size,
