@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from analysis import answer, collect, costs, figures, frames, report, tables
+from analysis import collect, costs, figures, frames, report, settings, tables, terminal
 from study import command
 from study.errors import StorageError, UserError
 from study.storage import Storage
@@ -37,7 +37,7 @@ def cli(source: str, overrides: tuple[str, ...], as_json: bool, require_complete
         click.echo(findings.to_json(), nl=False)
         return
     console = Console()
-    answer.show(findings, console)
+    terminal.show(findings, console)
     console.print(f"report: {folder / 'index.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -77,16 +77,16 @@ def _parse(overrides: tuple[str, ...]) -> Mapping[str, Any]:
     for override in overrides:
         key, _, value = override.partition("=")
         try:
-            values[key] = collect.OVERRIDABLE[key](value)
+            values[key] = settings.OVERRIDABLE[key](value)
         except KeyError:
-            allowed = ", ".join(collect.OVERRIDABLE)
+            allowed = ", ".join(settings.OVERRIDABLE)
             raise UserError(f"{override!r}: found key {key!r}; allowed: {allowed}") from None
         except ValueError:
-            kind = collect.OVERRIDABLE[key].__name__
+            kind = settings.OVERRIDABLE[key].__name__
             raise UserError(f"{override!r}: {key}: found {value!r}; allowed: a number ({kind})") from None
-        if key not in collect.LIMITS:
+        if key not in settings.LIMITS:
             continue
-        low, high = collect.LIMITS[key]
+        low, high = settings.LIMITS[key]
         if not low < values[key] < high:
             raise UserError(f"{override!r}: {key}: found {value}; allowed: more than {low}, less than {high}")
     return values

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from rich.console import Console
-from rich.table import Table
-
 from analysis import text
-
-if TYPE_CHECKING:
-    from analysis.findings import Comparison, Findings
-
+from analysis.findings import Comparison, Findings
 
 DIGITS = ("mnist",)
 """Datasets whose images are digits; of any other the answer speaks of images."""
@@ -39,7 +31,7 @@ def _paragraph(findings: Findings, comparison: Comparison) -> str:
     dataset = " ".join(about.dataset.split())
     verdict = f"{_may_fail(findings, baseline)}{_verdict(findings, comparison)}"
     return (
-        f"On the {about.n_test:,} test {_images(findings)} of {dataset}, {candidate} misread "
+        f"On the {about.n_test:,} test {images(findings)} of {dataset}, {candidate} misread "
         f"{text.percent(comparison.candidate_error)} and {baseline}, with {_size(findings, baseline)} parameters, "
         f"{text.percent(comparison.baseline_error)}: a gap of {text.points(gap.mean.estimate, decimals)} percentage "
         f"points ({_ranges(findings, comparison)}), from {comparison.pairs} of "
@@ -49,7 +41,8 @@ def _paragraph(findings: Findings, comparison: Comparison) -> str:
     )
 
 
-def _images(findings: Findings) -> str:
+def images(findings: Findings) -> str:
+    """What the dataset's images are called."""
     return "digits" if findings.about.dataset in DIGITS else "images"
 
 
@@ -64,7 +57,7 @@ def _absent(findings: Findings, comparison: Comparison) -> str:
 def _ranges(findings: Findings, comparison: Comparison) -> str:
     """Both intervals, or why one of them is not there."""
     seeds, digits = comparison.seeds.mean, comparison.digits
-    sample = f"a different sample of such {_images(findings)}"
+    sample = f"a different sample of such {images(findings)}"
     ranges = [
         f"no interval for training luck alone: {seeds.declined}"
         if seeds.low is None
@@ -165,66 +158,5 @@ def _alternatives(findings: Findings, baseline: str) -> str:
 def _scope(findings: Findings) -> str:
     return (
         f"This describes one training recipe in which only the learning rate was tuned, on validation "
-        f"{_images(findings)}, with one training set and {text.splits(findings.about.splits)}."
+        f"{images(findings)}, with one training set and {text.splits(findings.about.splits)}."
     )
-
-
-def show(findings: Findings, console: Console) -> None:
-    """Print the answer, then the tables behind it, and what a reader must know before quoting it."""
-    for paragraph in findings.answer.split("\n\n"):
-        console.print(paragraph, markup=False, highlight=False)
-        console.print()
-    level = text.level(findings.about.settings.confidence)
-    if findings.comparisons:
-        console.print(_gaps(findings))
-        note = f"percentage points; intervals: {level}; p: exact sign-flip test over seeds, by Holm over all baselines"
-        console.print(note, style="dim", highlight=False)
-        console.print()
-    console.print(_models(findings))
-    note = f"* selected on validation {_images(findings)}; intervals: mean ± t, {level}, over runs that trained"
-    console.print(note, style="dim", highlight=False)
-    for warning in findings.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
-
-
-def _gaps(findings: Findings) -> Table:
-    """The gap to each baseline."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column(f"{findings.about.settings.candidate}\nagainst", overflow="fold")
-    for head in ("\ngap", "over\nseeds", f"seeds and\n{_images(findings)}", "\np", "\npairs"):
-        table.add_column(head, justify="right")
-    table.add_column("\nverdict")
-    for c in findings.comparisons:
-        mean = c.seeds.mean
-        table.add_row(
-            c.baseline,
-            text.points(mean.estimate, text.point_digits(mean.low, mean.high)),
-            text.points_interval(mean.low, mean.high),
-            text.points_interval(c.digits.low, c.digits.high),
-            text.p_value(c.p_holm),
-            text.of(c.pairs, c.planned),
-            c.seeds.verdict or text.DASH,
-        )
-    return table
-
-
-def _models(findings: Findings) -> Table:
-    """Every model at every learning rate."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("model")
-    for head in ("learning\nrate  ", "test\naccuracy", "%\ninterval", "trained", "failed\nto learn", "no\noutcome"):
-        table.add_column(head, justify="right")
-    counts = {(c.model, c.learning_rate): c for c in findings.completeness}
-    for c in findings.configurations:
-        chosen = findings.selection[c.model].mean.learning_rate == c.learning_rate
-        e, count = c.test_accuracy, counts[c.model, c.learning_rate]
-        table.add_row(
-            c.model,
-            text.plain(c.learning_rate) + (" *" if chosen else "  "),
-            text.DASH if e.estimate is None else f"{text.hundredfold(e.estimate):.2f}",
-            text.DASH if e.low is None else f"{text.hundredfold(e.low):.2f} to {text.hundredfold(e.high):.2f}",
-            text.of(e.n, e.planned),
-            str(count.diverged + count.collapsed),
-            str(count.failed + count.missing),
-        )
-    return table

@@ -59,6 +59,13 @@ def sha256(block: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(block, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def filled_in(block: Mapping[str, Any], models: Sequence[str]) -> dict[str, Any]:
+    """The block with its null candidate and baselines spelt out: the first of `models` against all others."""
+    candidate = block.get("candidate") or models[0]
+    baselines = block.get("baselines") or [model for model in models if model != candidate]
+    return {**block, "candidate": candidate, "baselines": list(baselines)}
+
+
 def compare(launches: Sequence[Launch], used: Mapping[str, Any], models: Sequence[str]) -> Preregistration:
     """What the first launch declared against the block used and `models`, those of the whole study.
 
@@ -67,7 +74,7 @@ def compare(launches: Sequence[Launch], used: Mapping[str, Any], models: Sequenc
     """
     first = launches[0]
     stored, block = first.config["analysis"], dict(used)
-    declared, made = _resolved(stored, first.config["models"]), _resolved(block, models)
+    declared, made = filled_in(stored, first.config["models"]), filled_in(block, models)
     deviations = [
         Deviation(key=key, declared=declared.get(key), used=made.get(key))
         for key in sorted(set(declared) | set(made))
@@ -83,12 +90,6 @@ def compare(launches: Sequence[Launch], used: Mapping[str, Any], models: Sequenc
         as_declared=not deviations,
         deviations=tuple(deviations),
     )
-
-
-def _resolved(block: Mapping[str, Any], models: Sequence[str]) -> dict[str, Any]:
-    candidate = block.get("candidate") or models[0]
-    baselines = block.get("baselines") or [model for model in models if model != candidate]
-    return {**block, "candidate": candidate, "baselines": list(baselines)}
 
 
 def _comparable(key: str, value: object) -> object:

@@ -10,11 +10,11 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.special import ndtri
 
-from analysis.collect import settings
 from analysis.digits import mean_squares
 from analysis.frames import Frames
 from analysis.grid import grids
 from analysis.selection import select
+from analysis.settings import settings
 from analysis.simulation import Model, Scenario
 from study.errors import UserError
 

@@ -64,7 +64,18 @@ def test_the_answer_comes_first_then_the_table_behind_it(written, ran):
     _, table = output.split("accuracy", 1)
     for c in findings["configurations"]:
         assert f"{100 * c['test_accuracy']['estimate']:.2f}" in table
+    for c in findings["comparisons"]:
+        gap, digits = c["seeds"]["mean"], c["digits"]
+        row = next(line.split() for line in output.splitlines() if line.startswith(f"{c['baseline']} "))
+        signed = [f"{100 * x:+.2f}".replace("-", "−") for x in (gap["estimate"], gap["low"], gap["high"])]
+        assert [*row[1:3], row[4]] == signed
+        assert row[5:8:2] == [f"{100 * x:+.2f}".replace("-", "−") for x in (digits["low"], digits["high"])]
+        assert row[9:12] == [str(c["pairs"]), "of", str(c["planned"])]
+        assert row[12] == c["seeds"]["verdict"].split()[0]
     assert "\x1b" not in output
+    # What the page warns of stands here too.
+    assert len(findings["warnings"]) == output.count("warning: ")
+    assert "warning: 2 of 27 planned runs have no outcome: 1 failed, 1 missing" in output
     assert str(written / "report" / "index.html") in output.replace("\n", "")
 
 

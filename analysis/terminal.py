@@ -1,0 +1,71 @@
+"""What the command line prints: the answer, the tables behind it, and the warnings."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from analysis import text
+from analysis.answer import images
+from analysis.findings import Findings
+
+
+def show(findings: Findings, console: Console) -> None:
+    """Print the answer, then the tables behind it, and what a reader must know before quoting it."""
+    for paragraph in findings.answer.split("\n\n"):
+        console.print(paragraph, markup=False, highlight=False)
+        console.print()
+    level = text.level(findings.about.settings.confidence)
+    if findings.comparisons:
+        console.print(_gaps(findings))
+        note = f"percentage points; intervals: {level}; p: exact sign-flip test over seeds, by Holm over all baselines"
+        console.print(note, style="dim", highlight=False)
+        console.print()
+    console.print(_models(findings))
+    note = f"* selected on validation {images(findings)}; intervals: mean ± t, {level}, over runs that trained"
+    console.print(note, style="dim", highlight=False)
+    for warning in findings.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+
+
+def _gaps(findings: Findings) -> Table:
+    """The gap to each baseline."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column(f"{findings.about.settings.candidate}\nagainst", overflow="fold")
+    for head in ("\ngap", "over\nseeds", f"seeds and\n{images(findings)}", "\np", "\npairs"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("\nverdict")
+    for c in findings.comparisons:
+        mean = c.seeds.mean
+        table.add_row(
+            c.baseline,
+            text.points(mean.estimate, text.point_digits(mean.low, mean.high)),
+            text.points_interval(mean.low, mean.high),
+            text.points_interval(c.digits.low, c.digits.high),
+            text.p_value(c.p_holm),
+            text.of(c.pairs, c.planned),
+            c.seeds.verdict or text.DASH,
+        )
+    return table
+
+
+def _models(findings: Findings) -> Table:
+    """Every model at every learning rate."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("model")
+    for head in ("learning\nrate  ", "test\naccuracy", "%\ninterval", "trained", "failed\nto learn", "no\noutcome"):
+        table.add_column(head, justify="right")
+    counts = {(c.model, c.learning_rate): c for c in findings.completeness}
+    for c in findings.configurations:
+        chosen = findings.selection[c.model].mean.learning_rate == c.learning_rate
+        e, count = c.test_accuracy, counts[c.model, c.learning_rate]
+        table.add_row(
+            c.model,
+            text.plain(c.learning_rate) + (" *" if chosen else "  "),
+            text.DASH if e.estimate is None else f"{text.hundredfold(e.estimate):.2f}",
+            text.DASH if e.low is None else f"{text.hundredfold(e.low):.2f} to {text.hundredfold(e.high):.2f}",
+            text.of(e.n, e.planned),
+            str(count.diverged + count.collapsed),
+            str(count.failed + count.missing),
+        )
+    return table
