@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
+import io
 import math
 import os
 import zlib
@@ -31,7 +33,7 @@ MNIST_SHA256 = dict(
 )
 PACKAGED = Path(__file__).parent / "datasets" / "mnist"
 DOWNLOADED = {"fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}
-"""Datasets that torchvision downloads, and checks, under its name for them."""
+"""Datasets that torchvision downloads, under its name for them."""
 
 LARGEST = 2**31
 """Bytes that one decompressed IDX file may have: a small hostile archive must not fill the memory."""
@@ -71,7 +73,8 @@ def load(name: str) -> Dataset:
     else:
         allowed = ", ".join(("mnist", *DOWNLOADED))
         raise UserError(f"dataset: found {name!r}; allowed: {allowed}, or an existing folder of IDX files")
-    contents = {file: _read(folder, file) for file in FILES}
+    # What torchvision unpacked beside the archives nobody has checked.
+    contents = {file: _read(folder, file, unpacked=name not in DOWNLOADED) for file in FILES}
     checksums = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
     for file, checksum in expected.items():
         if checksums[file] != checksum:
@@ -95,21 +98,32 @@ def split(n_train: int, validation_size: int, split_seed: int) -> tuple[np.ndarr
 
 
 def _download(name: str) -> Path:
-    from torchvision import datasets
+    """The folder of a dataset's archives, fetched unless they are there; torchvision knows the MD5 of each.
 
+    Raises UserError when they cannot be fetched, or are not what they should be.
+    """
+    from torchvision import datasets
+    from torchvision.datasets.utils import check_integrity
+
+    kind = getattr(datasets, DOWNLOADED[name])
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lenet5-vs-mlp"
     try:
-        found = getattr(datasets, DOWNLOADED[name])(str(cache), download=True)
-    except (RuntimeError, OSError) as error:
+        with contextlib.redirect_stdout(io.StringIO()):
+            folder = Path(kind(str(cache), download=True).raw_folder)
+    except (RuntimeError, OSError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"dataset: {name} could not be downloaded to {cache}: {reason[:200]}") from None
-    return Path(found.raw_folder)
+    for archive, md5 in kind.resources:
+        # torchvision asks only whether the unpacked files are there.
+        if not check_integrity(folder / archive, md5):
+            raise UserError(f"{folder / archive}: missing or altered; delete {folder} to have it fetched again")
+    return folder
 
 
-def _read(folder: Path, file: str) -> bytes:
-    """The decompressed bytes of an IDX file, stored as itself or with .gz."""
+def _read(folder: Path, file: str, *, unpacked: bool = True) -> bytes:
+    """The decompressed bytes of an IDX file, stored as itself (if `unpacked` is to be looked for) or with .gz."""
     plain, compressed = folder / file, folder / f"{file}.gz"
-    path = plain if plain.is_file() else compressed
+    path = plain if unpacked and plain.is_file() else compressed
     try:
         with open(path, "rb") if path is plain else gzip.open(path) as stream:
             content = stream.read(LARGEST + 1)

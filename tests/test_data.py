@@ -1,11 +1,15 @@
 import gzip
+import hashlib
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision import datasets
 
 from study import data
+from study.__main__ import main
 from study.errors import UserError
 from tests import idx
 
@@ -109,6 +113,51 @@ def test_a_damaged_folder_is_one_clear_line(tmp_path, message):
 def test_a_misspelt_dataset_names_what_is_allowed():
     with pytest.raises(UserError, match="found 'mnsit'; allowed: mnist, fashion_mnist, kmnist, or an existing folder"):
         data.load("mnsit")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A user's cache that holds kmnist as torchvision leaves it, and no network to fetch it from."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(datasets.KMNIST, "mirrors", ["http://127.0.0.1:9/"])
+    folder = tmp_path / "lenet5-vs-mlp" / "KMNIST" / "raw"
+    for compressed in (True, False):
+        idx.write(folder, idx.learnable(60, 20), compressed=compressed)
+    md5 = [(f"{file}.gz", hashlib.md5((folder / f"{file}.gz").read_bytes()).hexdigest()) for file in data.FILES]
+    monkeypatch.setattr(datasets.KMNIST, "resources", md5)
+    return folder
+
+
+def test_a_downloaded_dataset_is_what_its_archives_hold(cache):
+    before = data.load("kmnist")
+    assert (before.info.name, before.info.n_train, before.info.n_test) == ("kmnist", 60, 20)
+    labels = cache / "train-labels-idx1-ubyte"
+    labels.write_bytes(labels.read_bytes()[:-1] + b"\7")
+    after = data.load("kmnist")
+    assert np.array_equal(after.train_labels, before.train_labels)
+    assert after.info == before.info
+
+
+def test_an_altered_download_is_refused(cache):
+    archive = cache / "t10k-images-idx3-ubyte.gz"
+    archive.write_bytes(archive.read_bytes() + b"\0")
+    with pytest.raises(UserError) as error:
+        data.load("kmnist")
+    assert str(error.value) == f"{archive}: missing or altered; delete {cache} to have it fetched again"
+
+
+@pytest.mark.parametrize("name", ["kmnist", "fashion_mnist"])
+def test_a_download_that_fails_is_one_line(tmp_path, monkeypatch, capfd, name):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(getattr(datasets, data.DOWNLOADED[name]), "mirrors", ["http://127.0.0.1:9/"])
+    monkeypatch.setattr(sys, "argv", ["study", "plan", "configs/quick.yaml", f"dataset={name}"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    output, errors = capfd.readouterr()
+    assert output == ""
+    assert errors.startswith(f"error: configs/quick.yaml: dataset: {name} could not be downloaded to {tmp_path}")
+    assert errors.count("\n") == 1
 
 
 @pytest.mark.parametrize("size", [60, 61, 10**6])
