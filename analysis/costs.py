@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pandas as pd
-
 from analysis.findings import Findings
 from analysis.frames import Frames
 from analysis.planning import hours
@@ -34,17 +32,18 @@ def to_json(frames: Frames, findings: Findings) -> str:
         "nodes": sorted(runs["node"].dropna().unique()),
         "torch_versions": sorted(runs["torch_version"].dropna().unique()),
         "git_commits": sorted(runs["git_commit"].dropna().unique()),
-        "hours_of_training_for": _planned(findings, runs),
+        "hours_of_training_for": of_more_seeds(frames, findings),
         "runs_with_several_attempts": int((frames.runs["attempts"].fillna(1) > 1).sum()),
     }
     return json.dumps(costs, indent=1, allow_nan=False) + "\n"
 
 
-def _planned(findings: Findings, runs: pd.DataFrame) -> list[dict[str, object]]:
+def of_more_seeds(frames: Frames, findings: Findings) -> list[dict[str, object]]:
     """Hours, one run at a time, of the seeds that each half-width needs: at the selected rates, and of the whole grid.
 
     Packs train many runs in the time of few, so these add up what each run took of its pack.
     """
+    runs = frames.runs[frames.runs["train_seconds"].notna()]
     seconds = runs.groupby(["model", "learning_rate"])["train_seconds"].median()
     found = []
     for c in findings.comparisons:

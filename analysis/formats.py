@@ -10,7 +10,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from analysis import text
-from analysis.estimate import Estimate
+from analysis.estimate import Basis, Estimate
+
+LINE = {"float": 115, "long": 130}
+"""Characters in a line of LaTeX, about, at the size in which each kind of table is set."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,9 @@ class Rows:
 
 
 def flat(column: str, e: Estimate) -> dict[str, object]:
-    """All that an estimate says, as columns of a CSV."""
+    """All that an estimate says, as columns of a CSV: numbers first, then what they rest on."""
     fields = e.model_dump(exclude={"estimate", "runs", "role"})
+    fields = {name: fields[name] for name in sorted(fields, key=list(Basis.model_fields).__contains__)}
     return {column: e.estimate} | {f"{column}_{name}": value for name, value in fields.items()}
 
 
@@ -133,7 +137,8 @@ def as_latex(table: Table) -> str:
     body = shown.style.hide(axis="index").to_latex(**looks)
     notes = "".join(f"\\par {text.latex(note)}\n" for note in table.notes)
     notes = f"\\par\\smallskip{{\\scriptsize\\raggedright\n{notes}\\par}}\n" if notes else ""
-    small = "\\footnotesize\\setlength{\\tabcolsep}{3pt}\n"
+    size = "scriptsize" if table.long else "footnotesize"
+    small = f"\\{size}\\setlength{{\\tabcolsep}}{{3pt}}\n"
     if table.long:
         return f"\\begingroup{small}{body}{notes}\\endgroup\n"
     caption = f"\\caption{{{caption}}}\n\\label{{tab:{table.name}}}\n"
@@ -141,11 +146,25 @@ def as_latex(table: Table) -> str:
 
 
 def _columns(table: Table) -> list[str]:
-    """Column types; columns of prose share what the others leave of a line of about 115 characters."""
-    widest = {column: max(len(column), table.shown[column].str.len().max()) for column in table.shown.columns}
-    left = 115 - sum(width + 2 for column, width in widest.items() if column not in table.prose)
-    prose = f"p{{{max(0.15, left / 115 / max(1, len(table.prose))):.2f}\\linewidth}}"
-    return [prose if c in table.prose else "r" if c in table.numbers else "l" for c in table.shown.columns]
+    """Column types; columns of prose, and where the line is full the longest other text, share what is left of it."""
+    line = LINE["long" if table.long else "float"]
+    shown = {column: [column, *table.shown[column]] for column in table.shown.columns}
+    cell = {column: max(map(len, cells)) for column, cells in shown.items()}
+    word = {column: max(len(w) for text in cells for w in text.split() or [""]) for column, cells in shown.items()}
+    prose = set(table.prose)
+    breakable = {column: cell[column] - word[column] for column in shown.keys() - prose - table.numbers}
+    rest = sorted((column for column, n in breakable.items() if n), key=lambda column: (breakable[column], column))
+
+    def spare() -> int:
+        """What is left of the line when every column of prose is as wide as its longest word."""
+        return line - sum((word if column in prose else cell)[column] + 3 for column in shown)
+
+    while spare() < 12 * len(prose) and rest:
+        prose.add(rest.pop())
+    wanted = {column: min(cell[column], 60) - word[column] + 1 for column in prose}
+    share = max(0, spare()) / max(1, sum(wanted.values()))
+    width = {column: (word[column] + 1 + share * wanted[column]) / line for column in prose}
+    return [f"p{{{width[c]:.2f}\\linewidth}}" if c in prose else "r" if c in table.numbers else "l" for c in shown]
 
 
 def write(tables: Sequence[Table], folder: Path) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -55,30 +55,19 @@ def write(findings: Findings, frames: Frames, folder: Path) -> Path:
         loader=jinja2.PackageLoader("analysis"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     pictures = {c.name: _picture(c, folder / "figures") for c in captions(findings, frames)}
+    built = {name: make(findings, frames) for name, make in tables.TABLES.items()}
     page = environment.get_template("index.html.j2").render(
         title=f"{findings.about.name}: {' and '.join(m.name for m in findings.about.models)}"
         if len(findings.about.models) < 3
         else f"{findings.about.name}: {len(findings.about.models)} models on {findings.about.dataset}",
         answer=findings.answer.split("\n\n"),
-        alarms=list(alarms(findings)),
+        alarms=findings.warnings,
         tiles=tiles(findings),
-        sections=sections(findings, frames, pictures, {t.name: t for t in tables.build(findings, frames)}),
+        sections=sections(findings, frames, pictures, built),
     )
     path = folder / "index.html"
     path.write_text(page, encoding="utf-8")
     return path
-
-
-def alarms(findings: Findings) -> Iterator[str]:
-    """What a reader must know before quoting a number."""
-    yield from findings.warnings
-    absent = sum(c.failed + c.missing for c in findings.completeness)
-    if absent:
-        yield f"{text.of(absent, findings.about.planned)} planned runs have no outcome: they failed or are missing."
-    if not findings.preregistration.as_declared:
-        yield "The analysis made is not the one declared before the first run: see Pre-registration."
-    if findings.about.problems:
-        yield f"Unusable files of the ledger, which enter no number: {findings.about.problems} (see Problems)."
 
 
 def tiles(findings: Findings) -> list[Tile]:
@@ -94,38 +83,49 @@ def tiles(findings: Findings) -> list[Tile]:
 
 
 def sections(
-    findings: Findings, frames: Frames, pictures: dict[str, Picture], built: dict[str, Table]
+    findings: Findings, frames: Frames, pictures: Mapping[str, Picture], built: Mapping[str, Table | None]
 ) -> list[Section]:
-    """The page from top to bottom; a section with nothing in it is left out."""
+    """The page from top to bottom; a section with nothing in it is left out.
 
-    def section(
-        name: str, title: str, *paragraphs: str, figures: str = "", tables: str = "", **more: object
-    ) -> Section:
+    `pictures` and `built` hold every figure and table by name, so that a name that nothing has raises KeyError.
+    """
+
+    def section(name: str, title: str, *, figures: str = "", tables: str = "") -> Section:
+        shown = [built[t] for t in tables.split()]
         return Section(
             name,
             title,
-            [p for p in paragraphs if p],
-            figures=[pictures[f] for f in figures.split() if f in pictures],
-            tables=[built[t] for t in tables.split() if t in built],
-            **more,
+            figures=[pictures[f] for f in figures.split()],
+            tables=[table for table in shown if table is not None],
         )
 
     return [
         s
         for s in (
-            section("gap", "The gap", figures="gap", tables="gaps models"),
+            section("gap", "The gap", figures="gap", tables="gaps"),
             section("rates", "Across learning rates", figures="learning_rates sweep", tables="sweep configurations"),
-            section("learning", "Learning", figures="learning_curves losses selection", tables="selection"),
-            section("digits", "Digits and classes", figures="classes hard_digits confusion", tables="classes"),
+            section(
+                "learning",
+                "Learning, and the choice of the learning rate",
+                figures="learning_curves losses selection",
+                tables="selection",
+            ),
+            section(
+                "digits",
+                "Digits and classes",
+                figures="classes hard_digits confusion",
+                tables="classes components",
+            ),
             section(
                 "robustness",
                 "Does the answer survive?",
-                figures="specifications normality variance",
-                tables="outcomes sensitivity specifications checks variance",
+                figures="specifications variance",
+                tables="outcomes sensitivity specifications variance",
             ),
-            section("planning", "Would more seeds help?", figures="planning", tables="planning"),
+            section("planning", "Would more seeds help?", figures="planning", tables="planning hours sign_test"),
             section("literature", "Beside published results", tables="literature"),
             section("completeness", "What became of every run", tables="completeness not_trained"),
+            section("appendix", "Appendix: other methods", figures="normality", tables="checks best_of_n"),
             Section("methods", "Methods", methods(findings), facts=recipe(findings)),
             Section("preregistration", "Pre-registration", facts=preregistration(findings)),
             Section("problems", "Problems", [f"{p.path}: {p.reason}" for p in frames.problems]),
@@ -167,7 +167,8 @@ def methods(findings: Findings) -> list[str]:
     return [
         "Every model uses the learning rate with the best mean validation accuracy over seeds; ties go to the "
         "smaller rate. Test digits are measured and never used to choose anything. The final epoch is the last "
-        "planned one. Only the learning rate was tuned, with one training set and one split.",
+        "planned one. Only the learning rate was tuned, with one training set and "
+        f"{text.splits(findings.about.splits)}.",
         f"The gap is {s.candidate} minus baseline, paired by seed: the same seed gives every model the same batches. "
         f"Its primary interval is mean ± t at {text.level(s.confidence)} over seeds (this test set); the second adds "
         "the digits as a crossed random factor (new digits of the same kind) and is probably too short where digits "

@@ -1,8 +1,6 @@
 """Every figure is drawn, the same bytes each time, with its caption; or its caption says why not."""
 
 import re
-import shutil
-import subprocess
 
 import matplotlib as mpl
 import numpy as np
@@ -60,22 +58,26 @@ def test_bytes_are_the_same_each_time_and_hold_no_date(drawn, tmp_path):
         assert b"<dc:date>" not in content
 
 
-def test_drawing_leaves_matplotlib_as_it_was(drawn, tmp_path):
+def test_drawing_leaves_matplotlib_as_it_was(drawn, tmp_path, monkeypatch):
+    findings, data, *_ = drawn
+    few = [captions.CAPTIONS[name](findings, data) for name in ("gap", "confusion")]
+    monkeypatch.setattr(figures, "captions", lambda *_: few)
+    mpl.rcParams["font.size"] = 11.5  # neither matplotlib's default nor ours
     before = dict(mpl.rcParams)
-    with style.applied():
-        assert mpl.rcParams["pdf.fonttype"] == 42
-    assert dict(mpl.rcParams) == before
+    try:
+        figures.draw(findings, data, tmp_path)
+        assert dict(mpl.rcParams) == before
+    finally:
+        mpl.rcdefaults()
 
 
-@pytest.mark.skipif(shutil.which("pdffonts") is None, reason="pdffonts is not installed")
-def test_fonts_are_embedded_truetype(drawn):
+def test_fonts_are_embedded_and_all_but_the_digits_is_vectors(drawn):
     *_, folder, _ = drawn
     for path in folder.glob("*.pdf"):
-        listed = subprocess.run(["pdffonts", path], capture_output=True, text=True, check=True).stdout.splitlines()[2:]
-        assert listed
-        for line in listed:
-            assert "TrueType" in line
-            assert line.split()[-5] == "yes", f"{path.name}: {line}"
+        content = path.read_bytes()
+        assert b"/FontFile2" in content, f"{path.name} embeds no TrueType font"
+        assert b"/Type3" not in content, f"{path.name} holds Type 3 fonts, which journals refuse"
+        assert (b"/Subtype /Image" in content) == (path.stem == "hard_digits"), f"{path.name}: pixels"
 
 
 def test_widths_are_those_of_a_paper(drawn):
@@ -90,7 +92,7 @@ def test_every_run_is_in_the_figure_of_learning_rates(drawn):
     findings, data, *_ = drawn
     scene = scene_of(findings, data)
     with style.applied():
-        axes = figures.learning_rates(scene).axes[0]
+        axes = figures.FIGURES["learning_rates"](scene).axes[0]
     points = [line for line in axes.lines if line.get_markersize() == 2.2]
     finished = data.runs[data.runs["state"] == "finished"]
     heights = np.sort(np.concatenate([line.get_ydata() for line in points]))
@@ -102,7 +104,7 @@ def test_every_run_is_in_the_figure_of_learning_rates(drawn):
 def test_every_pair_is_in_the_figure_of_the_gap(drawn):
     findings, data, *_ = drawn
     with style.applied():
-        axes = figures.gap(scene_of(findings, data)).axes[0]
+        axes = figures.FIGURES["gap"](scene_of(findings, data)).axes[0]
     (points,) = (line for line in axes.lines if line.get_marker() == "o")
     comparison = findings.comparisons[0]
     runs = data.runs[data.runs["trained"]].set_index(["model", "learning_rate", "seed"])["final_test_accuracy"]
@@ -111,6 +113,112 @@ def test_every_pair_is_in_the_figure_of_the_gap(drawn):
     ends = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2 and line.get_xdata()[0] != 0]
     expected = [(e.low, e.high) for e in (comparison.seeds.mean, comparison.digits)]
     np.testing.assert_allclose(ends, 100 * np.array(expected))
+
+
+def drawn_alone(study, name):
+    """One figure, laid out, and the texts in it."""
+    with style.applied():
+        figure = figures.FIGURES[name](scene_of(*study[:2]))
+        figure.draw_without_rendering()
+        shown = [t for t in figure.findobj(mpl.text.Text) if t.get_text() and t.get_visible()]
+    return figure, [t.get_text() for t in shown]
+
+
+@pytest.mark.parametrize("name", list(captions.CAPTIONS))
+def test_nothing_is_cut_off(drawn, name):
+    findings, data, *_ = drawn
+    if captions.CAPTIONS[name](findings, data).missing is not None:
+        pytest.skip("not drawn")
+    figure, _ = drawn_alone(drawn, name)
+    room = figure.bbox.padded(1)
+    legends = figure.findobj(mpl.legend.Legend)
+    for artist in [*legends, *(t for axes in figure.axes for t in (axes.title, axes.xaxis.label, axes.yaxis.label))]:
+        box = artist.get_window_extent()
+        if artist.get_visible() and artist.get_figure() and box.width:
+            assert room.x0 <= box.x0 < box.x1 <= room.x1, artist
+            assert room.y0 <= box.y0 < box.y1 <= room.y1, artist
+
+
+def test_the_figure_of_the_gap_names_direction_level_and_populations(drawn):
+    _, texts = drawn_alone(drawn, "gap")
+    assert "lenet5\n− mlp" in texts
+    assert {"95%: seeds (this test set)", "95%: seeds and new digits"} <= set(texts)
+    assert any("percentage points" in text for text in texts)
+
+
+def test_the_figure_of_the_sweep_shows_and_names_both_intervals(drawn):
+    findings, *_ = drawn
+    figure, texts = drawn_alone(drawn, "sweep")
+    assert {"95%: this rate", "95%: all rates"} <= set(texts)
+    (rates,) = (s.rates for s in findings.sweep.values())
+    bars = [line for line in figure.axes[0].lines if len(line.get_ydata()) == 2 and line.get_xdata()[0] != 0]
+    bars = [line for line in bars if line.get_xdata()[0] == line.get_xdata()[1]]
+    thick, thin = (
+        [line.get_ydata() for line in bars if (line.get_linewidth() > 2) == which] for which in (True, False)
+    )
+    np.testing.assert_allclose(thick, [(100 * r.gap.low, 100 * r.gap.high) for r in rates if r.gap.low is not None])
+    np.testing.assert_allclose(thin, [(100 * r.band.low, 100 * r.band.high) for r in rates if r.band.low is not None])
+    (means,) = (line for line in figure.axes[0].lines if line.get_marker() == style.MARKERS[1])
+    assert means.get_markersize() < min(line.get_linewidth() for line in bars if line.get_linewidth() > 2)
+
+
+def test_curves_end_at_a_tick_and_leave_out_what_did_not_train(drawn):
+    findings, data, *_ = drawn
+    figure, _ = drawn_alone(drawn, "learning_curves")
+    for axes in figure.axes:
+        assert axes.get_xticks()[-1] == findings.about.epochs
+    means = curves.curves(data.runs, data.epochs, 0.95)
+    rates = {(c.model, c.learning_rate): c.test_accuracy.estimate for c in findings.configurations}
+    last = means.query("metric == 'test_accuracy'").groupby(["model", "learning_rate"])["mean"].last()
+    for key, mean in last.items():
+        assert mean == pytest.approx(rates[key]), "as in the figure of learning rates and the tables"
+
+
+def test_numbers_of_the_confusions_can_be_read(drawn):
+    figure, _ = drawn_alone(drawn, "confusion")
+    numbers = [t for axes in figure.axes for t in axes.texts if t.get_text()]
+    assert min(t.get_fontsize() for t in numbers) >= 5.5
+    darkest = luminance(figure.axes[0].collections[0].cmap(1.0))
+    assert all((darkest + 0.05) / (luminance(t.get_color()) + 0.05) > 4.5 for t in numbers), "WCAG AA"
+
+
+def luminance(colour):
+    """Relative luminance of WCAG 2."""
+    rgb = np.array(mpl.colors.to_rgb(colour))
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+
+def test_hard_digits_say_what_they_are_and_what_they_are_taken_for(drawn):
+    findings, data, *_ = drawn
+    _, texts = drawn_alone(drawn, "hard_digits")
+    hard = findings.digits["mlp"].hard
+    at = hard.baseline_alone_wrong[0]
+    runs = set(data.runs.query("model == 'mlp'")["run_id"]) & set(findings.run_sets[hard.rests_on.runs])
+    read = [int(data.predictions[run_id]["test"][at]) for run_id in runs]
+    commonest = min(read, key=lambda label: (-read.count(label), label))
+    assert f"{data.test_labels[at]} → {commonest}" in texts
+    assert commonest != data.test_labels[at]
+
+
+def test_few_hard_digits_take_one_column(drawn):
+    findings, *_ = drawn
+    for n, wide in ((captions.digits.PER_COLUMN, False), (captions.digits.PER_COLUMN + 1, True)):
+        hard = findings.digits["mlp"].hard.model_copy(
+            update=dict(baseline_alone_wrong=tuple(range(n)), candidate_alone_wrong=())
+        )
+        found = findings.digits["mlp"].model_copy(update=dict(hard=hard))
+        changed = findings.model_copy(update=dict(digits={"mlp": found}))
+        assert captions.CAPTIONS["hard_digits"](changed, None).wide == wide
+
+
+def test_specifications_count_from_one(drawn):
+    figure, _ = drawn_alone(drawn, "specifications")
+    assert figure.axes[1].get_xticks()[0] == 1
+
+
+def test_guessing_is_marked_across_learning_rates(drawn):
+    figure, _ = drawn_alone(drawn, "learning_rates")
+    assert [90, 90] in [list(line.get_ydata()) for line in figure.axes[0].lines]
 
 
 @pytest.mark.parametrize(
@@ -156,14 +264,19 @@ def test_first_colours_are_told_apart_without_red_green_vision():
     assert min(distances) > 0.2
 
 
-def test_curves_are_means_with_t_intervals_of_the_runs_still_finite():
+def example_curves(fourth):
+    """Curves of three runs that trained and a fourth with this state, which has reached the first epoch."""
     runs = pd.DataFrame(
-        {"run_id": ["a", "b", "c", "d"], "model": "m", "learning_rate": 0.1, "state": ["finished"] * 3 + ["missing"]}
-    )
-    rows = [("a", 1, 0.5), ("b", 1, 0.6), ("c", 1, 0.7), ("a", 2, 0.9)]
+        {"run_id": list("abcd"), "model": "m", "learning_rate": 0.1, "state": ["finished"] * 3 + [fourth]}
+    ).assign(trained=[True] * 3 + [False])
+    rows = [("a", 1, 0.5), ("b", 1, 0.6), ("c", 1, 0.7), ("a", 2, 0.9), ("d", 1, 0.1)]
     metrics = {metric: [value for *_, value in rows] for metric in curves.METRICS}
     epochs = pd.DataFrame({"run_id": [r[0] for r in rows], "epoch": [r[1] for r in rows], **metrics})
-    found = curves.curves(runs, epochs, 0.95).query("metric == 'test_accuracy'").set_index("epoch")
+    return curves.curves(runs, epochs, 0.95).query("metric == 'test_accuracy'").set_index("epoch")
+
+
+def test_curves_are_means_with_t_intervals_of_the_runs_that_trained():
+    found = example_curves("failed")
     # t(0.975, 2) = 4.302653 and SD / sqrt(3) = 0.1 / 1.7320508
     np.testing.assert_allclose(
         found.loc[1, ["mean", "low", "high"]].astype(float), [0.6, 0.351586, 0.848414], atol=1e-6
@@ -171,6 +284,19 @@ def test_curves_are_means_with_t_intervals_of_the_runs_still_finite():
     assert list(found["n"]) == [3, 1]
     assert list(found["planned"]) == [4, 4]
     assert np.isnan(found.loc[2, "low"])
+
+
+@pytest.mark.parametrize("state", ["finished", "diverged"])
+def test_curves_have_no_band_where_a_run_did_not_train(state):
+    found = example_curves(state)
+    assert found.loc[1, "mean"] == pytest.approx(0.6)
+    assert found[["low", "high"]].isna().all(axis=None)
+
+
+def test_the_line_of_a_qq_plot_is_the_normal_of_the_same_mean_and_sd():
+    np.testing.assert_allclose(
+        curves.normal_line([(-1.0, 2.0), (0.0, 3.0), (1.0, 7.0)]), 4 + 7**0.5 * np.array([-1, 0, 1])
+    )
 
 
 def scene_of(findings, data):

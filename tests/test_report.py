@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from analysis import collect, figures, frames, report, style
+from analysis import collect, figures, frames, report, style, tables
 from analysis.findings import Findings
 from tests import synthetic
 
@@ -99,6 +99,22 @@ def test_figures_are_described_and_missing_ones_explained(study, written):
     assert "There is only one learning rate to choose." in text
 
 
+def test_every_table_and_figure_is_shown_exactly_once(study, written):
+    ids = [value for name, value in Page(written).attributes if name == "id"]
+    shown = sorted(i for i in ids if i.startswith(("table-", "figure-")))
+    expected = [f"table-{table.name}" for table in tables.build(*study)]
+    expected += [f"figure-{caption.name}" for caption in report.captions(*study) if caption.missing is None]
+    assert shown == sorted(expected)
+
+
+def test_a_table_that_does_not_exist_is_an_error(study):
+    built = dict.fromkeys(tables.TABLES)
+    del built["gaps"]
+    pictures = {c.name: report._picture(dataclasses.replace(c, missing="."), None) for c in report.captions(*study)}
+    with pytest.raises(KeyError, match="gaps"):
+        report.sections(*study, pictures, built)
+
+
 def test_failures_and_problems_are_visible(written):
     text = " ".join(" ".join(Page(written).text).split())
     assert "RuntimeError: broken" in text
@@ -115,7 +131,7 @@ def test_names_are_never_markup(study, page, tmp_path):
     shutil.copytree(page.parent / "figures", tmp_path / "figures")
     scene = figures.Scene(renamed, data, None, style.looks(["lenet5", NASTY]))
     with style.applied():
-        style.save(figures.gap(scene), tmp_path / "figures", "gap")
+        style.save(figures.FIGURES["gap"](scene), tmp_path / "figures", "gap")
     source = report.write(renamed, data, tmp_path).read_text(encoding="utf-8")
     parsed = Page(source)
     assert not {"script", "net"} & set(parsed.tags)

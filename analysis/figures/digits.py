@@ -1,0 +1,90 @@
+"""The digits themselves: those that only one model reads, and what the classes are taken for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import text
+from analysis.captions import PER_ROW, hard_rows
+from analysis.figures.scene import Scene
+from analysis.misread import read_as
+from analysis.style import COLUMN, INK, PAGE
+
+TALL = 1.3
+"""Height of a row in widths of a digit: the digit, and its class above."""
+
+# Light enough that dark numbers stand out on all of it.
+SHADES = sns.light_palette("#56B4E9", as_cmap=True)
+
+
+def hard_digits(scene: Scene) -> Figure:
+    """Test digits that every seed of one model gets wrong and every seed of the other right, with what it reads."""
+    rows = hard_rows(scene.findings)
+    across = max(min(len(row.digits), PER_ROW) for row in rows)
+    wide = any(row.wide for row in rows)
+    figure = Figure(figsize=(PAGE if wide else COLUMN, 0.1 + 0.42 * TALL * len(rows)))
+    axes = figure.subplots()
+    height, width = scene.frames.test_images.shape[1:]
+    x, y = (0.46 * side / max(height, width) for side in (width, height))
+    for at, row in enumerate(rows):
+        middle = TALL * at + 0.8
+        wrong, right = scene.looks[row.wrong].label, scene.looks[row.right].label
+        label = f"{wrong} wrong,\n{right} right ({text.count(len(row.digits))})"
+        axes.text(-0.1, middle, label, ha="right", va="center", fontsize=6)
+        taken = read_as(scene.frames, scene.findings.run_sets[row.runs], row.wrong, row.digits[:PER_ROW])
+        for column, (digit, read) in enumerate(zip(row.digits, taken, strict=False)):
+            # One axes for all: as many axes as digits would take seconds to lay out.
+            extent = (column + 0.5 - x, column + 0.5 + x, middle + y, middle - y)
+            axes.imshow(scene.frames.test_images[digit], cmap="gray_r", interpolation="nearest", extent=extent)
+            above = f"{scene.frames.test_labels[digit]} → {read}"
+            axes.text(column + 0.5, middle - 0.5, above, fontsize=6, ha="center")
+    axes.set(xlim=(-0.1, PER_ROW if wide else across), ylim=(TALL * len(rows), 0), aspect="equal", anchor="W")
+    axes.set_axis_off()
+    return figure
+
+
+def confusion(scene: Scene) -> Figure:
+    """Mean share of each true class predicted as each class, right answers left out."""
+    matrices = scene.findings.confusion
+    columns = min(len(matrices), 3)
+    rows = -(-len(matrices) // columns)
+    width = PAGE if columns > 1 else COLUMN
+    figure = Figure(figsize=(width, 0.35 + rows * (width / max(columns, 2) + 0.1)))
+    panels = figure.subplots(rows, columns, squeeze=False)
+    wrong = {model: 100 * np.array(matrix.shares) for model, matrix in matrices.items()}
+    for matrix in wrong.values():
+        np.fill_diagonal(matrix, np.nan)
+    highest = max(np.nanmax(matrix, initial=0.0) for matrix in wrong.values()) or 1.0
+    for axes in panels.flat[len(wrong) :]:
+        axes.set_visible(False)
+    for axes, (model, matrix) in zip(panels.flat, wrong.items(), strict=False):
+        _shares(axes, matrix, highest)
+        axes.set_title(scene.looks[model].label)
+        axes.set_xlabel("Predicted class")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("True class")
+    return figure
+
+
+def _shares(axes: Axes, matrix: np.ndarray, highest: float) -> None:
+    """One model's shares in per cent, written into their cells where there is room for it."""
+    few = len(matrix) <= 12
+    sns.heatmap(
+        pd.DataFrame(matrix),
+        ax=axes,
+        cmap=SHADES,
+        vmin=0,
+        vmax=highest,
+        square=True,
+        cbar=False,
+        annot=np.where(matrix >= 0.05, np.round(matrix, 1).astype(str), "") if few else False,
+        fmt="",
+        annot_kws={"fontsize": 5.6, "color": INK},
+        linewidths=0.3 if few else 0,
+        linecolor="#f2f2f2",
+    )
+    axes.tick_params(length=0, rotation=0)

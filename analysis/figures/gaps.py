@@ -1,0 +1,167 @@
+"""The gap: at the selected rates, at equal rates, by class, and by every way to analyse it."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from analysis import style
+from analysis.captions import curve_baselines
+from analysis.estimate import Estimate
+from analysis.figures.scene import Scene, legend, name_rows, spread, stacked
+from analysis.findings import Findings
+from analysis.specifications import Specification
+from analysis.style import COLUMN, INK, MARGIN, MUTED, PAGE
+
+WAYS = ("selection", "outcomes", "pairing", "transform", "population")
+"""What specifications differ in."""
+
+
+def gap(scene: Scene) -> Figure:
+    """Every pair's difference, the interval over seeds, the interval over seeds and digits, and the margin."""
+    comparisons = scene.findings.comparisons
+    figure = Figure(figsize=(COLUMN, 0.85 + 0.75 * len(comparisons)))
+    axes = figure.subplots()
+    margin = 100 * scene.findings.about.settings.margin
+    axes.axvspan(-margin, margin, color=MARGIN, lw=0, zorder=0)
+    axes.axvline(0, color=INK, lw=0.7)
+    for row, comparison in enumerate(comparisons):
+        look = scene.look(comparison)
+        pairs = 100 * np.array([value for _, value in comparison.seeds.quantiles])
+        axes.plot(pairs, row - 0.16 - stacked(pairs), ls="", marker="o", ms=2.5, mfc=look.colour, mec="white", mew=0.2)
+        _interval(axes, comparison.seeds.mean, row + 0.08, look.colour, thick=True)
+        _interval(axes, comparison.digits, row + 0.28, look.colour, thick=False)
+    name_rows(axes, [f"{scene.candidate}\n− {scene.look(c).label}" for c in comparisons])
+    keys = [
+        Line2D([], [], ls="", marker="o", ms=2.8, color=MUTED, label="one pair of trainings"),
+        Line2D([], [], lw=2.6, color=MUTED, solid_capstyle="butt", label=f"{scene.level}: seeds (this test set)"),
+        Patch(color=MARGIN, label="within the margin"),
+        Line2D([], [], lw=1.1, color=MUTED, label=f"{scene.level}: seeds and new digits"),
+    ]
+    figure.legend(handles=keys, loc="outside upper center", ncols=2, handlelength=1.4, columnspacing=1)
+    axes.set_xlabel("Difference in test accuracy (percentage points)")
+    return figure
+
+
+def sweep(scene: Scene) -> Figure:
+    """The gap at each learning rate: interval for that rate alone, and the band that holds for all of them."""
+    figure = Figure(figsize=(COLUMN, 2.45))
+    axes = figure.subplots()
+    swept = {b: s.rates for b, s in scene.findings.sweep.items()}
+    apart = dict(zip(swept, spread(len(swept), min(0.05, 0.2 * scene.room)), strict=True))
+    alone, band = dict(lw=4, alpha=0.35, solid_capstyle="butt"), dict(lw=0.8, marker="_", ms=4)
+    axes.axhline(0, color=INK, lw=0.6)
+    for baseline, rates in swept.items():
+        look = scene.looks[baseline]
+        for at in rates:
+            x = at.learning_rate * 10 ** apart[baseline]
+            for e, marks in ((at.gap, alone), (at.band, band)):
+                if e.low is not None:
+                    axes.plot([x, x], [100 * e.low, 100 * e.high], color=look.colour, **marks)
+            if at.gap.estimate is None:
+                axes.plot(x, 1.02, "x", ms=3.5, color=look.colour, transform=axes.get_xaxis_transform(), clip_on=False)
+        drawn = [(at.learning_rate * 10 ** apart[baseline], at.gap) for at in rates if at.gap.estimate is not None]
+        means = [100 * e.estimate for _, e in drawn]
+        # Smaller than the thick bar is wide, which would else hide behind it.
+        marks = dict(ls=look.dash, lw=0.6, marker=look.marker, ms=1.8, mec="none")
+        axes.plot([x for x, _ in drawn], means, color=look.colour, **marks)
+    style.rate_axis(axes, scene.rates)
+    axes.set_ylabel(scene.gap)
+    axes.grid(axis="y")
+    keys = [
+        Line2D([], [], color=MUTED, **alone, label=f"{scene.level}: this rate"),
+        Line2D([], [], color=MUTED, **band, label=f"{scene.level}: all rates"),
+    ]
+    legend(figure, (scene.looks[baseline] for baseline in swept), *keys)
+    return figure
+
+
+def classes(scene: Scene) -> Figure:
+    """The gap on the digits of each class; filled where it differs from 0 after Holm."""
+    figure = Figure(figsize=(COLUMN, 2.3))
+    axes = figure.subplots()
+    by_class = {b: d.classes for b, d in scene.findings.digits.items() if d.classes}
+    apart = dict(zip(by_class, spread(len(by_class), 0.14), strict=True))
+    alpha = 1 - scene.findings.about.settings.confidence
+    axes.axhline(0, color=INK, lw=0.6)
+    for baseline, gaps in by_class.items():
+        look = scene.looks[baseline]
+        for c in gaps:
+            x = c.label + apart[baseline]
+            if c.gap.low is not None:
+                axes.plot([x, x], [100 * c.gap.low, 100 * c.gap.high], color=look.colour, lw=0.9)
+            if c.gap.estimate is not None:
+                sure = c.adjusted_p is not None and c.adjusted_p < alpha
+                face = look.colour if sure else "white"
+                axes.plot(x, 100 * c.gap.estimate, look.marker, ms=3.2, mfc=face, mec=look.colour, mew=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, steps=[1, 2, 5, 10]))
+    axes.set_xlabel("Class")
+    axes.set_ylabel(scene.gap)
+    axes.grid(axis="y")
+    legend(figure, (scene.looks[baseline] for baseline in by_class))
+    return figure
+
+
+def specifications(scene: Scene) -> Figure:
+    """Above: the gap by every way to analyse the same data, in order. Below: the choices behind each."""
+    asked = {b: scene.findings.robustness[b].specifications for b in curve_baselines(scene.findings)}
+    choices = _choices(scene.findings, asked)
+    below = 0.115 * len(choices)
+    figure = Figure(figsize=(PAGE if len(asked) > 1 else COLUMN, 1.7 + below))
+    heights = dict(height_ratios=[1.3, below], hspace=0.03)
+    panels = figure.subplots(2, len(asked), squeeze=False, sharex="col", gridspec_kw=heights)
+    for (upper, lower), (baseline, specs) in zip(panels.T, asked.items(), strict=True):
+        look = scene.looks[baseline]
+        upper.axhline(0, color=INK, lw=0.6)
+        for x, spec in enumerate(specs, 1):
+            colour = INK if spec.primary else look.colour
+            if spec.low is not None:
+                upper.plot([x, x], [100 * spec.low, 100 * spec.high], color=colour, lw=1.2 if spec.primary else 0.7)
+            mark = dict(marker="D", ms=4) if spec.primary else dict(marker="o", ms=2.4)
+            upper.plot(x, 100 * spec.estimate, color=colour, **mark)
+            rows = [choices.index((way, getattr(spec, way))) for way in WAYS]
+            lower.plot([x] * len(rows), rows, "s", ms=1.7, color=colour)
+        upper.set_title(look.label)
+        upper.tick_params(axis="x", length=0)
+        upper.spines["bottom"].set_visible(False)
+        upper.grid(axis="y")
+        lower.set_ylim(len(choices) - 0.5, -0.5)
+        lower.tick_params(axis="y", length=0)
+        lower.spines["left"].set_visible(False)
+        lower.set_yticks(range(len(choices)), [""] * len(choices))
+        for row, (way, _) in enumerate(choices[1:]):
+            if way != choices[row][0]:
+                lower.axhline(row + 0.5, color=MARGIN, lw=0.6)
+        lower.set_xlim(0, len(specs) + 1)
+        lower.set_xticks(_counting(len(specs)))
+        lower.set_xlabel("Specification, by its estimate")
+    labels = [
+        value if row and choices[row - 1][0] == way else f"{way}: {value}" for row, (way, value) in enumerate(choices)
+    ]
+    panels[1, 0].set_yticks(range(len(choices)), labels, fontsize=6)
+    panels[0, 0].set_ylabel(scene.gap)
+    return figure
+
+
+def _choices(findings: Findings, asked: dict[str, tuple[Specification, ...]]) -> list[tuple[str, str]]:
+    """Every (way, choice) among the specifications, way by way, the primary analysis' choice first."""
+    everything = sorted((s for specs in asked.values() for s in specs), key=lambda s: not s.primary)
+    return [(way, value) for way in WAYS for value in dict.fromkeys(getattr(s, way) for s in everything)]
+
+
+def _counting(n: int) -> list[int]:
+    """Ticks of an axis that counts from 1 to n: 1, and round numbers after it."""
+    step = next(s * 10**k for k in range(9) for s in (1, 2, 5) if n <= 5 * s * 10**k)
+    return [1, *(t for t in range(step, n + 1, step) if t > 1)]
+
+
+def _interval(axes: Axes, e: Estimate, y: float, colour: str, *, thick: bool) -> None:
+    """An estimate of fractions with its interval, in percentage points, lying at height `y`."""
+    if e.low is not None:
+        axes.plot([100 * e.low, 100 * e.high], [y, y], color=colour, lw=2.6 if thick else 1.1, solid_capstyle="butt")
+    if e.estimate is not None:
+        axes.plot(100 * e.estimate, y, marker="|", ms=6, mew=1.0, color=INK, ls="")

@@ -1,0 +1,158 @@
+"""How the models learn: error over epochs, error and loss across learning rates, luck in choosing one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+from analysis import style, text
+from analysis.captions import panel_rates
+from analysis.figures.scene import Scene, error, legend, spread
+from analysis.style import COLUMN, INK, MUTED, PAGE, Look
+
+
+def learning_curves(scene: Scene) -> Figure:
+    """Test error against epoch, one panel per learning rate: every run faint, the mean with its band."""
+    rates = panel_rates(scene.findings)
+    columns = min(len(rates), 6)
+    rows = -(-len(rates) // columns)
+    figure = Figure(figsize=(PAGE if columns > 2 else COLUMN, 0.5 + 1.5 * rows))
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    means = scene.curves[scene.curves["metric"] == "test_accuracy"]
+    runs = scene.frames.epochs.merge(scene.frames.runs[["run_id", "model", "learning_rate"]], on="run_id")
+    runs["error"] = scene.test_error(runs["test_accuracy"])
+    last = scene.findings.about.epochs
+    for axes in panels.flat[len(rates) :]:
+        axes.set_visible(False)
+    for axes, rate in zip(panels.flat, rates, strict=False):
+        for model, look in scene.looks.items():
+            _runs(axes, runs[(runs["model"] == model) & (runs["learning_rate"] == rate)], look, last)
+            mean = means[(means["model"] == model) & (means["learning_rate"] == rate)]
+            band = dict(color=look.colour, alpha=0.18, lw=0)
+            axes.fill_between(mean["epoch"], scene.test_error(mean["high"]), scene.test_error(mean["low"]), **band)
+            end = dict(marker=look.marker, markevery=[-1], ms=3, mec="white", mew=0.3)
+            if rate == scene.selected(model):
+                end |= dict(ms=4.2, mec=INK, mew=0.9)
+            axes.plot(mean["epoch"], scene.test_error(mean["mean"]), color=look.colour, ls=look.dash, zorder=3, **end)
+        chance(axes, scene)
+        axes.set_title(f"Rate {text.plain(rate)}")
+        axes.set_xlim(1 - 0.05 * last, last * 1.05)
+        axes.set_xticks(sorted({1, max(1, last // 2), last}))
+        axes.grid(axis="y")
+    panels[0, 0].set_ylim(runs["error"].min() / 1.25, min(100.0, runs["error"].max()) * 1.15)
+    for axes in panels[:, 0]:
+        style.log_axis(axes, "Test error (%)")
+    figure.supxlabel("Epoch", fontsize=7)
+    legend(figure, scene.looks.values())
+    return figure
+
+
+def _runs(axes: Axes, runs: pd.DataFrame, look: Look, last: int) -> None:
+    """Every run a faint line, with a cross where it stopped before the last epoch."""
+    lines = [run[["epoch", "error"]].to_numpy() for _, run in runs.groupby("run_id")]
+    axes.add_collection(LineCollection(lines, colors=look.colour, linewidths=0.35, alpha=0.45))
+    stopped = np.array([line[-1] for line in lines if line[-1, 0] < last]).reshape(-1, 2)
+    axes.plot(*stopped.T, "x", ms=2.5, mew=0.6, color=look.colour)
+
+
+def learning_rates(scene: Scene) -> Figure:
+    """Test error against learning rate: every run a point, means joined, the selected rate ringed."""
+    figure = Figure(figsize=(COLUMN, 2.7))
+    axes = figure.subplots()
+    _against_rate(axes, scene, "test_accuracy", scene.test_error)
+    chance(axes, scene)
+    style.log_axis(axes, "Test error (%)")
+    legend(figure, scene.looks.values())
+    return figure
+
+
+def losses(scene: Scene) -> Figure:
+    """Test loss against learning rate, and test against validation error of every run."""
+    figure = Figure(figsize=(PAGE, 2.7))
+    left, right = figure.subplots(1, 2)
+    _against_rate(left, scene, "test_loss", lambda loss: loss)
+    style.log_axis(left, "Test loss (nats)")
+    ended = scene.frames.runs[scene.frames.runs["state"] == "finished"]
+    for model, look in scene.looks.items():
+        of_model = ended[ended["model"] == model]
+        for chosen, runs in of_model.groupby(of_model["learning_rate"] == scene.selected(model)):
+            right.plot(
+                error(runs["final_val_accuracy"], scene.findings.about.n_val),
+                scene.test_error(runs["final_test_accuracy"]),
+                ls="",
+                marker=look.marker,
+                ms=3,
+                mfc=look.colour if chosen else "none",
+                mec=look.colour,
+                mew=0.5,
+                alpha=0.8,
+            )
+    right.set_xscale("log")
+    style.log_axis(right, "Test error (%)")
+    style.log_axis(right, "Validation error (%)", "x")
+    low, high = (f(right.get_xlim() + right.get_ylim()) for f in (min, max))
+    right.plot([low, high], [low, high], color=MUTED, lw=0.6, zorder=0, scalex=False, scaley=False)
+    right.grid()
+    legend(figure, scene.looks.values())
+    return figure
+
+
+def selection(scene: Scene) -> Figure:
+    """How often each learning rate is the one selected when seeds and validation digits are drawn again."""
+    figure = Figure(figsize=(COLUMN, 1.9))
+    axes = figure.subplots()
+    apart = dict(zip(scene.looks, spread(len(scene.looks), min(0.06, 0.25 * scene.room)), strict=True))
+    for model, choice in scene.findings.selection.items():
+        look = scene.looks[model]
+        x = np.array([float(rate) for rate in choice.luck]) * 10 ** apart[model]
+        share = 100 * np.array(list(choice.luck.values()))
+        axes.vlines(x, 0, share, color=look.colour, lw=1.6)
+        axes.plot(x, share, ls="", marker=look.marker, color=look.colour)
+    style.rate_axis(axes, scene.rates)
+    axes.set_ylim(0, 105)
+    axes.set_ylabel("Selected in resamples (%)")
+    axes.grid(axis="y")
+    legend(figure, scene.looks.values())
+    return figure
+
+
+def _against_rate(axes: Axes, scene: Scene, metric: str, shown: Callable[[pd.Series], pd.Series]) -> None:
+    """Every finished run at its rate, the means of those that trained, and the number that diverged above."""
+    runs = scene.frames.runs
+    apart = dict(zip(scene.looks, spread(len(scene.looks), min(0.09, 0.25 * scene.room)), strict=True))
+    found = {(c.model, c.learning_rate): getattr(c, metric).estimate for c in scene.findings.configurations}
+    for model, look in scene.looks.items():
+        for rate, group in runs[runs["model"] == model].groupby("learning_rate"):
+            center = rate * 10 ** apart[model]
+            ended = group[group["state"] == "finished"]
+            x = center * 10 ** spread(len(ended), min(0.022, 0.06 * scene.room))
+            small = dict(ms=2.2, mfc=look.colour, mec="none", alpha=0.5)
+            axes.plot(x, shown(ended[f"final_{metric}"]), ls="", marker=look.marker, **small)
+            if diverged := int((group["state"] == "diverged").sum()):
+                _count_above(axes, center, diverged, look)
+        means = {rate: mean for (m, rate), mean in sorted(found.items()) if m == model and mean is not None}
+        where, heights = np.array(list(means)) * 10 ** apart[model], shown(np.array(list(means.values())))
+        axes.plot(where, heights, color=look.colour, ls=look.dash, marker="_", ms=6, mew=1.2)
+        if scene.selected(model) in means:
+            at = list(means).index(scene.selected(model))
+            axes.plot(where[at], heights[at], "o", ms=9, mfc="none", mec=look.colour, mew=0.9)
+    style.rate_axis(axes, scene.rates)
+    axes.grid(axis="y")
+
+
+def _count_above(axes: Axes, x: float, n: int, look: Look) -> None:
+    """A cross above the frame with the number of runs it stands for."""
+    top = axes.get_xaxis_transform()
+    axes.plot(x, 1.02, "x", ms=3.5, color=look.colour, transform=top, clip_on=False)
+    looks = dict(ha="center", fontsize=6, color=look.colour)
+    axes.annotate(str(n), (x, 1.02), xycoords=top, xytext=(0, 4), textcoords="offset points", **looks)
+
+
+def chance(axes: Axes, scene: Scene) -> None:
+    """A thin line at the error of guessing."""
+    axes.axhline(100 * (1 - 1 / scene.findings.about.classes), color=MUTED, lw=0.6, ls=(0, (1, 2)), zorder=1)

@@ -1,0 +1,110 @@
+"""What all figures draw from and share: the scene, and the marks, rows and legends that look the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis import text
+from analysis.findings import Comparison, Findings
+from analysis.frames import Frames
+from analysis.style import Look
+
+BINS = 30
+"""Places along a dot plot in which dots pile up."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What there is to draw."""
+
+    findings: Findings
+    frames: Frames
+    curves: pd.DataFrame
+    looks: Mapping[str, Look]
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Learning rates in order."""
+        return tuple(sorted(self.findings.about.learning_rates))
+
+    @property
+    def room(self) -> float:
+        """Decades between the two closest learning rates."""
+        return min(np.diff(np.log10(self.rates)), default=1.0)
+
+    @property
+    def candidate(self) -> str:
+        """The candidate, as it is labelled."""
+        return self.looks[self.findings.about.settings.candidate].label
+
+    @property
+    def gap(self) -> str:
+        """The label of an axis of gaps: whose, in which direction, in which unit."""
+        return f"{self.candidate} − baseline\n(percentage points)"
+
+    @property
+    def level(self) -> str:
+        """The confidence of all intervals."""
+        return text.level(self.findings.about.settings.confidence)
+
+    def selected(self, model: str) -> float | None:
+        """The learning rate chosen for a model."""
+        return self.findings.selection[model].mean.learning_rate if model in self.findings.selection else None
+
+    def test_error(self, accuracy: pd.Series | np.ndarray) -> pd.Series | np.ndarray:
+        """Accuracy on test digits as a percentage wrong."""
+        return error(accuracy, self.findings.about.n_test)
+
+    def look(self, comparison: Comparison) -> Look:
+        """A comparison looks like its baseline."""
+        return self.looks[comparison.baseline]
+
+
+def error(accuracy: pd.Series | np.ndarray, digits: int) -> pd.Series | np.ndarray:
+    """Accuracy, a fraction, as the percentage of `digits` that is wrong; none wrong shows as half a digit."""
+    return (100 * (1 - accuracy)).clip(50 / digits)
+
+
+def spread(n: int, width: float) -> np.ndarray:
+    """`n` places around 0 at most `width` away, so that points do not hide each other."""
+    return np.linspace(-width, width, n) if n > 1 else np.zeros(n)
+
+
+def stacked(values: np.ndarray) -> np.ndarray:
+    """Heights that pile up points of nearly equal value, as in a dot plot; `values` in order."""
+    if not values.size:
+        return values
+    places = np.floor((values - values.min()) / max(np.ptp(values), 1e-12) * BINS).astype(int)
+    heights = np.zeros(len(values))
+    for place in np.unique(places):
+        pile = np.flatnonzero(places == place)
+        heights[pile] = np.arange(len(pile))
+    return heights * min(0.085, 0.34 / max(heights.max(), 1e-12))
+
+
+def name_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """Name the rows 0, 1, … from the top."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def legend(figure: Figure, looks: Iterable[Look], *more: Artist) -> None:
+    """Which model looks how, and the meaning of other marks, above the panels; nothing where there is one to name."""
+    handles = [Line2D([], [], color=k.colour, ls=k.dash, marker=k.marker, ms=3.5, label=k.label) for k in looks]
+    handles = [*(handles if len(handles) > 1 else []), *more]
+    if handles:
+        longest = max(len(handle.get_label()) for handle in handles)
+        columns = min(len(handles), max(1, int(figure.get_figwidth() / (0.4 + 0.06 * longest))))
+        # Every line of it beyond the first makes the figure taller, not the panels lower.
+        figure.set_figheight(figure.get_figheight() + 0.13 * (-(-len(handles) // columns) - 1))
+        figure.legend(handles=handles, loc="outside upper center", ncols=columns)

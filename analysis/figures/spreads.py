@@ -1,0 +1,92 @@
+"""How far the results spread, why, and what more seeds would bring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+
+from analysis import style, text
+from analysis.curves import normal_line
+from analysis.figures.scene import Scene, legend, name_rows, spread
+from analysis.style import COLUMN, MUTED
+from analysis.variance import Component
+
+
+def planning(scene: Scene) -> Figure:
+    """Half-width of both intervals against the number of seeds, with the floor that the test digits set."""
+    figure = Figure(figsize=(COLUMN, 2.5))
+    axes = figure.subplots()
+    planned = {b: p for b, p in scene.findings.planning.items() if p.precision}
+    for baseline, plan in planned.items():
+        look = scene.looks[baseline]
+        seeds = [p.seeds for p in plan.precision]
+        axes.plot(seeds, [100 * p.over_seeds for p in plan.precision], color=look.colour, lw=2.2, alpha=0.45)
+        both = [(p.seeds, 100 * p.over_digits) for p in plan.precision if p.over_digits is not None]
+        axes.plot(*np.array(both).reshape(-1, 2).T, color=look.colour, lw=1)
+        if plan.floor is not None:
+            axes.axhline(100 * plan.floor, color=look.colour, lw=0.8, ls=(0, (1, 1.5)))
+        now = next(c.seeds.mean for c in scene.findings.comparisons if c.baseline == baseline)
+        if now.low is not None:
+            half = 50 * (now.high - now.low)
+            axes.plot(now.n, half, look.marker, color=look.colour, mec="white", mew=0.4, ms=4.5)
+    axes.axhline(100 * scene.findings.about.settings.margin, color=MUTED, lw=0.7)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: text.plain(tick)))
+    axes.set_xlabel("Pairs of runs (seeds)")
+    style.log_axis(axes, f"Half-width at {scene.level}\n(percentage points)")
+    axes.grid(axis="y")
+    keys = [
+        Line2D([], [], color=MUTED, lw=2.2, alpha=0.6, label="seeds"),
+        Line2D([], [], color=MUTED, lw=1, label="seeds and digits"),
+        Line2D([], [], color=MUTED, lw=0.8, ls=(0, (1, 1.5)), label="floor"),
+        Line2D([], [], color=MUTED, lw=0.7, label="margin"),
+    ]
+    axes.legend(handles=keys, loc="upper right", ncols=2, handlelength=1.4, columnspacing=0.9)
+    legend(figure, map(scene.looks.get, planned))
+    return figure
+
+
+def variance(scene: Scene) -> Figure:
+    """Components of variance of every model's accuracy, as standard deviations."""
+    drawn = {m: v.components for m, v in scene.findings.variance.items() if _known(v.components.components)}
+    effects = list(dict.fromkeys(c.effect for v in drawn.values() for c in v.components))
+    figure = Figure(figsize=(COLUMN, 0.6 + 0.24 * len(effects)))
+    axes = figure.subplots()
+    for shift, (model, found) in zip(spread(len(drawn), 0.22), drawn.items(), strict=True):
+        look = scene.looks[model]
+        for c in _known(found.components):
+            y = effects.index(c.effect) + shift
+            if c.variance.low is not None:
+                axes.plot(100 * np.sqrt([c.variance.low, c.variance.high]), [y, y], color=look.colour, lw=0.9)
+            axes.plot(100 * np.sqrt(c.variance.estimate), y, look.marker, color=look.colour)
+    name_rows(axes, [effect.replace(", ", ",\n") for effect in effects])
+    axes.set_xlim(left=0)
+    axes.set_xlabel("SD (percentage points)")
+    axes.grid(axis="x")
+    legend(figure, (scene.looks[model] for model in drawn))
+    return figure
+
+
+def normality(scene: Scene) -> Figure:
+    """QQ plot of the pairs' differences against a normal distribution of their mean and SD."""
+    drawn = [c for c in scene.findings.comparisons if len(c.seeds.quantiles) > 2]
+    figure = Figure(figsize=(COLUMN, 2.3))
+    axes = figure.subplots()
+    for comparison in drawn:
+        look = scene.look(comparison)
+        x, y = np.array(comparison.seeds.quantiles).T
+        axes.plot(x, 100 * y, ls="", marker=look.marker, color=look.colour, ms=2.8)
+        axes.plot(x, 100 * normal_line(comparison.seeds.quantiles), color=look.colour, lw=0.6, ls="-", zorder=1)
+    axes.set_xlabel("Standard normal quantile")
+    axes.set_ylabel(scene.gap)
+    axes.grid()
+    legend(figure, map(scene.look, drawn))
+    return figure
+
+
+def _known(components: Iterable[Component]) -> list[Component]:
+    return [c for c in components if c.variance.estimate is not None]

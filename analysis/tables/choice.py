@@ -1,0 +1,80 @@
+"""How the learning rates were chosen, and what another way of choosing gives."""
+
+from __future__ import annotations
+
+from analysis import text
+from analysis.findings import Findings
+from analysis.formats import Cell, Rows, Table, number, words
+from analysis.frames import Frames
+from analysis.tables.cells import method_row, pairs, percent, rate
+
+
+def selection(findings: Findings, frames: Frames) -> Table | None:
+    """The validation score of every rate, and how often each wins when the choice is made again."""
+    rows = Rows()
+    planned = {(c.model, c.learning_rate): c.planned for c in findings.completeness}
+    for model, choice in findings.selection.items():
+        mean, median = choice.mean, choice.median
+        for name, score, middle, n in zip(choice.luck, mean.scores, median.scores, mean.n, strict=True):
+            own = float(name)
+            luck, folds = choice.luck[name], choice.cross_fitted[name]
+            rows.add(
+                Model=words("model", model),
+                Rate=number("learning_rate", own, rate(own, chosen=own == mean.learning_rate)),
+                **{
+                    "Mean %": number("mean_val_accuracy", score, percent(score)),
+                    "Median %": number(
+                        "median_val_accuracy", middle, percent(middle) + (" ★" if own == median.learning_rate else "")
+                    ),
+                    "Scored": Cell(text.of(n, planned[model, own]), {"n": n, "planned": planned[model, own]}),
+                    "In resamples": number("share_of_resamples", luck, text.percent(luck, 1)),
+                    "By other seeds": number("share_of_seeds", folds, text.percent(folds, 1)),
+                },
+            )
+    resampled = "seeds and validation digits" if _digits_too(findings) else "seeds"
+    return rows.table(
+        "selection",
+        "How the learning rates were chosen",
+        "Mean and median validation accuracy over the runs with an outcome, of all planned; diverged and collapsed "
+        "runs score as guessing. ★ the rate each rule selects; the analysis uses the mean. In resamples: share of "
+        f"{text.count(findings.about.settings.resamples)} resamples of {resampled} in which the rate has the best "
+        "mean. By other seeds: share of seeds for which all other seeds choose it. Without a claim to coverage.",
+    )
+
+
+def sensitivity(findings: Findings, frames: Frames) -> Table | None:
+    """The gap under other treatments of selection and of runs that did not train."""
+    rows = Rows()
+    for c in findings.comparisons:
+        for name, e in c.sensitivity.items():
+            method_row(rows, c.baseline, name.replace("_", " "), e, points=True)
+    return rows.table(
+        "sensitivity",
+        "The gap under other choices",
+        "Percentage points (pp). Points, or ranges over resamples, without a claim to coverage.",
+    )
+
+
+def best_of_n(findings: Findings, frames: Frames) -> Table | None:
+    """The gap when each model tries fewer learning rates."""
+    rows = Rows()
+    for c in findings.comparisons:
+        for n, e in enumerate(c.best_of_n, 1):
+            rows.add(
+                Baseline=words("baseline", c.baseline),
+                Rates=Cell(text.of(n, len(c.best_of_n)), {"n_rates": n, "of_rates": len(c.best_of_n)}),
+                Gap=rows.estimate("gap", e, text.points(e.estimate)),
+                Runs=words("runs", text.rests_on(e)),
+            )
+    return rows.table(
+        "best_of_n",
+        "The gap when fewer learning rates are tried",
+        "Expected gap, in percentage points, when each model uses the validation-best of so many of the learning "
+        "rates, over all subsets of that size; runs that diverged or collapsed score as guessing. Over seeds (this "
+        f"test set); points without intervals. {pairs(findings)} trained at the selected rates.",
+        long=True,
+    )
+
+
+def _digits_too(findings: Findings) -> bool:
+    return all(choice.digits_resampled for choice in findings.selection.values())

@@ -1,0 +1,147 @@
+"""The gap: at the selected rates, at equal rates, and by class."""
+
+from __future__ import annotations
+
+from analysis import text
+from analysis.findings import Comparison, Findings
+from analysis.formats import Cell, Rows, Table, number, words
+from analysis.frames import Frames
+from analysis.tables.cells import figures, percent, rate
+
+
+def gaps(findings: Findings, frames: Frames) -> Table | None:
+    """The primary comparison: the gap per baseline, both populations, test and verdict."""
+    rows = Rows()
+    settings = findings.about.settings
+    for c in findings.comparisons:
+        mean = c.seeds.mean
+        digits = text.point_digits(mean.low, mean.high)
+        rows.add(
+            Baseline=words("baseline", c.baseline),
+            Verdict=words("verdict", c.seeds.verdict or text.DASH),
+            Errors=Cell(
+                f"{percent(c.candidate_error)} / {percent(c.baseline_error)}",
+                {
+                    "candidate_rate": c.candidate_rate,
+                    "baseline_rate": c.baseline_rate,
+                    "candidate_error": c.candidate_error,
+                    "baseline_error": c.baseline_error,
+                },
+            ),
+            Gap=rows.estimate("gap", mean, text.points(mean.estimate, digits)),
+            Over_seeds=number("over_seeds", mean.low, text.points_interval(mean.low, mean.high)),
+            And_digits=rows.estimate(
+                "over_seeds_and_digits", c.digits, text.points_interval(c.digits.low, c.digits.high)
+            ),
+            p=_holm(rows, c),
+            Ahead=number("wins", c.seeds.wins, f"{c.seeds.wins} : {c.seeds.ties} : {c.seeds.losses}"),
+            Pairs=Cell(text.of(c.pairs, c.planned), {"pairs": c.pairs, "pairs_planned": c.planned}),
+        )
+    return rows.table(
+        "gaps",
+        f"Gap of {settings.candidate} to each baseline",
+        f"Test accuracy of {settings.candidate} minus that of the baseline, in percentage points, each at the "
+        "learning rate with the best mean validation accuracy. Errors: mean per cent of test digits wrong, "
+        f"candidate / baseline. Intervals at {text.level(settings.confidence)}: over seeds by t (this test set); and "
+        "digits: over seeds and digits, two-way crossed closed form (new digits of the same kind). p: exact "
+        "sign-flip test, two-sided, by Holm over all baselines. Ahead: pairs won : tied : lost. Verdict at a "
+        f"margin of {text.plain(100 * settings.margin)} points, over seeds, at {text.level(settings.verdict_level)}. "
+        "Pairs: those in which both models trained, of all planned.",
+    )
+
+
+def sweep(findings: Findings, frames: Frames) -> Table | None:
+    """The gap at equal learning rates."""
+    rows = Rows()
+    for baseline, swept in findings.sweep.items():
+        for at in swept.rates:
+            trained = f"{at.candidate_trained} of {at.candidate_ended} / {at.baseline_trained} of {at.baseline_ended}"
+            rows.add(
+                Baseline=words("baseline", baseline),
+                Rate=number("learning_rate", at.learning_rate, rate(at.learning_rate)),
+                Gap=rows.estimate("gap", at.gap, text.points(at.gap.estimate)),
+                Interval=number("low", at.gap.low, text.points_interval(at.gap.low, at.gap.high)),
+                Band=rows.estimate("band", at.band, text.points_interval(at.band.low, at.band.high)),
+                p=rows.estimate("sign_flip", at.sign_flip, text.p_value(at.sign_flip.p_value)),
+                **{"p (Holm)": number("adjusted_p", at.adjusted_p, text.p_value(at.adjusted_p))},
+                Trained=words("trained", trained),
+                Pairs=Cell(text.of(at.gap.n, at.gap.planned), {"n": at.gap.n, "planned": at.gap.planned}),
+            )
+        e = swept.interaction
+        rows.remarks.append(
+            f"Model × learning rate, {baseline}: {e.method}, {text.p_statement(e.p_value)}"
+            f"{'' if e.declined is None else f' ({e.declined})'}, {text.rests_on(e)}."
+        )
+    return rows.table(
+        "sweep",
+        "Gap at equal learning rates",
+        f"Percentage points, over seeds (this test set); {text.level(findings.about.settings.confidence)} t interval "
+        "for each rate alone, and simultaneous band. p: exact sign-flip test, unadjusted and by Holm over all "
+        "baselines and learning rates. Trained: of the runs with an outcome, candidate / baseline.",
+    )
+
+
+def classes(findings: Findings, frames: Frames) -> Table | None:
+    """The gap on the digits of each class."""
+    rows = Rows()
+    for baseline, found in findings.digits.items():
+        for c in found.classes:
+            rows.add(
+                Baseline=words("baseline", baseline),
+                Class=number("class", c.label, str(c.label)),
+                Digits=number("n_digits", c.n_digits, text.count(c.n_digits)),
+                **{
+                    "Candidate %": number("candidate_accuracy", c.candidate_accuracy, percent(c.candidate_accuracy)),
+                    "Baseline %": number("baseline_accuracy", c.baseline_accuracy, percent(c.baseline_accuracy)),
+                    "Gap": rows.estimate("gap", c.gap, text.points(c.gap.estimate)),
+                    "Interval": number("low", c.gap.low, text.points_interval(c.gap.low, c.gap.high)),
+                    "p (Holm)": number("adjusted_p", c.adjusted_p, text.p_value(c.adjusted_p)),
+                    "Pairs": words("pairs", text.of(c.gap.n, c.gap.planned)),
+                },
+            )
+    return rows.table(
+        "classes",
+        "Gap by class",
+        "Accuracy on the test digits of each class and its gap in percentage points, with "
+        f"{text.level(findings.about.settings.confidence)} intervals over seeds and digits (new digits of the same "
+        "kind), two-way crossed closed form; p-values by Holm over all baselines and classes.",
+        long=True,
+    )
+
+
+def components(findings: Findings, frames: Frames) -> Table | None:
+    """Where the uncertainty over seeds and digits comes from."""
+    rows = Rows()
+    for baseline, found in findings.digits.items():
+        if found.crossed is None:
+            continue
+        for c in found.crossed.components:
+            value = c.variance.estimate
+            spread = None if value is None else value**0.5
+            rows.add(
+                Baseline=words("baseline", baseline),
+                Component=words("component", c.name),
+                Variance=rows.estimate("variance", c.variance, figures(value)),
+                Raw=number("raw", c.raw, figures(c.raw)),
+                SD=number("sd", spread, text.DASH if spread is None else figures(100 * spread)),
+                Pairs=Cell(text.of(c.variance.n, c.variance.planned), {}),
+            )
+        share = found.crossed.digit_share
+        if share is not None:
+            rows.remarks.append(
+                f"{baseline}: {text.percent(share, 0)} of the squared standard error is the digits' share, which more "
+                "seeds cannot remove."
+            )
+    return rows.table(
+        "components",
+        "Seeds, digits, and what is left",
+        "Components of variance of one pair's difference on one test digit (right minus right: −1, 0 or 1), by two-way "
+        "crossed analysis of variance. A negative one prints as 0 beside its raw value; none is truncated inside a "
+        "standard error. SD: its root, in percentage points.",
+    )
+
+
+def _holm(rows: Rows, c: Comparison) -> Cell:
+    """The primary test: adjusted in print, both in the CSV."""
+    cell = rows.estimate("sign_flip", c.seeds.sign_flip, text.p_value(c.p_holm))
+    return Cell(cell.shown, cell.data | {"p_holm": c.p_holm})

@@ -1,0 +1,138 @@
+"""The runs: what every configuration reached, what became of all that were planned, and what they took."""
+
+from __future__ import annotations
+
+from analysis import costs, text
+from analysis.findings import Counts, Findings
+from analysis.formats import Cell, Rows, Table, number, words
+from analysis.frames import Frames
+from analysis.tables.cells import figures, percent, percent_interval, rate
+
+
+def configurations(findings: Findings, frames: Frames) -> Table | None:
+    """Every model at every learning rate."""
+    rows = Rows()
+    counts = {(c.model, c.learning_rate): c for c in findings.completeness}
+    for c in findings.configurations:
+        chosen = findings.selection[c.model].mean.learning_rate == c.learning_rate
+        test, val, loss = c.test_accuracy, c.val_accuracy, c.test_loss
+        rows.add(
+            Model=words("model", c.model),
+            Rate=number("learning_rate", c.learning_rate, rate(c.learning_rate, chosen=chosen)),
+            **{
+                "Val. %": rows.estimate("val_accuracy", val, percent(val.estimate)),
+                "Test %": rows.estimate("test_accuracy", test, percent(test.estimate)),
+                "SD": number("test_accuracy_sd", c.test_accuracy_sd, percent(c.test_accuracy_sd)),
+                "Interval": number("test_low", test.low, percent_interval(test)),
+                "Test loss": rows.estimate("test_loss", loss, figures(loss.estimate)),
+                "Trained": Cell(text.of(test.n, test.planned), {"n": test.n, "planned": test.planned}),
+                "Not trained": words("not_trained", _outcomes(counts[c.model, c.learning_rate])),
+            },
+        )
+    return rows.table(
+        "configurations",
+        "Accuracy of every configuration",
+        "Mean over the runs that trained, of all planned; ★ the rate selected by mean validation accuracy; SD of test "
+        f"accuracy with n − 1, and the {text.level(findings.about.settings.confidence)} t interval of its mean over "
+        "seeds, both in per cent.",
+    )
+
+
+def completeness(findings: Findings, frames: Frames) -> Table | None:
+    """What became of every planned run."""
+    rows = Rows()
+    for c in findings.completeness:
+        states = {name: getattr(c, name) for name in ("finished", "collapsed", "diverged", "failed", "missing")}
+        rows.add(
+            Model=words("model", c.model),
+            Rate=number("learning_rate", c.learning_rate, rate(c.learning_rate)),
+            **{name.capitalize(): number(name, k, text.of(k, c.planned)) for name, k in states.items()},
+        )
+    return rows.table(
+        "completeness",
+        "What became of the planned runs",
+        "Finished runs include the collapsed, whose final training accuracy stayed below twice that of guessing. "
+        "Diverged and collapsed runs are outcomes of training; failed and missing ones are the absence of one and "
+        "enter no number.",
+    )
+
+
+def outcomes(findings: Findings, frames: Frames) -> Table | None:
+    """How often training itself did not work at the selected rates."""
+    shares = {}
+    for c in findings.comparisons:
+        for role, model in (("candidate", findings.about.settings.candidate), ("baseline", c.baseline)):
+            shares.setdefault(model, findings.robustness[c.baseline].outcomes[role].not_trained)
+    rows = Rows()
+    for model, share in shares.items():
+        limits = text.DASH if share.low is None else f"{text.percent(share.low)} to {text.percent(share.high)}"
+        rows.add(
+            Model=words("model", model),
+            **{
+                "Did not train": rows.estimate("not_trained", share, text.percent(share.estimate)),
+                "Interval": number("low", share.low, limits),
+                "Runs with an outcome": words("runs", text.of(share.n, share.planned)),
+            },
+        )
+    return rows.table(
+        "outcomes",
+        "Runs that did not train at the selected rates",
+        "Share of the runs with an outcome that diverged or collapsed, with Clopper–Pearson limits at "
+        f"{text.level(findings.about.settings.confidence)}.",
+    )
+
+
+def not_trained(findings: Findings, frames: Frames) -> Table | None:
+    """Every run that did not train, and why."""
+    rows = Rows()
+    runs = frames.runs
+    for run in runs[~runs["trained"]].itertuples():
+        why = {
+            "diverged": f"not finite in epoch {run.diverged_epoch}",
+            "finished": f"stayed at {text.percent(run.final_train_accuracy)} of its training digits",
+            "failed": str(run.error or "no error recorded"),
+            "missing": "no record",
+        }
+        rows.add(
+            Run=words("run_id", run.run_id),
+            Model=words("model", run.model),
+            Rate=number("learning_rate", run.learning_rate, rate(run.learning_rate)),
+            Seed=number("seed", run.seed, str(run.seed)),
+            State=words("state", "collapsed" if run.collapsed else run.state),
+            Why=words("why", why[run.state]),
+        )
+    counted = text.of(len(rows.cells), len(runs))
+    return rows.table("not_trained", "Runs that did not train", f"{counted} planned runs.", long=len(rows.cells) > 12)
+
+
+def hours(findings: Findings, frames: Frames) -> Table | None:
+    """Hours that the seeds for a narrower interval would take."""
+    rows = Rows()
+    for cost in costs.of_more_seeds(frames, findings):
+        rows.add(
+            Baseline=words("baseline", cost["baseline"]),
+            **{
+                "Half-width": number("half_width", cost["half_width"], f"±{text.plain(100 * cost['half_width'])}"),
+                "Population": words("population", cost["population"]),
+                "Seeds": number("seeds", cost["seeds"], text.count(cost["seeds"])),
+                "Hours, selected rates": _hours("hours_at_selected_rates", cost),
+                "Hours, whole grid": _hours("hours_of_whole_grid", cost),
+            },
+        )
+    timed = text.of(int(frames.runs["train_seconds"].notna().sum()), len(frames.runs))
+    return rows.table(
+        "hours",
+        "Hours that a narrower interval would take",
+        "Of training, one run at a time: seeds for an interval of the half-width in percentage points, times the "
+        "median seconds of a run at each model's selected rate, or of all its rates. Runs that trained together share "
+        f"their time. Timed: {timed} planned runs.",
+    )
+
+
+def _hours(name: str, cost: dict[str, object]) -> Cell:
+    return number(name, cost[name], text.plain(cost[name]))
+
+
+def _outcomes(counts: Counts) -> str:
+    found = [f"{k} {name}" for name in ("collapsed", "diverged", "failed", "missing") if (k := getattr(counts, name))]
+    return ", ".join(found) or "0"
