@@ -33,6 +33,9 @@ def main() -> None:
         found = measure(dataset, model)
         share = found["bookkeeping"] / found["training"]
         print(f"{model}: " + ", ".join(f"{name} {value:.2f} s" for name, value in found.items()) + f": {share:.1%}")
+        epoch = (found["W&B epochs"] + found["W&B process"] + found["checkpoints"]) / RECIPE_EPOCHS
+        run = (found["W&B start"] + found["W&B finish"] + found["ledger"]) / 6
+        print(f"  an epoch of the pack {1000 * epoch:.0f} ms, and once a run {1000 * run:.0f} ms")
         first -= found["W&B start"] if model == "mlp_matched" else 0
         harness.record("bookkeeping", model=model, share=round(share, 4), **{k: round(v, 3) for k, v in found.items()})
     harness.record("bookkeeping", once_a_worker=round(first, 3))

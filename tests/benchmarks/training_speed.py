@@ -20,7 +20,7 @@ from study.worker import keep_memory
 from tests.benchmarks import harness
 
 BATCH = 64
-WIDTHS = (1, 5, 6, 20)
+WIDTHS = (1, 5, 6, 20, 60)
 STEPS = {"lenet5": 40, "mlp": 40, "mlp_matched": 200}
 """Steps a round: about a second each."""
 
