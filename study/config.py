@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -195,7 +196,7 @@ class StudyConfig(Block):
     @field_validator("models", "learning_rates", "seeds")
     @classmethod
     def _unique(cls, values: object) -> object:
-        if isinstance(values, tuple) and (twice := sorted({v for v in values if values.count(v) > 1})):
+        if isinstance(values, tuple) and (twice := sorted(v for v, n in Counter(values).items() if n > 1)):
             raise ValueError(f"each value once ({', '.join(map(str, twice[:3]))} is there twice)")
         return values
 

@@ -105,10 +105,12 @@ class Progress:
     # The heartbeat's thread asks while the driver counts on: both below go by copies, each made in one step.
 
     def numbers(self) -> dict[str, Any]:
-        """Runs ended by state, running and planned, and seconds left: what the lock file tells others."""
+        """Runs ended by state, running and planned, packs running, seconds left: what the lock file tells others."""
+        running = [self._packs[i] for i in list(self._running)]
         return {
             "states": dict(self._states),
-            "running": sum(len(self._packs[i].runs) for i in list(self._running)),
+            "running": sum(len(pack.runs) for pack in running),
+            "packs": [pack.pack_id for pack in running],
             "runs": self._runs,
             "seconds_left": self.seconds_left(),
         }

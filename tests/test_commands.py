@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import time
 import zipfile
 
 import pytest
@@ -28,47 +29,86 @@ def test_plan_counts_and_trains_nothing(place):
     assert not (place / "storage").exists()
 
 
+def told(*arguments):
+    """What `status` prints of a study that it can read, none of whose runs has failed."""
+    result = CliRunner().invoke(study_cli, ["status", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
 def test_status_tells_what_there_is(undisturbed, place):
     code, output = cli.run("status", place / "nothing")
     assert code == 2
     assert output == f"error: {place / 'nothing'}: holds no study yet (no study.json)\n"
-    code, output = cli.run("status", undisturbed)
-    assert code == 0
-    assert "small: 8 finished, 0 diverged, 0 failed, 0 missing, of 8 runs planned" in output
+    output = told(undisturbed)
+    assert "small: 8 finished, 0 diverged, 0 failed, 0 running, 0 missing, of 8 runs planned" in output
     assert output.count("mlp_matched") == 2
-    assert "driver: none" in output
+    assert "driver: none\n" in output
     # A damaged record is named, and its run is missing again.
-    copy = place / "copy"
+    copy = place / "storage" / "small"
     cli.copy(undisturbed, copy)
     victim = sorted((copy / "runs").iterdir())[0]
     victim.write_bytes(victim.read_bytes()[:-5])
-    code, output = cli.run("status", copy)
-    assert "7 finished, 0 diverged, 0 failed, 1 missing" in output
+    output = told(copy)
+    assert "7 finished, 0 diverged, 0 failed, 0 running, 1 missing" in output
     assert f"{victim}: " in output
     assert "it is not counted as a record" in output
+
+
+def test_status_counts_what_a_config_plans_now(undisturbed, place):
+    path = cli.config(place)
+    assert "0 running, 8 missing, of 8 runs planned" in told(path), "nothing has begun"
+    cli.copy(undisturbed, place / "storage" / "small")
+    grown = told(path, "seeds=5")
+    assert "small: 8 finished, 0 diverged, 0 failed, 0 running, 12 missing, of 20 runs planned" in grown
+    assert "driver: none; run the study again to train what is missing" in grown
+    other = told(path, "models=[lenet5]", "analysis.candidate=lenet5")
+    assert "small: 4 finished, 0 diverged, 0 failed, 0 running, 0 missing, of 4 runs planned" in other
+    assert "planned before and not in this config: 4 finished, 0 diverged, 0 failed, 0 running, 0 missing" in other
+
+
+@pytest.mark.parametrize(
+    "progress",
+    [
+        "odd",
+        ["odd"],
+        {"packs": 7, "seconds_left": "soon"},
+        {"packs": [{}, 7], "seconds_left": float("nan")},
+        {"seconds_left": [1]},
+    ],
+    ids=str,
+)
+def test_an_odd_heartbeat_is_no_traceback(undisturbed, place, progress):
+    cli.copy(undisturbed, place / "copy")
+    holder = {"pid": 7, "heartbeat": time.time(), "progress": progress}
+    (place / "copy" / "driver.lock").write_text(json.dumps(holder))
+    output = told(place / "copy")
+    assert "8 finished, 0 diverged, 0 failed, 0 running, 0 missing" in output
+    assert "driver: process 7 on None; ? left" in output
 
 
 def test_status_of_a_study_that_trains_elsewhere(place):
     path = cli.config(place, training={"epochs": 400, "batch_size": 8}, launch={"workers": 1})
     process = cli.start("run", path)
-    told = f"driver: process {process.pid} on "
     try:
         seen = []
 
         def training():
-            code, output = cli.run("status", path)
-            seen.append(output)
-            return code == 0 and told in output and "; 2 runs in training, " in output
+            seen.append(told(path))
+            return f"driver: process {process.pid} on " in seen[-1] and " 2 running, " in seen[-1]
 
         cli.until(training, 120, "status to tell of the training")
-        assert "0 finished, 0 diverged, 0 failed, 8 missing, of 8 runs planned" in seen[-1]
-        assert re.search(r"training, (\d+ s|\d+ min|\d+ h \d+ min|\?) left", seen[-1]), seen[-1]
+        assert "0 finished, 0 diverged, 0 failed, 2 running, 6 missing, of 8 runs planned" in seen[-1]
+        assert re.search(r" on \S+; (\d+ s|\d+ min|\d+ h \d+ min|\?) left", seen[-1]), seen[-1]
+        # Model, learning rate, finished, diverged, failed, running, missing, planned: one pack of each model's two.
+        rows = [line.split() for line in seen[-1].splitlines() if line.startswith(("lenet5", "mlp_matched"))]
+        assert sorted(row[5:] for row in rows) == [["1", "1", "2"]] * 2 + [["·", "2", "2"]] * 2
     finally:
         cli.kill(process)
-    code, output = cli.run("status", path)
-    assert code == 0
+    output = told(path)
     assert f"driver: none (process {process.pid} on " in output
     assert "died); run the study again to go on" in output
+    assert "0 running, 8 missing" in output
 
 
 def test_a_damaged_record_is_trained_again_to_the_same_bytes(undisturbed, place):

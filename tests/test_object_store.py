@@ -163,4 +163,4 @@ def test_a_study_in_an_object_store_outlives_kills_and_a_spell_of_503(bucket, ga
     download(bucket, place / "small")
     cli.assert_same(place / "small", longer)
     code, output = cli.run("status", path, f"storage={bucket}")
-    assert "8 finished, 0 diverged, 0 failed, 0 missing, of 8 runs planned" in output
+    assert "8 finished, 0 diverged, 0 failed, 0 running, 0 missing, of 8 runs planned" in output
