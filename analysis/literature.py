@@ -43,7 +43,7 @@ def unexpected(expected: Mapping[str, Sequence[float]], ours: Mapping[str, Estim
         mean = ours[model].estimate if model in ours else None
         if mean is not None and not low <= mean <= high:
             warnings.append(
-                f"{model} reaches {100 * mean:.2f}% on test digits, outside the {100 * low:g}% to {100 * high:g}% "
+                f"{model} reaches {100 * mean:.2f}% on the test set, outside the {100 * low:g}% to {100 * high:g}% "
                 f"expected: check {CHECKS}"
             )
     return warnings

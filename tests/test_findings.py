@@ -197,6 +197,8 @@ def test_holm_within_each_family_counts_every_member(findings):
     classes = [c for d in findings.digits.values() for c in d.classes]
     assert len(sweep) == 2 * 3
     assert len(classes) == 2 * 10
+    # Six pairs cannot give a p-value below 2 / 2⁶, let alone 0.05 / 6.
+    assert all("could reach 0.00833" in r.sign_flip.warning for r in sweep)
     families = [
         ([c.seeds.sign_flip.p_value for c in findings.comparisons], [c.p_holm for c in findings.comparisons]),
         ([r.sign_flip.p_value for r in sweep], [r.adjusted_p for r in sweep]),
