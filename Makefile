@@ -1,15 +1,17 @@
 # make study: set up, train the quick study on MNIST, write its report.   make test: set up, pass all tests.
+#   make study CONFIG=configs/paper.yaml STORAGE=/elsewhere
 CONFIG  ?= configs/quick.yaml
-STORAGE ?= results
 PYTHON  ?= python3
 BIN     := .venv/bin
-STUDY    = $(STORAGE)/$(basename $(notdir $(CONFIG)))
+STUDY    = $(CONFIG) $(if $(STORAGE),storage=$(STORAGE))
 
 .PHONY: study test fast lint bench calibration clean
 
+# Runs that failed (exit 1) leave a report of the others to be made.
 study: .venv/ready
-	$(BIN)/python -m study run $(CONFIG) storage=$(STORAGE)
-	$(BIN)/python -m analysis $(STUDY)
+	code=0; $(BIN)/python -m study run $(STUDY) || code=$$?; \
+	[ $$code -gt 1 ] || $(BIN)/python -m analysis "$$($(BIN)/python -m study where $(STUDY))" || exit; \
+	exit $$code
 
 test: .venv/ready lint
 	$(BIN)/python -m pytest

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
-import io
 import math
 import os
 import zlib
@@ -108,8 +106,7 @@ def _download(name: str) -> Path:
     kind = getattr(datasets, DOWNLOADED[name])
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lenet5-vs-mlp"
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            folder = Path(kind(str(cache), download=True).raw_folder)
+        folder = Path(kind(str(cache), download=True).raw_folder)
     except (RuntimeError, OSError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"dataset: {name} could not be downloaded to {cache}: {reason[:200]}") from None

@@ -37,10 +37,11 @@ def versions() -> dict[str, str]:
 
 @cache
 def git() -> tuple[str | None, bool | None]:
-    """The commit of the code in use and whether it was changed since; (None, None) outside a checkout."""
+    """The commit of the code in use and whether it was changed since; (None, None) outside a checkout of it."""
     folder = Path(__file__).resolve().parent
     commit = _git(folder, "rev-parse", "HEAD")
-    if commit is None:
+    # Installed inside another project's checkout, the code is not part of that project's commit.
+    if commit is None or _git(folder, "ls-files", "--error-unmatch", Path(__file__).name) is None:
         return None, None
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
     return commit, bool(changes)

@@ -1,0 +1,52 @@
+"""make study, with a stand-in for Python that only notes what it is asked to do."""
+
+import subprocess
+
+import pytest
+
+from tests.cli import ROOT
+
+PYTHON = """#!/bin/sh
+echo "$@" >> calls
+case "$3" in
+  where) echo "/my results/x" ;;
+  run) exit {code} ;;
+  "/my results/x") exit {analysis} ;;
+esac
+"""
+
+
+def make(folder, *arguments, code=0, analysis=0):
+    """Exit code that make's recipe ended with (0 if it went well), and the commands it gave."""
+    python = folder / "python"
+    python.write_text(PYTHON.format(code=code, analysis=analysis))
+    python.chmod(0o755)
+    command = ["make", "--silent", "--old-file=.venv/ready", f"--file={ROOT / 'Makefile'}", "study", f"BIN={folder}"]
+    done = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    recipe = int(done.stderr.split("Error ")[1].split()[0]) if done.returncode else 0
+    return recipe, (folder / "calls").read_text().splitlines()
+
+
+def test_the_config_says_where_the_study_is_kept(tmp_path):
+    code, calls = make(tmp_path)
+    assert code == 0
+    assert calls == [
+        "-m study run configs/quick.yaml",
+        "-m study where configs/quick.yaml",
+        "-m analysis /my results/x",
+    ]
+
+
+def test_storage_is_given_where_the_user_gives_it(tmp_path):
+    _, calls = make(tmp_path, "CONFIG=a.yaml", "STORAGE=/there")
+    assert calls[:2] == ["-m study run a.yaml storage=/there", "-m study where a.yaml storage=/there"]
+
+
+@pytest.mark.parametrize(
+    ("code", "analysis", "ended", "reported"),
+    [(1, 0, 1, True), (0, 3, 3, True), (2, 0, 2, False), (130, 0, 130, False)],
+)
+def test_failed_runs_still_leave_a_report_and_their_exit_code(tmp_path, code, analysis, ended, reported):
+    found, calls = make(tmp_path, code=code, analysis=analysis)
+    assert found == ended
+    assert ("-m analysis /my results/x" in calls) == reported
