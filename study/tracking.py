@@ -136,7 +136,9 @@ class Tracker:
                 self._warn(f"{type(error).__name__}: {error}")
 
     def _warn(self, text: str) -> None:
-        self.warnings.append(mask("W&B: " + " ".join(text.split())[:300]))
+        line = mask("W&B: " + " ".join(text.split())[:300])
+        if line not in self.warnings:
+            self.warnings.append(line)
 
     def _start(self) -> None:
         import wandb
@@ -162,10 +164,12 @@ class Tracker:
         import wandb
 
         run = planned.run
+        # W&B refuses more than 128 characters; of a long import path, the end tells models apart.
+        model = run.model[-90:]
         return wandb.init(
             id=wandb_id(settings.study, planned.run_id),
-            name=f"{run.model} {run.learning_rate:g} seed {run.seed}",
-            group=f"{run.model} {run.learning_rate:g} {run.configuration_id}",
+            name=f"{model} {run.learning_rate:g} seed {run.seed}",
+            group=f"{model} {run.learning_rate:g} {run.configuration_id}",
             tags=[settings.study[:64], run.model[:64]],
             config={**run.model_dump(), **planned.model_dump(exclude={"run"}), "study": settings.study},
             project=settings.project,
@@ -187,13 +191,14 @@ class Tracker:
         )
 
     def _log(self, epoch: int, rows: Sequence[Mapping[str, float] | None]) -> None:
-        for run, row in zip(self._runs, rows, strict=True):
+        # Where W&B did not start, there are no runs, and that has been said.
+        for run, row in zip(self._runs, rows, strict=False):
             if row is not None:
                 # Without commit the last epoch would stay in memory when the worker is killed.
                 run.log({"epoch": epoch, **row}, step=epoch, commit=True)
 
     def _finish(self, records: Sequence[Record]) -> None:
-        for run, record in zip(self._runs, records, strict=True):
+        for run, record in zip(self._runs, records, strict=False):
             final = {f"final_{name}": value for name, value in (record.final or {}).items()}
             run.summary.update({"state": record.state, "diverged_epoch": record.diverged_epoch, **final})
             run.finish(exit_code=0)

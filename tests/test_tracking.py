@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 import time
+import types
 from collections import defaultdict
 from pathlib import Path
 
@@ -119,6 +120,58 @@ def test_an_unreachable_server_costs_bounded_time_and_nothing_else(tmp_path, mon
     assert time.monotonic() - began < 20
     assert tracker.warnings == []
     assert [len(history) for _, history, _ in map(read_offline, files(tmp_path / "next"))] == [1, 1]
+
+
+class Fake:
+    """Stands for wandb: notes what runs are started with; its runs refuse every epoch."""
+
+    errors = types.SimpleNamespace(CommError=OSError, UsageError=TypeError)
+    Settings = dict
+
+    def __init__(self, error=None):
+        self.error, self.started = error, []
+
+    def init(self, **options):
+        if self.error:
+            raise self.error
+        self.started.append(options)
+        return self
+
+    def log(self, *arguments, **options):
+        raise RuntimeError("full")
+
+    def finish(self, exit_code):
+        pass
+
+    @property
+    def summary(self):
+        return {}
+
+
+@pytest.mark.parametrize("error", [PermissionError("read-only"), None], ids=["start", "epochs"])
+def test_what_goes_wrong_is_said_once(tmp_path, monkeypatch, error):
+    monkeypatch.setitem(sys.modules, "wandb", Fake(error))
+    tracker = Tracker(settings(tmp_path), planned())
+    for epoch in (1, 2, 3):
+        tracker.log(epoch, metrics(epoch), np.array([True, True]))
+    tracker.finish([])
+    assert tracker.warnings == ["W&B: PermissionError: read-only" if error else "W&B: RuntimeError: full"]
+
+
+def test_names_fit_and_tell_long_models_apart(tmp_path, monkeypatch):
+    fake = Fake()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    runs = [RUN.model_copy(update={"model": "package." * 40 + f"nets:Net{i}"}) for i in range(2)]
+    pack = [PlannedRun(run_id=run.run_id, run=run, n_parameters=1, macs=1) for run in runs]
+    Tracker(settings(tmp_path, study="s" * 80), pack).finish([])
+    assert len(fake.started) == 2
+    for key in ("id", "name", "group"):
+        first, second = (options[key] for options in fake.started)
+        assert len(first) <= 128
+        assert first != second
+    for run, options in zip(runs, fake.started, strict=True):
+        assert options["group"].endswith(run.configuration_id)
+        assert max(map(len, options["tags"])) <= 64
 
 
 def test_disabled_does_nothing(tmp_path):
