@@ -173,6 +173,9 @@ def test_percentile_bootstrap_of_few_seeds(tmp_path):
 def test_a_zero_width_interval(low, high):
     with pytest.raises(ValidationError):
         Estimate(estimate=0.1, low=low, high=high, level=0.95, method="", n=2, planned=2, unit="runs")
+    sound = Estimate(estimate=0.1, low=0.0, high=0.2, level=0.95, method="", n=2, planned=2, unit="runs")
+    with pytest.raises(ValidationError):
+        sound.changed(low=low, high=high)
     equal = gap.t_interval([0.01] * 5, 0.95, n_planned=5, unit="pairs")
     assert (equal.estimate, equal.low) == (pytest.approx(0.01), None)
     assert "equal" in equal.declined
