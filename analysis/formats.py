@@ -62,7 +62,7 @@ def number(column: str, value: object, shown: str) -> Cell:
 
 @dataclass
 class Rows:
-    """Collects rows of cells, and the reasons of those that are declined as numbered notes."""
+    """Collects rows of cells, and the reasons and warnings of estimates as numbered notes."""
 
     cells: list[dict[str, Cell]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -82,10 +82,10 @@ class Rows:
         return f"{shown} [{self.notes.index(reason) + 1}]"
 
     def estimate(self, column: str, e: Estimate | None, shown: str) -> Cell:
-        """A cell of an estimate; declined, it shows a dash and the reason becomes a note."""
+        """A cell of an estimate; why it is declined, or else its warning, becomes a note."""
         if e is None:
             return Cell(text.DASH, {column: None})
-        return Cell(self.marked(shown, e.declined), flat(column, e))
+        return Cell(self.marked(shown, e.declined or e.warning), flat(column, e))
 
     def table(self, name: str, title: str, caption: str, *, long: bool = False) -> Table | None:
         """The table of all rows added; None if there are none."""

@@ -74,6 +74,15 @@ def test_runs_that_did_not_train_are_listed_with_their_reason(study):
     assert "RuntimeError: broken" in set(table.shown["Why"])
 
 
+def test_warnings_stand_below_the_table_as_notes(study):
+    findings, _ = study
+    built = {table.name: table for table in tables.build(*study)}
+    # Four pairs against a family of six tests: 2 / 2⁴ at best.
+    at = findings.sweep["mlp"].rates[0]
+    assert [note for note in built["sweep"].notes if at.sign_flip.warning in note]
+    assert [note for note in built["checks"].notes if "below nominal" in note]
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_all_latex_compiles_and_fits_the_page(study, tmp_path):
     written = tables.write(*study, tmp_path)

@@ -43,20 +43,21 @@ def pairs(findings: Findings) -> str:
     return ", ".join(f"{text.of(c.pairs, c.planned)} planned pairs against {c.baseline}" for c in findings.comparisons)
 
 
-def method_row(rows: Rows, baseline: str, what: str, e: Estimate, *, points: bool) -> None:
-    """A row that says of an estimate all there is to say; with `points` it is a gap, in percentage points."""
+def method_row(rows: Rows, baseline: str, what: str, e: Estimate) -> None:
+    """A row that says of an estimate all there is to say; where `what` ends in (pp) it is a gap, in those units."""
+    points = what.endswith("(pp)")
     shown = text.points(e.estimate) if points else figures(e.estimate)
     limits = text.points_interval(e.low, e.high) if points else interval(e)
     # A test alone is declined for nothing: it has a p-value and no estimate.
     only_p = e.estimate is None and e.p_value is not None
     rows.add(
         Baseline=words("baseline", baseline),
-        What=words("what", what + (" (pp)" if points else "")),
+        What=words("what", what),
         Estimate=rows.estimate("value", e, text.DASH if only_p else shown),
         Interval=Cell(limits, {}),
         Level=number("level", e.level, text.level(e.level)),
         p=number("p", e.p_value, text.p_value(e.p_value)),
         Population=words("population", e.population or text.DASH),
-        Method=words("method", e.method + ("" if e.warning is None else f". {e.warning}")),
+        Method=words("method", e.method),
         Runs=words("runs", text.rests_on(e)),
     )
