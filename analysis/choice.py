@@ -7,23 +7,22 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from analysis import selection
 from analysis.estimate import Basis
 from analysis.grid import Grid, Validation
+from analysis.schema import Frozen
 from analysis.specifications import Choice as Rates
 from analysis.specifications import fixed, reselected
 
 
-class Choice(BaseModel):
+class Choice(Frozen):
     """How a model's learning rate was chosen, from validation accuracies alone, and how near the choice was."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     mean: selection.Selection
     """The primary rule."""
     median: selection.Selection
+    """The same by median."""
     common_seeds: selection.Selection | None
     """The primary rule over the seeds that every rate has a score of; null where these are all that any rate has."""
     luck: Mapping[str, float]

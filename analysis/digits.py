@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from analysis.estimate import Basis, Estimate
+from analysis.schema import Frozen
 
 BLOCK = 1000
 """Resamples drawn at once: 1,000 × 10,000 float32 counts are 40 MB."""
@@ -15,22 +15,22 @@ BLOCK = 1000
 NARROWER = "narrower than the interval over seeds alone, which an interval that allows for more cannot truly be"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Component(_Frozen):
+class Component(Frozen):
     """A component of variance: the estimate, 0 where it came out negative, and the raw number."""
 
     name: str
+    """Of seeds, digits, or seeds × digits with the residual."""
     variance: Estimate
+    """0 where it came out negative."""
     raw: float
+    """Not truncated."""
 
 
-class Crossed(_Frozen):
+class Crossed(Frozen):
     """The gap over seeds and digits, and where its uncertainty comes from."""
 
     gap: Estimate
+    """Mean difference, two-way crossed closed form."""
     bootstrap: Estimate
     """The crossed (pigeonhole) bootstrap as a check, conservative (Owen 2007)."""
     components: tuple[Component, ...]
@@ -41,18 +41,24 @@ class Crossed(_Frozen):
     """The gap on the first and on the second half of the test file, which may come from different sources."""
 
 
-class ClassGap(_Frozen):
+class ClassGap(Frozen):
     """The gap on the digits of one class. `adjusted_p` is Holm's, over all baselines and classes."""
 
     label: int
+    """The class."""
     n_digits: int
+    """Its test digits."""
     candidate_accuracy: float
+    """Mean over the pairs' runs, a fraction."""
     baseline_accuracy: float
+    """Mean over the pairs' runs, a fraction."""
     gap: Estimate
+    """Mean paired difference on its digits."""
     adjusted_p: float | None = None
+    """By Holm over all baselines and classes; null where no test was made."""
 
 
-class HardDigits(_Frozen):
+class HardDigits(Frozen):
     """Positions in the test file."""
 
     baseline_alone_wrong: tuple[int, ...]
@@ -62,6 +68,7 @@ class HardDigits(_Frozen):
     both_wrong: tuple[int, ...]
     """Digits that no seed of either gets right."""
     rests_on: Basis
+    """The pairs whose predictions agree."""
 
 
 def mean_squares(x: NDArray) -> tuple[float, float, float]:

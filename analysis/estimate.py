@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
+
+from analysis.schema import Frozen
 
 
-class Basis(BaseModel):
+class Basis(Frozen):
     """What a finding rests on, and how it was computed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: str
     """What was computed, in a reader's words: "mean of paired differences ± t, 19 degrees of freedom"; where numbers
@@ -20,6 +20,7 @@ class Basis(BaseModel):
     planned: int
     """... of this many planned."""
     unit: str
+    """What n counts: seeds, runs, pairs of runs …"""
     runs: str | None = None
     """Key into findings' `run_sets`: the run ids this rests on."""
 
@@ -35,14 +36,19 @@ class Estimate(Basis):
     """
 
     estimate: float | None = None
+    """The number; null where declined, or where there is a test alone."""
     low: float | None = None
+    """Lower limit of the interval."""
     high: float | None = None
+    """Upper limit of the interval."""
     level: float | None = None
     """Confidence of [low, high], e.g. 0.95."""
     p_value: float | None = None
     """Two-sided unless `method` says otherwise."""
     population: Literal["seeds", "seeds and digits"] | None = None
+    """What the interval generalises to: seeds (this test set), or seeds and digits (new digits of the same kind)."""
     role: Literal["confirmatory", "check", "sensitivity", "descriptive"] = "descriptive"
+    """Whether the number confirms, checks, varies a choice, or describes."""
     warning: str | None = None
     """E.g. "below nominal: covers about 90% at n = 10"."""
     declined: str | None = None

@@ -5,40 +5,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from analysis import digits, gap, literature, planning, preregistration, robustness, sweep, variance
 from analysis.choice import Choice
 from analysis.estimate import Basis, Estimate
+from analysis.schema import Frozen
 
 FORMAT = 2
 """Version of findings.json; it goes up when a key changes its meaning or goes away."""
 
 
-class Section(BaseModel):
-    """A part of the findings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Model(Section):
+class Model(Frozen):
     """A model that the study compares."""
 
     name: str
+    """As the config names it."""
     n_parameters: int
+    """Trainable parameters."""
     macs: int
     """Multiply-accumulates of one image's forward pass."""
 
 
-class Settings(Section):
+class Settings(Frozen):
     """The analysis block that was used, with its defaults filled in."""
 
     candidate: str
+    """The model whose gap to every baseline is asked."""
     baselines: tuple[str, ...]
+    """The models it is compared with."""
     confidence: float
+    """Level of intervals, e.g. 0.95."""
     margin: float
+    """The smallest gap that matters, a fraction of accuracy."""
     resamples: int
+    """Resamples of every bootstrap."""
     seed: int
+    """Seed of all numbers drawn."""
 
     @property
     def verdict_level(self) -> float:
@@ -46,23 +47,35 @@ class Settings(Section):
         return 1 - (1 - self.confidence) / max(1, len(self.baselines))
 
 
-class About(Section):
+class About(Frozen):
     """What was studied."""
 
     name: str
+    """Of the study."""
     dataset: str
+    """Name of the dataset, or its folder."""
     dataset_sha256: str
+    """Hash of its files."""
     n_train: int
+    """Images trained on."""
     n_val: int
+    """Images that choose the learning rate."""
     n_test: int
+    """Images that measure, and choose nothing."""
     splits: int
     """Ways in which the training file was split into training and validation images."""
     classes: int
+    """Classes to tell apart."""
     models: tuple[Model, ...]
+    """All models, in the order of the config."""
     learning_rates: tuple[float, ...]
+    """All rates tried, ascending."""
     epochs: int
+    """Epochs planned of every run."""
     batch_size: int
+    """Images in a step of training."""
     recipe: Mapping[str, Any]
+    """Everything else that all runs share."""
     planned: int
     """Runs planned, of the last launch's recipe."""
     set_aside: int
@@ -70,44 +83,66 @@ class About(Section):
     problems: int
     """Files that are no valid record or predictions, in no number here."""
     settings: Settings
+    """The analysis block used."""
 
 
-class Counts(Section):
+class Counts(Frozen):
     """What became of one configuration's runs. `collapsed` runs are among the finished."""
 
     model: str
+    """Model."""
     learning_rate: float
+    """Learning rate."""
     planned: int
+    """Runs planned."""
     finished: int
+    """Runs that reached the last epoch."""
     diverged: int
+    """Runs whose numbers stopped being finite."""
     failed: int
+    """Runs that ended in an error."""
     missing: int
+    """Runs without a record."""
     collapsed: int
+    """Finished runs with a final training accuracy below twice guessing."""
 
 
-class Configuration(Section):
+class Configuration(Frozen):
     """A model at a learning rate over seeds: means of its runs that trained, t intervals."""
 
     model: str
+    """Model."""
     learning_rate: float
+    """Learning rate."""
     test_accuracy: Estimate
+    """Mean final test accuracy."""
     val_accuracy: Estimate
+    """Mean final validation accuracy."""
     test_loss: Estimate
+    """Mean final test loss, nats."""
     test_accuracy_sd: float | None
+    """SD over runs (n − 1); null for fewer than two."""
     val_accuracy_sd: float | None
+    """SD over runs (n − 1); null for fewer than two."""
 
 
-class Comparison(Section):
+class Comparison(Frozen):
     """The candidate against one baseline, each at its selected learning rate: the primary estimand."""
 
     baseline: str
+    """The model compared with."""
     candidate_rate: float | None
+    """The candidate's selected learning rate; null where none could be."""
     baseline_rate: float | None
+    """The baseline's selected learning rate; null where none could be."""
     candidate_error: float | None
     """Mean test error (a fraction) over the pairs."""
     baseline_error: float | None
+    """Mean test error (a fraction) over the pairs."""
     pairs: int
+    """Pairs in which both models trained."""
     planned: int
+    """Pairs planned."""
     not_trained: Mapping[str, int]
     """Model → runs at its selected rate that diverged or collapsed."""
     absent: Mapping[str, int]
@@ -134,41 +169,52 @@ class Comparison(Section):
     unqualified "more accurate" needs."""
 
 
-class Digits(Section):
+class Digits(Frozen):
     """The same comparison on the digits themselves: null and empty without predictions or pairs."""
 
     crossed: digits.Crossed | None
+    """The gap over seeds and digits."""
     classes: tuple[digits.ClassGap, ...]
     """By class; p-values adjusted by Holm over all baselines and classes."""
     hard: digits.HardDigits | None
+    """Digits that only one of the models reads."""
 
 
-class Confusion(Section):
+class Confusion(Frozen):
     """What a model takes each class for at its selected rate."""
 
     shares: tuple[tuple[float, ...], ...]
     """Share of each true class [row] predicted as each class [column], over all runs' predictions."""
     rests_on: Basis
+    """The runs whose predictions these are."""
 
 
-class Variance(Section):
+class Variance(Frozen):
     """Where one model's spread comes from, by a factorial of init, order and split seeds at its selected rate."""
 
     components: variance.Variance
+    """Components of variance."""
     against_itself: variance.SelfComparison
+    """The genuine A/A test."""
 
 
-class Findings(Section):
+class Findings(Frozen):
     """Everything the analysis says."""
 
     format: int = FORMAT
+    """Version of this schema; it goes up when a key changes its meaning or goes away."""
     about: About
+    """What was studied, and by which settings."""
     preregistration: preregistration.Preregistration
+    """The analysis declared against the one made."""
     completeness: tuple[Counts, ...]
+    """What became of every configuration's runs."""
     configurations: tuple[Configuration, ...]
+    """Every model at every learning rate."""
     selection: Mapping[str, Choice]
     """By model."""
     comparisons: tuple[Comparison, ...]
+    """The candidate against every baseline."""
     robustness: Mapping[str, robustness.Robustness]
     """Baseline → the same comparison, asked in many ways."""
     sweep: Mapping[str, sweep.Sweep]
@@ -184,10 +230,13 @@ class Findings(Section):
     random_halves: Mapping[str, Estimate]
     """Model → how often random halves of its runs at the selected rate differ: a smoke test of the pipeline."""
     literature: tuple[literature.Reference, ...]
+    """Published results beside ours."""
     warnings: tuple[str, ...]
+    """What a reader must know before quoting a number."""
     run_sets: Mapping[str, tuple[str, ...]]
     """Key → run ids: what each finding rests on."""
     answer: str = ""
+    """The answer in words, a paragraph per baseline."""
 
     def to_json(self) -> str:
         """The text of findings.json: the same bytes for the same ledger and analysis block."""

@@ -8,18 +8,16 @@ from math import gcd
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from analysis import checks
 from analysis.estimate import Basis, Estimate
+from analysis.schema import Frozen
 
 
-class Gap(BaseModel):
+class Gap(Frozen):
     """Everything said of one candidate against one baseline over seeds (STATISTICS: the gap over seeds)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     mean: Estimate
     """Mean of the paired differences in accuracy, t interval: the primary estimate."""
@@ -28,48 +26,67 @@ class Gap(BaseModel):
     equivalence_interval: Estimate
     """The same at 1 − 2α / B, as two one-sided tests need it."""
     sign_flip: Estimate
+    """The exact sign-flip test, two-sided: the primary test."""
     smallest_p: float
     """The smallest p-value that the sign-flip test could have given."""
     verdict: str | None
     """None where the intervals are declined, or the pairs are not independent."""
     margin: float
+    """That of the verdict, a fraction of accuracy."""
     largest_supported_margin: float | None
+    """Lower limit of the verdict's interval, at least 0; null where there is no verdict."""
     tost: Estimate
+    """Two one-sided t tests of equivalence within the margin."""
 
     wins: int
+    """Pairs in which the candidate is ahead."""
     ties: int
+    """Pairs with as many right digits."""
     losses: int
+    """Pairs in which the baseline is ahead."""
     outperforming: Estimate
     """Probability that the candidate is ahead on a paired seed; a tie counts one half."""
     bouthillier: str | None
+    """What Bouthillier et al. (2021) would say of `outperforming`; null without its interval."""
     error_ratio: Estimate
+    """Mean errors of the candidate over those of the baseline."""
 
     paired_t: Estimate
+    """The paired t test."""
     bca: Estimate
+    """BCa bootstrap interval of the mean, as a check."""
     correlation: Estimate
+    """Of both models' counts over paired seeds."""
     pairing_gain: Estimate
     """By which factor pairing shrank the variance of the gap."""
 
     welch: Estimate
+    """Difference of means as if unpaired."""
     wilcoxon: Estimate
+    """Exact signed-rank test."""
     brunner_munzel: Estimate
+    """Probability that any run of the candidate beats any of the baseline."""
     effect_size: Estimate
     """d_z: mean difference in SDs of the differences."""
     quantiles: tuple[tuple[float, float], ...]
     """QQ plot: (standard normal quantile, difference in accuracy) per pair, in order."""
 
 
-class McNemar(BaseModel):
+class McNemar(Frozen):
     """How many pairs of networks differ significantly on the same digits, each tested by itself."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     pairs: int
+    """Pairs of networks tested."""
     level: float
+    """1 − the p-value from which a pair counts."""
     candidate_better: int
+    """Pairs significantly for the candidate."""
     baseline_better: int
+    """Pairs significantly for the baseline."""
     undecided: int
+    """All others."""
     rests_on: Basis
+    """The pairs with predictions."""
 
 
 def t_interval(

@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from analysis.estimate import Estimate
+from analysis.schema import Frozen
 
 CHECKS = "learning rate, number of epochs, preprocessing, implementation"
 """What to look at when a model does not reach the accuracy expected of it."""
 
 
-class Reference(BaseModel):
+class Reference(Frozen):
     """One published result beside ours."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     model: str
+    """Our model beside it."""
     source: str
+    """Who published it."""
     accuracy: float
+    """Published test accuracy, a fraction."""
     note: str
+    """How its recipe differs."""
     ours: Estimate | None
+    """Our mean test accuracy at the selected rate; null without one."""
 
 
 def beside(

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from analysis import checks
 from analysis.digits import error_from, mean_squares
 from analysis.estimate import Basis, Estimate
+from analysis.schema import Frozen
 
 SEEDS = (2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 1000)
 """Numbers of seeds at which the precision is shown."""
@@ -28,40 +28,44 @@ NEAR = 1.1
 """More seeds stop helping where they could narrow the interval by less than a tenth."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Precision(_Frozen):
+class Precision(Frozen):
     """Expected half-widths of the interval for the gap, fractions of accuracy."""
 
     seeds: int
+    """Number of seeds (pairs)."""
     over_seeds: float
+    """Over seeds: this test set."""
     over_digits: float | None
     """Over seeds and digits; null without predictions."""
 
 
-class Needed(_Frozen):
+class Needed(Frozen):
     """Seeds (pairs) for an interval of ± `half_width`, a fraction of accuracy."""
 
     half_width: float
+    """The precision wanted."""
     over_seeds: Estimate
+    """Seeds for it over seeds."""
     over_digits: Estimate
+    """Seeds for it over seeds and digits."""
 
 
-class SignTest(_Frozen):
+class SignTest(Frozen):
     """Seeds (pairs) that give the exact two-sided sign test a power."""
 
     ahead: float
     """Probability that the candidate is ahead on a paired seed."""
     power: float
+    """Probability that the test then rejects."""
     seeds: int
+    """Fewest seeds (pairs) for it."""
 
 
-class Planning(_Frozen):
+class Planning(Frozen):
     """What more seeds would bring, if what was seen holds."""
 
     level: float
+    """Confidence of the intervals planned."""
     rests_on: Basis
     """What `precision`, `floor` and `enough` rest on."""
     precision: tuple[Precision, ...]
@@ -71,8 +75,11 @@ class Planning(_Frozen):
     enough: int | None
     """Seeds from which on more of them could narrow the interval over seeds and digits by less than a tenth."""
     needed: tuple[Needed, ...]
+    """Seeds for each precision wanted."""
     sign_test: tuple[SignTest, ...]
+    """Seeds for the sign test: exact binomial power, no data enter."""
     sentence: str
+    """In words, when more seeds stop helping."""
 
 
 def plan(

@@ -7,24 +7,24 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
+from analysis.schema import Frozen
 from study.records import Launch
 
 GROWING = ("models", "learning_rates", "seeds")
 """Keys of the config by which a study grows from launch to launch."""
 
 
-class Deviation(BaseModel):
+class Deviation(Frozen):
     """A key of the config that was used with another value than declared, or that grew after the first launch."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     key: str
+    """Key of the config."""
     declared: Any
+    """Its value at the first launch."""
     used: Any
-    """Where it was added: what was."""
+    """Its value in the analysis made; where it was added, what was."""
     added: bool = False
+    """Whether a later launch added to it."""
 
     @property
     def words(self) -> str:
@@ -37,17 +37,17 @@ class Deviation(BaseModel):
         return f"{self.key} {self.used}, not {self.declared}"
 
 
-class Preregistration(BaseModel):
+class Preregistration(Frozen):
     """The declared analysis block against the one used."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     declared_sha256: str
     """Stored with the study's first launch, before any run had ended."""
     used_sha256: str
+    """Of the block used."""
     as_declared: bool
     """The same analysis of the same models, learning rates and seeds."""
     deviations: tuple[Deviation, ...]
+    """Every difference, one by one."""
 
     def of(self, key: str) -> Deviation | None:
         """The deviation on a key of the analysis block."""

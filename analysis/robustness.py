@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from analysis import checks
 from analysis.estimate import Estimate
+from analysis.schema import Frozen
 from analysis.specifications import (
     OUTCOMES,
     Choice,
@@ -31,26 +31,26 @@ from analysis.specifications import (
 )
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Outcomes(_Frozen):
+class Outcomes(Frozen):
     """What became of the planned runs of a configuration."""
 
     counts: Mapping[str, int]
+    """Outcome → runs."""
     planned: int
+    """Runs planned."""
     not_trained: Estimate
     """Share of runs with an outcome that diverged or collapsed, with Clopper–Pearson limits."""
 
 
-class Robustness(_Frozen):
+class Robustness(Frozen):
     """One candidate against one baseline, asked in many ways. Descriptive: specifications share data."""
 
     outcomes: Mapping[str, Outcomes]
     """`candidate` and `baseline`, at their selected rates."""
     scored_at_chance: Estimate
+    """The gap where diverged and collapsed runs score as guessing: a point."""
     worst_case: Estimate
+    """The gap where absent runs besides fall against the candidate: a point."""
     specifications: tuple[Specification, ...]
     """In ascending order of their estimates."""
     undefined: int

@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
+
+from analysis.schema import Frozen
 
 Rule = Literal["mean", "median"]
 
@@ -22,15 +23,15 @@ CHUNK = 500
 """Resamples drawn at once: 500 × 5,000 digits as float32 are 10 MB."""
 
 
-class Selection(BaseModel):
+class Selection(Frozen):
     """The learning rate chosen for one model, and what it was chosen from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     index: int | None
     """Position in the grid; None where no learning rate has a validation accuracy."""
     learning_rate: float | None
+    """The rate chosen; null like `index`."""
     rule: Rule
+    """What it has the best of."""
     at_edge: bool
     """The choice is the smallest or largest rate tried: a better one may lie outside the grid."""
     scores: tuple[float | None, ...]

@@ -9,12 +9,12 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy.special import expit, logit
 
 from analysis import checks
 from analysis.estimate import Estimate
 from analysis.gap import t_interval
+from analysis.schema import Frozen
 
 OUTCOMES = ("trained", "collapsed", "diverged", "failed", "missing")
 """The first three are outcomes of training; `failed` and `missing` are the absence of one and are never scored."""
@@ -59,28 +59,37 @@ Crossed = Callable[[str, NDArray, NDArray, NDArray], Estimate]
 seed of every pair that trained, positions in the grid [pair] each."""
 
 
-class Specification(BaseModel):
+class Specification(Frozen):
     """One way to analyse the same data, and the gap it gives, a fraction of accuracy."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     selection: str
+    """Rule that chose the learning rates."""
     outcomes: Policy
+    """What runs that did not train score."""
     pairing: Pairing
+    """Whether seeds are paired."""
     transform: Transform
+    """Scale on which differences are averaged."""
     population: Literal["seeds", "seeds and digits"]
+    """What the interval generalises to."""
     estimate: float
+    """The gap, turned back into accuracy."""
     low: float | None = None
+    """Lower limit of the interval; null where none is defined."""
     high: float | None = None
+    """Upper limit."""
     level: float | None = None
+    """Confidence of [low, high]."""
     n: int
     """Pairs, or where unpaired the runs of the model with fewer ..."""
     planned: int
     """... of this many planned."""
     unit: str
+    """What n counts."""
     runs: str | None = None
     """Key into findings' `run_sets`."""
     primary: bool = False
+    """Whether this is the primary analysis."""
 
 
 def fixed(candidate: ArrayLike, baseline: ArrayLike) -> Choice:

@@ -7,11 +7,11 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from analysis.estimate import Estimate
 from analysis.gap import flip_test, t_interval
+from analysis.schema import Frozen
 
 EXACT = 12
 """Up to this many seeds all flips of sign are enumerated, 2¹¹ without mirror images; with more they are drawn."""
@@ -20,17 +20,19 @@ DRAWS = 9999
 """Flips drawn where they are not enumerated."""
 
 
-class AtRate(BaseModel):
+class AtRate(Frozen):
     """The gap at one learning rate. `adjusted_p` is Holm's, over all baselines and learning rates."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     learning_rate: float
+    """Learning rate of both models."""
     candidate_trained: int
+    """The candidate's runs that trained ..."""
     candidate_ended: int
     """Runs with an outcome: trained, or diverged or collapsed."""
     baseline_trained: int
+    """The baseline's runs that trained ..."""
     baseline_ended: int
+    """... of these with an outcome."""
     gap: Estimate
     """Mean of the paired differences, t interval for this rate alone."""
     sign_flip: Estimate
@@ -38,14 +40,14 @@ class AtRate(BaseModel):
     band: Estimate
     """The interval of the simultaneous band: all rates' together hold at its level."""
     adjusted_p: float | None = None
+    """Of the exact test, by Holm over all baselines and learning rates; null where no test was made."""
 
 
-class Sweep(BaseModel):
+class Sweep(Frozen):
     """The gap across learning rates."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     rates: tuple[AtRate, ...]
+    """Every rate planned for both models, ascending."""
     critical: float | None
     """Half-width of the band in standard errors; null where the band is declined."""
     interaction: Estimate

@@ -8,12 +8,12 @@ from math import prod
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from analysis import checks
 from analysis.estimate import Estimate
 from analysis.gap import sign_flip
+from analysis.schema import Frozen
 
 FACTORS = ("init", "order", "split")
 INCLUDES = "including nondeterminism"
@@ -22,12 +22,11 @@ Effect = tuple[int, ...]
 """The axes of the factors that an effect is of: (0, 1) is init × order."""
 
 
-class Component(BaseModel):
+class Component(Frozen):
     """One component of the variance of a run's accuracy."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     effect: str
+    """The factors it is of."""
     variance: Estimate
     """0 where it came out negative."""
     raw: float | None
@@ -36,26 +35,23 @@ class Component(BaseModel):
     """Of the sum of all components, negative ones as 0."""
 
 
-class Variance(BaseModel):
+class Variance(Frozen):
     """Components of variance of one model, all seeds crossed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     levels: Mapping[str, int]
     """Factor → its number of seeds."""
     components: tuple[Component, ...]
+    """Main effects first, the highest interaction last."""
     standard_deviation: float | None
     """Of a run with all its seeds drawn anew: the root of the sum of the components."""
 
 
-class SelfComparison(BaseModel):
+class SelfComparison(Frozen):
     """The genuine A/A test: one model against itself under two init seeds, paired over order seeds.
 
     The tests share runs, so they are not independent. Two init seeds may truly differ: more rejections than
     1 − level say that initial weights matter beyond the batch order, as their component does.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     gaps: tuple[float, ...]
     """Mean differences in accuracy, one per pair of init seeds and split seed."""

@@ -36,7 +36,10 @@ def gap(findings: Findings, frames: Frames) -> Caption:
 def sweep(findings: Findings, frames: Frames) -> Caption:
     """Of the gap at equal learning rates."""
     drawn = [(at, b) for b, s in findings.sweep.items() for at in s.rates if at.gap.estimate is not None]
-    counts = each((f"{b} at {text.plain(at.learning_rate)}", text.of(at.gap.n, at.gap.planned)) for at, b in drawn)
+    pairs_of = {(b, at.learning_rate): text.of(at.gap.n, at.gap.planned) for at, b in drawn}
+    counts = each((f"{b} at {text.plain(rate)}", n) for (b, rate), n in pairs_of.items())
+    if len(set(pairs_of.values())) == 1:
+        counts = f"{next(iter(pairs_of.values()))} for each interval"
     return Caption(
         "sweep",
         "Gap at equal learning rates",
