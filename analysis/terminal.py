@@ -22,7 +22,7 @@ def show(findings: Findings, console: Console) -> None:
         console.print(note, style="dim", highlight=False)
         console.print()
     console.print(_models(findings))
-    note = f"* selected on validation {images(findings)}; intervals: mean ± t, {level}, over runs that trained"
+    note = f"per cent; * selected on validation {images(findings)}; mean ± t over the runs that trained"
     console.print(note, style="dim", highlight=False)
     for warning in findings.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
@@ -32,7 +32,7 @@ def _gaps(findings: Findings) -> Table:
     """The gap to each baseline."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column(f"{findings.about.settings.candidate}\nagainst", overflow="fold")
-    for head in ("\ngap", "over\nseeds", f"seeds and\n{images(findings)}", "\np", "\npairs"):
+    for head in ("\ngap", "over\nseeds", f"over seeds\nand {images(findings)}", "\np", "\npairs"):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("\nverdict")
     for c in findings.comparisons:
@@ -52,8 +52,16 @@ def _gaps(findings: Findings) -> Table:
 def _models(findings: Findings) -> Table:
     """Every model at every learning rate."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("model")
-    for head in ("learning\nrate  ", "test\naccuracy", "%\ninterval", "trained", "failed\nto learn", "no\noutcome"):
+    level = text.level(findings.about.settings.confidence)
+    table.add_column("\nmodel")
+    for head in (
+        "learning\nrate  ",
+        "test\naccuracy",
+        f"{level}\ninterval",
+        "\ntrained",
+        "failed\nto learn",
+        "no\noutcome",
+    ):
         table.add_column(head, justify="right")
     counts = {(c.model, c.learning_rate): c for c in findings.completeness}
     for c in findings.configurations:

@@ -6,7 +6,17 @@ from analysis import text
 from analysis.findings import Findings
 from analysis.formats import Cell, Rows, Table, number, words
 from analysis.frames import Frames
-from analysis.tables.cells import method_row, pairs, percent, rate
+from analysis.tables.cells import pairs, percent, rate
+
+OTHER = {
+    "median": "best median",
+    "cross_fitted": "by other seeds",
+    "re_selected": "in resamples",
+    "common_seeds": "by common seeds",
+    "scored_at_chance": "scored at chance",
+    "worst_case": "worst case",
+}
+"""What other rules of selection and other treatments of runs that did not train are called."""
 
 
 def selection(findings: Findings, frames: Frames) -> Table | None:
@@ -47,11 +57,21 @@ def sensitivity(findings: Findings, frames: Frames) -> Table | None:
     rows = Rows()
     for c in findings.comparisons:
         for name, e in c.sensitivity.items():
-            method_row(rows, c.baseline, name.replace("_", " "), e, points=True)
+            limits = text.points_interval(e.low, e.high)
+            rows.add(
+                Baseline=words("baseline", c.baseline),
+                Choice=words("choice", OTHER.get(name, name)),
+                Gap=rows.estimate("gap", e, text.points(e.estimate)),
+                Range=Cell(limits, {}),
+                Population=words("population", e.population or text.DASH),
+                Method=words("method", e.method + ("" if e.warning is None else f". {e.warning}")),
+                Pairs=Cell(text.of(e.n, e.planned), {}),
+            )
     return rows.table(
         "sensitivity",
         "The gap under other choices",
-        "Percentage points (pp). Points, or ranges over resamples, without a claim to coverage.",
+        "In percentage points: points, and for rates chosen again in resamples the range that holds "
+        f"{text.level(findings.about.settings.confidence)} of them. Without a claim to coverage.",
     )
 
 

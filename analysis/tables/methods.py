@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 from analysis import text
-from analysis.estimate import Estimate
 from analysis.findings import Comparison, Findings
 from analysis.formats import Cell, Rows, Table, number, words
 from analysis.frames import Frames
 from analysis.tables.cells import figures, interval, method_row
 
-IN_POINTS = {"mean", "verdict_interval", "equivalence_interval", "bca", "welch"}
-"""Findings over seeds that are differences of accuracies."""
+OVER_SEEDS = {
+    "verdict_interval": "interval of the verdict (pp)",
+    "equivalence_interval": "interval of equivalence (pp)",
+    "sign_flip": "sign-flip test",
+    "paired_t": "paired t test",
+    "wilcoxon": "Wilcoxon test",
+    "tost": "equivalence (TOST)",
+    "bca": "BCa bootstrap (pp)",
+    "welch": "Welch, unpaired (pp)",
+    "brunner_munzel": "Brunner–Munzel, unpaired",
+    "outperforming": "probability of being ahead",
+    "error_ratio": "ratio of errors",
+    "effect_size": "effect size",
+    "correlation": "correlation over seeds",
+    "pairing_gain": "gain of pairing",
+}
+"""What findings over seeds, but for the primary estimate, are called; (pp) where they are gaps."""
 
 
 def checks(findings: Findings, frames: Frames) -> Table | None:
     """The same comparison by other methods."""
     rows = Rows()
     for c in findings.comparisons:
-        for name, e in c.seeds:
-            if isinstance(e, Estimate) and name != "mean":
-                method_row(rows, c.baseline, name.replace("_", " "), e, points=name in IN_POINTS)
+        for name, called in OVER_SEEDS.items():
+            method_row(rows, c.baseline, called, getattr(c.seeds, name))
         _criterion(rows, c)
         _supported(rows, c)
-        method_row(rows, c.baseline, "verdict interval", c.digits_verdict, points=True)
+        method_row(rows, c.baseline, "interval of the verdict (pp)", c.digits_verdict)
         crossed = findings.digits[c.baseline].crossed
         if crossed is not None:
-            method_row(rows, c.baseline, "crossed bootstrap", crossed.bootstrap, points=True)
+            method_row(rows, c.baseline, "crossed bootstrap (pp)", crossed.bootstrap)
             for half, e in zip(("first", "second"), crossed.halves, strict=True):
-                method_row(rows, c.baseline, f"{half} half of the test digits", e, points=True)
+                method_row(rows, c.baseline, f"{half} half of the test digits (pp)", e)
         if c.mcnemar is not None:
             rows.remarks.append(
                 f"McNemar's exact test of each of {c.mcnemar.pairs} pairs of networks against {c.baseline}, each by "
@@ -35,7 +48,7 @@ def checks(findings: Findings, frames: Frames) -> Table | None:
                 f"{c.mcnemar.baseline_better} for the baseline, {c.mcnemar.undecided} undecided. Never pooled."
             )
     for model, e in findings.random_halves.items():
-        method_row(rows, model, "random halves of its own runs", e, points=False)
+        method_row(rows, model, "random halves of its own runs", e)
     return rows.table(
         "checks",
         "The same gap by other methods",
@@ -49,9 +62,11 @@ def _criterion(rows: Rows, c: Comparison) -> None:
     """What Bouthillier et al. would say, quoted as theirs."""
     won = c.seeds.outperforming
     if c.seeds.bouthillier is not None:
-        said = f"in their words “{c.seeds.bouthillier}”: the interval of outperforming against their thresholds"
-        e = won.model_copy(update=dict(method=f"the criterion of Bouthillier et al. (2021), {said}"))
-        method_row(rows, c.baseline, "Bouthillier et al.'s criterion", e, points=False)
+        method = (
+            f"Bouthillier et al. (2021), from the interval of the probability of being ahead: {c.seeds.bouthillier}"
+        )
+        e = won.model_copy(update=dict(method=method))
+        method_row(rows, c.baseline, "Bouthillier et al.'s criterion", e)
 
 
 def _supported(rows: Rows, c: Comparison) -> None:
@@ -60,8 +75,8 @@ def _supported(rows: Rows, c: Comparison) -> None:
     if margin is not None:
         fields = dict(estimate=margin, low=None, high=None, p_value=None)
         method = f"lower limit of the verdict interval at {text.level(outer.level)}, at least 0"
-        e = outer.model_copy(update=fields | dict(method=method))
-        method_row(rows, c.baseline, "largest supported margin", e, points=True)
+        e = outer.changed(**fields, method=method)
+        method_row(rows, c.baseline, "largest supported margin (pp)", e)
 
 
 def specifications(findings: Findings, frames: Frames) -> Table | None:

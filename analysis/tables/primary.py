@@ -134,7 +134,7 @@ def components(findings: Findings, frames: Frames) -> Table | None:
             )
     return rows.table(
         "components",
-        "Seeds, digits, and what is left",
+        "Where the uncertainty of the gap comes from",
         "Components of variance of one pair's difference on one test digit (right minus right: −1, 0 or 1), by two-way "
         "crossed analysis of variance. A negative one prints as 0 beside its raw value; none is truncated inside a "
         "standard error. SD: its root, in percentage points.",
