@@ -1,0 +1,78 @@
+"""What is published is what the code gives: the schema, the findings of the paper study, and the README's numbers."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from analysis import collect, frames, schema, text
+from analysis.findings import Findings
+from study import config_file
+
+ROOT = Path(__file__).parent.parent
+PUBLISHED = ROOT / "analysis" / "published" / "paper"
+AGAIN = "python -m analysis analysis/published/paper/paper.zip --out analysis/published/paper"
+
+
+@pytest.fixture(scope="module")
+def findings():
+    return Findings.model_validate_json((PUBLISHED / "findings.json").read_text(encoding="utf-8"))
+
+
+def test_the_schema_is_the_one_committed():
+    committed = (ROOT / "analysis" / "findings.schema.json").read_text(encoding="utf-8")
+    assert committed == schema.text(), "write it anew: python -m analysis.schema > analysis/findings.schema.json"
+
+
+def test_every_key_of_the_findings_is_described():
+    whole = json.loads(schema.text())
+    models = {"Findings": whole, **whole["$defs"]}
+    assert len(models) > 30
+    described = {f"{m}.{key}": "description" in p for m, d in models.items() for key, p in d["properties"].items()}
+    assert not [key for key, there in described.items() if not there]
+    assert all(d.get("description") for d in models.values())
+
+
+@pytest.mark.slow
+def test_the_findings_come_from_the_ledger_published_with_them():
+    found = collect.collect(frames.load(str(PUBLISHED / "paper.zip"))).to_json()
+    assert found == (PUBLISHED / "findings.json").read_text(encoding="utf-8"), f"write them anew: {AGAIN}"
+
+
+def test_the_analysis_published_is_the_one_the_config_declares(findings):
+    declared = config_file.load(ROOT / "configs" / "paper.yaml").analysis_sha256()
+    assert findings.preregistration.as_declared
+    assert findings.preregistration.declared_sha256 == findings.preregistration.used_sha256 == declared
+
+
+def test_readme_gives_the_gaps_published(findings):
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").replace("\n>", " ").split())
+    for c in findings.comparisons:
+        mean, digits = c.seeds.mean, c.digits
+        for shown in (
+            text.points(mean.estimate),
+            text.points_interval(mean.low, mean.high),
+            text.points_interval(digits.low, digits.high),
+            text.percent(c.candidate_error),
+            text.percent(c.baseline_error),
+            text.of(c.pairs, c.planned),
+        ):
+            assert shown in readme, f"{c.baseline}: {shown}"
+
+
+def test_readme_gives_the_accuracies_published(findings):
+    rows = dict(
+        re.findall(r"^\| `(\w+)` \|((?: [^|\n]+ \|){6})$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    )
+    for model in findings.about.models:
+        cells = rows[model.name].replace("*", "").strip(" |").split(" | ")
+        configurations = [c for c in findings.configurations if c.model == model.name]
+        for c, cell in zip(configurations, cells, strict=True):
+            e = c.test_accuracy
+            if e.estimate is None:
+                assert not re.search(r"\d\d\.\d", cell), f"{model.name} at {c.learning_rate}"
+            else:
+                assert cell.startswith(text.percent(e.estimate)[:-1]), f"{model.name} at {c.learning_rate}"
+                if e.n < e.planned:
+                    assert text.of(e.n, e.planned) in cell
