@@ -44,7 +44,7 @@ def _absent(frames: Frames) -> Iterator[str]:
         of = text.of(failed + missing, len(states))
         yield f"{of} planned runs have no outcome: {failed} failed, {missing} missing"
     if aside := len(frames.set_aside):
-        yield f"{aside} planned runs of another recipe than the last launch's are set aside and enter no number"
+        yield f"{aside} planned runs of another recipe or of an older model source are set aside and enter no number"
     if problems := frames.problems:
         names = ", ".join(p.path for p in problems[:NAMED]) + (", …" if len(problems) > NAMED else "")
         yield f"{len(problems)} unusable files of the ledger enter no number: {names}"

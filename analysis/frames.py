@@ -45,7 +45,7 @@ class Frames:
     problems: Sequence[Problem]
     """Files, by their path in the study, that are no valid record or predictions; none of them enters a number."""
     set_aside: Sequence[PlannedRun]
-    """Planned runs of another recipe than the last launch's."""
+    """Planned runs of another recipe than the last launch's, or of an older source of their model."""
 
     @property
     def config(self) -> dict:
@@ -101,6 +101,10 @@ def _load(storage: Storage, source: str) -> Frames:
     planned = [run for pack in study.packs for run in pack.runs]
     recipe = dict(study.launches[-1].recipe)
     ours = [p for p in planned if p.run.recipe == recipe]
+    # A user's model that was edited is another model; packs are planned in order, so its last runs are its latest.
+    latest = {p.run.model: p.run.model_fingerprint for p in ours}
+    ours = [p for p in ours if p.run.model_fingerprint == latest[p.run.model]]
+    kept = {p.run_id for p in ours}
     foreign = sorted(set(records) - {p.run_id for p in planned})
     problems = [Problem(p.path.removeprefix(storage.path("")), p.reason) for p in problems]
     problems += [Problem(f"runs/{run_id}.json", "belongs to no run this study planned") for run_id in foreign]
@@ -131,7 +135,7 @@ def _load(storage: Storage, source: str) -> Frames:
         test_labels=test_labels,
         val_labels=val_labels,
         problems=problems,
-        set_aside=[p for p in planned if p.run.recipe != recipe],
+        set_aside=[p for p in planned if p.run_id not in kept],
     )
 
 

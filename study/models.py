@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,8 +120,7 @@ def identity(name: str, shape: Shape, classes: int) -> dict[str, object]:
     model = build(name, shape, classes)
     content: list[object] = [[key, list(p.shape)] for key, p in model.named_parameters()]
     if name not in BUILT_IN:
-        source = Path(inspect.getfile(type(model))).read_bytes()
-        content.append(hashlib.sha256(source).hexdigest())
+        content += [hashlib.sha256(file.read_bytes()).hexdigest() for file in _sources(name, type(model))]
     layers = describe(model, shape)
     n_parameters = sum(p.numel() for p in model.parameters())
     return dict(model_fingerprint=digest(content), n_parameters=n_parameters, macs=sum(layer.macs for layer in layers))
@@ -195,6 +195,20 @@ def _constructor(name: str) -> Callable[[], object]:
     if not callable(found):
         raise UserError(f"models: found {name!r}, which is a {type(found).__name__}; allowed: a class")
     return found
+
+
+def _sources(name: str, kind: type[nn.Module]) -> list[Path]:
+    """The files in which a user's model is written: that of its class, and of the function that makes it, if one does.
+
+    torch is no user's: what makes an nn.Sequential is all there is of it.
+    """
+    constructor = _constructor(name)
+    modules = [] if kind.__module__.partition(".")[0] == "torch" else [kind.__module__]
+    if constructor is not kind:
+        modules.append(name.partition(":")[0])
+        modules += [constructor.__module__] if inspect.isfunction(constructor) else []
+    files = [inspect.getfile(sys.modules[module]) for module in modules]
+    return [Path(file) for file in dict.fromkeys(files)]
 
 
 def _kind(module: nn.Module) -> str:

@@ -10,6 +10,7 @@ from study.config import StudyConfig
 from study.data import Dataset
 from study.errors import UserError
 from study.ledger import Ledger, Problem
+from study.lock import STALE_SECONDS
 from study.records import Launch, Record, Study
 from study.runs import Pack, PlannedRun, packs, plan, work
 from study.storage import Storage
@@ -53,8 +54,10 @@ class Prepared:
 
     def tidy(self, retry_failed: bool = False) -> None:
         """Remove what drivers and workers that were killed left: half-written files, checkpoints of ended packs."""
-        for folder in ("runs", "predictions", "checkpoints"):
+        for folder in ("runs", "predictions", "checkpoints", "dataset"):
             self.ledger.storage.sweep(folder)
+        # Here the heartbeat writes, and drivers that ask for the lock.
+        self.ledger.storage.sweep(".", STALE_SECONDS)
         checkpoints.delete_ended(self.ledger.storage, self.study.packs, self.ended(retry_failed))
 
 
@@ -63,7 +66,8 @@ def prepare(config: StudyConfig, *, mix_recipes: bool = False) -> Prepared:
 
     Packs are frozen once planned: runs that are new form new packs, whatever `launch.pack` says now. Raises
     UserError when the dataset, a model or the storage cannot be used, or when the study of this name was trained
-    by another recipe, unless `mix_recipes`; StorageError when the storage cannot be read.
+    by another recipe or from other source of a model, unless `mix_recipes`; StorageError when the storage cannot be
+    read.
     """
     dataset = data.load(config.dataset)
     data.split(dataset.info.n_train, config.training.validation_size, config.training.split_seed)
@@ -73,9 +77,11 @@ def prepare(config: StudyConfig, *, mix_recipes: bool = False) -> Prepared:
     study = ledger.read_study()
     records, problems = ledger.records()
     recipe = planned[0].run.recipe
+    frozen = () if study is None else study.packs
     if study is not None:
         _same_study(study, config.name, recipe, ledger, mix_recipes)
-    frozen = () if study is None else study.packs
+        if not mix_recipes:
+            _same_models(frozen, planned, ledger)
     known = {run.run_id for pack in frozen for run in pack.runs}
     fresh = packs([run for run in planned if run.run_id not in known], config.launch.pack)
     commit, dirty = provenance.git()
@@ -132,4 +138,16 @@ def _same_study(study: Study, name: str, recipe: Mapping[str, object], ledger: L
         raise UserError(
             f"{ledger.storage}: holds a study of another recipe ({'; '.join(different.values())}); "
             "allowed: the same recipe, another name=…, or --mix-recipes"
+        )
+
+
+def _same_models(frozen: Sequence[Pack], planned: Sequence[PlannedRun], ledger: Ledger) -> None:
+    """Raise UserError where a model's name would stand for two models of one recipe."""
+    recipe = planned[0].run.recipe
+    before = {r.run.model: r.run.model_fingerprint for p in frozen for r in p.runs if r.run.recipe == recipe}
+    now = {p.run.model: p.run.model_fingerprint for p in planned}
+    if changed := [name for name in now if before.get(name, now[name]) != now[name]]:
+        raise UserError(
+            f"{ledger.storage}: holds runs of another {changed[0]}: its source has changed since they were planned; "
+            "allowed: the source as it was, another name=…, or --mix-recipes, which sets the older runs aside"
         )

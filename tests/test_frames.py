@@ -13,7 +13,7 @@ from study import ledger
 from study.errors import UserError
 from study.ledger import Ledger, npz
 from study.records import METRICS, Study
-from study.runs import packs
+from study.runs import PlannedRun, packs
 from study.storage import Storage
 from tests import synthetic
 
@@ -233,6 +233,24 @@ def test_runs_of_another_recipe_are_set_apart_and_never_mixed(copy, tmp_path):
     assert len(found.runs) == 18
     assert len(found.set_aside) == 27
     assert not {p.run_id for p in found.set_aside} & (set(found.runs["run_id"]) | set(found.predictions))
+
+
+def test_runs_of_an_older_source_of_a_model_are_set_apart(copy, tmp_path):
+    before = frames.load(copy)
+    study = Ledger(Storage(copy)).read_study()
+    edited = [
+        PlannedRun(run_id=run.run_id, run=run, n_parameters=p.n_parameters, macs=p.macs)
+        for p in (p for pack in study.packs for p in pack.runs)
+        if p.run.model == "mlp" and p.run.seed < 2
+        for run in [p.run.model_copy(update={"model_fingerprint": "f" * 12})]
+    ]
+    grown = study.model_copy(update={"packs": [*study.packs, *packs(edited, "learning_rates")]})
+    Ledger(Storage(copy)).write_study(grown)
+    found = frames.load(copy)
+    mlp = found.runs[found.runs["model"] == "mlp"]
+    assert set(mlp["run_id"]) == {p.run_id for p in edited}
+    assert {p.run_id for p in found.set_aside} == set(before.runs.query("model == 'mlp'")["run_id"])
+    assert not set(mlp["run_id"]) & set(found.predictions)
 
 
 def test_seeds_pair_by_what_they_stand_for_not_by_their_label(copy, tmp_path):

@@ -94,6 +94,35 @@ def test_a_users_source_is_in_the_fingerprint(nets):
     assert one["model_fingerprint"] == models.identity("nets_one:Tiny", *MNIST)["model_fingerprint"]
 
 
+FACTORY = """
+from functools import partial
+from torch import nn
+
+def make(bias=True):
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10, bias=bias))
+
+frozen = partial(make, False)
+"""
+
+
+@pytest.mark.parametrize("attribute", ["make", "frozen"])
+def test_the_source_of_what_makes_a_model_is_in_the_fingerprint(tmp_path, monkeypatch, attribute):
+    """Its class is torch's own, and tells nothing."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "factories", raising=False)
+    found = []
+    for source in (FACTORY, FACTORY, FACTORY.replace("Flatten()", "Flatten(1)")):
+        (tmp_path / "factories.py").write_text(source)
+        found.append(models.identity(f"factories:{attribute}", *MNIST)["model_fingerprint"])
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_users_fingerprint_is_frozen(tmp_path, monkeypatch):
+    (tmp_path / "frozen_nets.py").write_text(SOURCE.format(hidden=7))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert models.identity("frozen_nets:Tiny", *MNIST)["model_fingerprint"] == "3474751ba9d5"
+
+
 def test_fingerprints_of_the_models_are_frozen():
     found = {name: models.identity(name, *MNIST)["model_fingerprint"] for name in models.BUILT_IN}
     assert found == {"lenet5": "71b80d5cb2cc", "mlp": "e46bbba3f80c", "mlp_matched": "d023326501b0"}

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+import sys
 
 import pytest
 from rich.console import Console
@@ -116,6 +117,7 @@ class Fine(nn.Sequential):
 def nets(tmp_path, monkeypatch):
     (tmp_path / "planned_nets.py").write_text(MODELS)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "planned_nets", raising=False)
 
 
 def test_a_model_that_cannot_be_fused_is_a_mistake_before_anything_is_written(config, nets, tmp_path):
@@ -125,6 +127,22 @@ def test_a_model_that_cannot_be_fused_is_a_mistake_before_anything_is_written(co
             verb(wrong, Console(file=io.StringIO()))
     assert not (tmp_path / "storage" / "small" / "study.json").exists()
     assert planning.prepare(config(models=["planned_nets:Fine"])).planned
+
+
+def test_an_edited_model_joins_no_study_of_its_name_unless_told_to(config, nets, tmp_path):
+    ours = config(models=["mlp_matched", "planned_nets:Fine"])
+    planning.commit(planning.prepare(ours))
+    before = planning.prepare(ours)
+    (tmp_path / "planned_nets.py").write_text(MODELS + "# edited")
+    with pytest.raises(UserError, match=r"of another planned_nets:Fine: its source has changed .* or --mix-recipes"):
+        planning.prepare(ours)
+    assert planning.prepare(config()).planned, "a model that is not asked for may have changed"
+    mixed = planning.prepare(ours, mix_recipes=True)
+    assert len(mixed.todo()) == 2 + 2
+    planning.commit(mixed)
+    after = planning.prepare(ours)
+    assert {p.run_id for p in after.planned} != {p.run_id for p in before.planned}
+    assert len(after.study.packs) == 2 + 2 + 2
 
 
 @pytest.mark.parametrize(("pack", "shared"), [("learning_rates", {True}), (2, {False}), (1, {True})])
@@ -145,3 +163,13 @@ def test_another_analysis_of_an_ended_study_is_noted_once(config):
         study = prepared.ledger.read_study()
         assert [len(study.launches), study.launches[-1].config["analysis"]["margin"]] == [launches, margin]
     assert said.getvalue().count("the analysis block differs from the last launch's") == 2
+
+
+def test_one_is_not_many(config):
+    said = io.StringIO()
+    session.show_plan(config(seeds=1, launch={"workers": 1}), Console(file=said))
+    text = said.getvalue()
+    assert "1 model × 1 learning rate × 1 seed × 3 epochs = 1 run\n" in text
+    assert "1 of 1 run, in 1 pack\n" in text
+    assert "mlp_matched: 1 run in 1 pack\n" in text
+    assert "estimated time on 1 worker:" in text
