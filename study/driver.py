@@ -9,11 +9,16 @@ from study import checkpoints
 from study.errors import StorageError
 from study.ledger import Ledger
 from study.progress import Progress
+from study.provenance import now
 from study.records import METRICS, Provenance, Record
 from study.runs import Pack
+from study.secrets import mask
 
 MOST_DEATHS = 5
 """A pack whose worker dies so often without a new epoch has failed; before that, deaths are no failures."""
+
+ERROR_LINES = 12
+"""Last lines of what Ray says of a death that a failed run's record keeps."""
 
 
 class Driver:
@@ -27,6 +32,8 @@ class Driver:
         self._progress = progress
         self._starts = [0] * len(packs)
         self._deaths = [0] * len(packs)
+        self._furthest = [0] * len(packs)
+        self._alive: set[int] = set()
         self._recorded: set[int] = set()
         self._over: set[int] = set()
         self.stopped: str | None = None
@@ -46,8 +53,7 @@ class Driver:
             if "started" in message:
                 self._started(index, message["node"])
             elif "epoch" in message:
-                self._deaths[index] = 0
-                self._progress.epoch(index, message["epoch"])
+                self._epoch(index, message["epoch"])
             elif "done" in message:
                 self._done(index, message)
             elif "failed" in message:
@@ -61,16 +67,39 @@ class Driver:
         """Whether the pack has failed, or was started again after its end: it is not to be trained."""
         return index in self._over
 
+    def died(self, index: int, error: str) -> None:
+        """The pack's worker died, or could not even start; `error` is what Ray says of it."""
+        if self.stopped or index in self._over or index in self._recorded:
+            return
+        pack, lines = self._packs[index], mask(error).strip().splitlines()[-ERROR_LINES:]
+        why = "the kernel may have ended it for memory"
+        if index not in self._alive:
+            why = f"it could not start: {''.join(lines[-1:])}"
+            self._progress.warn(f"pack {pack.pack_id}: its worker died: {why}")
+        self._alive.discard(index)
+        self._deaths[index] += 1
+        if self._deaths[index] < MOST_DEATHS:
+            return
+        lines.append(f"its worker died {MOST_DEATHS} times without a new epoch; {why}")
+        try:
+            ended = dict(error="\n".join(lines), ended_at=now())
+            self._fail(index, Provenance(pack_id=pack.pack_id, pack_size=len(pack.runs), **ended))
+        except StorageError as refused:
+            self.stopped = str(refused)
+
     def _started(self, index: int, node: str) -> None:
         self._progress.started(index)
+        self._alive.add(index)
         if self._starts[index] > 0:
-            self._deaths[index] += 1
             self._progress.warn(f"pack {self._packs[index].pack_id}: its worker died; started again on {node}")
         self._starts[index] += 1
-        if self._deaths[index] >= MOST_DEATHS:
-            pack = self._packs[index]
-            error = f"its worker died {MOST_DEATHS} times without a new epoch; the kernel may have ended it for memory"
-            self._fail(index, Provenance(pack_id=pack.pack_id, pack_size=len(pack.runs), node=node, error=error))
+
+    def _epoch(self, index: int, epoch: int) -> None:
+        # An epoch trained again, for want of a checkpoint, is no progress.
+        if epoch > self._furthest[index]:
+            self._furthest[index] = epoch
+            self._deaths[index] = 0
+        self._progress.epoch(index, epoch)
 
     def _done(self, index: int, message: Mapping[str, Any]) -> None:
         for text, predictions in message["records"]:

@@ -1,32 +1,33 @@
-"""Ray Tune launches the packs; the driver writes the ledger as they end. The one file that imports Ray."""
+"""Ray Tune launches the packs; the driver writes the ledger as they end."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import math
 import os
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
-import psutil
 
 # Ray reads it as it is imported: we say ourselves what has died.
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed|Raylet is terminated|marked dead")
 
-import ray
 from ray import tune
+from ray.exceptions import RayError
+from ray.tune.experiment import Trial
 from ray.tune.stopper import NoopStopper
 
+from study import cluster
 from study.data import Dataset
 from study.driver import Driver
 from study.errors import UserError
 from study.records import DatasetInfo
 from study.runs import Pack
+from study.secrets import mask
 from study.worker import Report
 
 Train = Callable[[Pack, Dataset, Report], None]
@@ -36,7 +37,7 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 class Interrupted(Exception):
-    """What ended the launch before its packs had: SIGINT or SIGTERM, or the death of the Ray that we started."""
+    """What ended the launch before its packs had: SIGINT or SIGTERM, or Ray, by its death or by an error of its own."""
 
 
 def launch(
@@ -53,22 +54,27 @@ def launch(
     dashboard: bool = False,
     secrets: dict[str, str] | None = None,
     warn: Callable[[str], None] = print,
+    ready: Callable[[str | None], None] = lambda dashboard: None,
 ) -> None:
     """Have each pack trained by `train`, and hand every report to `driver`, which decides when to stop; so does `lost`.
 
-    Raises Interrupted on SIGINT and SIGTERM, and when the Ray that it started has died; UserError when a trial asks
-    for more than this machine has. A cluster may still grow, so there `warn` is told. `secrets` are environment
-    variables for the workers; they travel in memory only.
+    `ready` is called once Ray is there, before anything is trained, with the URL of its dashboard. `secrets` are
+    environment variables for the workers; they travel in memory only.
+
+    Raises Interrupted on SIGINT and SIGTERM, and when Ray has died or cannot go on; RayError when it cannot start;
+    UserError for a wrong address, and when a trial asks for more than this machine has. A cluster may still grow, so
+    there `warn` is told.
     """
-    _quiet()
     resources = {"cpu": cpus_per_trial} | ({"gpu": gpus_per_trial} if gpus_per_trial else {})
+    memory = max(512 * 2**20, 4 * sum(getattr(data, name).nbytes for name in ARRAYS))
     # In this order: ray.init sets handlers of its own.
-    with _cluster(address, data, dashboard), _signals() as signals:
-        if (lack := _lack(resources)) and address is None:
+    with cluster.connected(address, memory, dashboard) as url, _signals() as signals, _errors():
+        if (lack := cluster.lack(resources)) and address is None:
             raise UserError(lack)
         if lack:
             warn(f"{lack} on a node of this cluster now; waiting for a node that has it")
-        raylet = _Raylet()
+        ready(url)
+        raylet = cluster.Raylet()
         # NumPy arrays reach the workers without a copy, and thousands of packs without being unpickled whole.
         texts = [pack.model_dump_json().encode() for pack in packs]
         trainable = tune.with_parameters(
@@ -90,6 +96,7 @@ def launch(
                     storage_path=scratch,
                     verbose=0,
                     stop=_Reports(driver, lambda: bool(signals) or raylet.gone() or lost()),
+                    callbacks=[_Deaths(driver)],
                     # Tune counts killed workers and lost nodes as failures of the trial: the counting is ours.
                     failure_config=tune.FailureConfig(max_failures=-1),
                 ),
@@ -142,17 +149,43 @@ class _Reports(tune.Stopper):
         return self._driver.stopped is not None or self._ended()
 
 
-class _Raylet:
-    """Notes when the Ray of our own has died: Tune would wait for it, until Ray ends this process without a word."""
+class _Deaths(tune.Callback):
+    """Tells the driver of every worker that died, also of those that could not start and never sent a word."""
 
-    def __init__(self) -> None:
-        self._processes = [child for child in psutil.Process().children() if child.name().startswith("raylet")]
-        self.died = False
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
 
-    def gone(self) -> bool:
-        """Whether it has died; a cluster's raylet is no child of ours and not watched."""
-        self.died = self.died or any(p.status() == psutil.STATUS_ZOMBIE for p in self._processes)
-        return self.died
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return tune.Callback, ()
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
+        index = trial.config["pack"]
+        self._driver.died(index, _last_error(trial))
+        if self._driver.gives_up(index):
+            # Tune has already asked for another worker; if that cannot start either, it is the last.
+            trial.max_failures = 0
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
+        # A worker that dies between two packs: Tune drops the second. It stays missing, for the next launch to train.
+        self._driver.died(trial.config["pack"], _last_error(trial))
+
+
+def _last_error(trial: Trial) -> str:
+    """What Tune knows of the last death of a trial's worker, in its scratch."""
+    try:
+        return Path(trial.error_file or "").read_text(errors="replace").rpartition("Failure # ")[2].partition("\n")[2]
+    except OSError:
+        return ""
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    """Raise Interrupted for what Ray raises when it cannot go on: a full disk, a lost cluster, an error of its own."""
+    try:
+        yield
+    except (RayError, tune.TuneError, OSError, RuntimeError) as error:
+        text = mask(" ".join(str(error).split())[:400])
+        raise Interrupted(f"an error of Ray ({type(error).__name__}: {text})") from error
 
 
 @contextlib.contextmanager
@@ -169,47 +202,3 @@ def _signals() -> Iterator[list[str]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _cluster(address: str | None, data: Dataset, dashboard: bool) -> Iterator[None]:
-    """A Ray of our own on this machine, or the cluster at `address`; left alone if one is connected already."""
-    if ray.is_initialized():
-        yield
-        return
-    options: dict[str, Any] = dict(log_to_driver=False, logging_level=logging.CRITICAL)
-    if address is None:
-        held = sum(getattr(data, name).nbytes for name in ARRAYS)
-        options |= dict(address="local", object_store_memory=max(512 * 2**20, 4 * held))
-        options |= dict(include_dashboard=dashboard, dashboard_host="127.0.0.1")
-    else:
-        options |= dict(address=address)
-    ray.init(**options)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _lack(resources: dict[str, float]) -> str | None:
-    """What a trial asks for that no node has, as one line; Ray would wait for it without a word."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for kind, wanted in resources.items():
-        most = max((node.get(kind.upper(), 0) for node in nodes), default=0)
-        # A fraction of a GPU is a share of one, and whole GPUs are never cut.
-        if wanted > most:
-            return f"launch.{kind}s_per_trial: found {wanted:g}; allowed: at most {math.floor(most)}"
-    return None
-
-
-def _quiet() -> None:
-    """Silence Tune and Ray, whose place on the screen our own progress takes."""
-    os.environ |= {
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",
-        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "RAY_AIR_NEW_OUTPUT": "0",
-    }
-    for name in ("ray", "ray.tune", "ray.air"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)

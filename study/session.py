@@ -20,7 +20,7 @@ from study.lock import Lock
 from study.planning import Prepared
 from study.progress import Progress, duration, say
 from study.runs import Pack, work
-from study.storage import Storage
+from study.storage import URI, Storage
 from study.worker import Settings, train_pack
 
 MACS_PER_SECOND = 8e9
@@ -37,9 +37,13 @@ def run(
     dashboard: bool = False,
     mix_recipes: bool = False,
 ) -> int:
-    """Train what is missing; returns the exit code. `again` is the command that resumes, for messages."""
+    """Train what is missing; returns the exit code. `again` is the command that resumes, for messages.
+
+    Raises UserError for what the config asks in vain, StorageError when the storage cannot be read or written before
+    training, LockedError when another driver holds the study or takes it over, RayError when Ray does not start.
+    """
     storage = Storage(config.storage)
-    if address and storage.local and not Path(config.storage).is_absolute():
+    if address and not URI.match(config.storage) and not Path(config.storage).is_absolute():
         raise UserError(
             f"storage: found {config.storage!r}; allowed with --address: an absolute path on a shared mount, or a URI, "
             "since a relative path would end up in a job's temporary folder"
@@ -56,10 +60,16 @@ def run(
                 planning.commit(prepared)
                 say(console, "the analysis block differs from the last launch's: noted, and the report will say so")
             return _summary(prepared, console)
-        planning.commit(prepared)
         say(console, f"{config.name}: {_extent(prepared, todo, retry_failed)}")
         settings = _settings(config, prepared)
         from study import launch
+
+        def ready(dashboard: str | None) -> None:
+            """Plan for good only once Ray is there: a start that failed was no launch."""
+            lock.confirm()
+            planning.commit(prepared)
+            if dashboard:
+                say(console, f"Ray's dashboard: {dashboard}")
 
         with Progress(todo, console) as progress:
             lock.tell = progress.numbers
@@ -78,6 +88,7 @@ def run(
                     workers=config.launch.workers,
                     secrets=tracking.environment(os.environ),
                     warn=progress.warn,
+                    ready=ready,
                 )
             except launch.Interrupted as error:
                 progress.warn(f"stopped by {error}; every ended run is kept; to go on: {again}")
@@ -102,15 +113,15 @@ def show_plan(config: StudyConfig, console: Console, *, retry_failed: bool = Fal
     grid, seeds = config.learning_rate_grid(), len({p.run.seed for p in prepared.planned})
     factors = ((len(config.models), "model"), (len(grid), "learning rate"), (seeds, "seed"))
     factors += ((config.training.epochs, "epoch"),)
-    product = " × ".join(f"{n} {noun}{'' if n == 1 else 's'}" for n, noun in factors)
-    say(console, f"{config.name}: {product} = {len(prepared.planned)} runs")
+    product = " × ".join(_many(n, noun) for n, noun in factors)
+    say(console, f"{config.name}: {product} = {_many(len(prepared.planned), 'run')}")
     say(console, f"to train: {_extent(prepared, todo, retry_failed)}")
     for model in config.models:
         packs = [pack for pack in todo if pack.runs[0].run.model == model]
-        say(console, f"  {model}: {sum(len(p.runs) for p in packs)} runs in {_packs(len(packs))}")
+        say(console, f"  {model}: {_many(sum(len(p.runs) for p in packs), 'run')} in {_many(len(packs), 'pack')}")
     workers = config.launch.workers or max(1, (os.cpu_count() or 1) // config.launch.cpus_per_trial)
     seconds = sum(_seconds(pack, prepared) for pack in todo) / workers
-    say(console, f"estimated time on {workers} workers: {duration(seconds)}")
+    say(console, f"estimated time on {_many(workers, 'worker')}: {duration(seconds)}")
     return 0
 
 
@@ -153,11 +164,11 @@ def _settings(config: StudyConfig, prepared: Prepared) -> Settings:
 def _extent(prepared: Prepared, todo: list[Pack], retry_failed: bool) -> str:
     ended = prepared.ended(retry_failed)
     missing = sum(planned.run_id not in ended for planned in prepared.planned)
-    return f"{missing} of {len(prepared.planned)} runs, in {_packs(len(todo))}"
+    return f"{missing} of {_many(len(prepared.planned), 'run')}, in {_many(len(todo), 'pack')}"
 
 
-def _packs(n: int) -> str:
-    return "1 pack" if n == 1 else f"{n} packs"
+def _many(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _summary(prepared: Prepared, console: Console) -> int:

@@ -1,4 +1,5 @@
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -9,6 +10,7 @@ from study.ledger import Ledger
 from study.progress import Progress
 from study.runs import Pack, PlannedRun
 from study.storage import Storage
+from tests.cli import KEY
 from tests.test_ledger import PREDICTIONS, RUN2, record
 
 PACK = Pack(pack_id="0" * 12, runs=(PlannedRun(run_id=RUN2.run_id, run=RUN2, n_parameters=10, macs=10),))
@@ -48,14 +50,37 @@ def test_a_pack_that_has_ended_is_not_trained_again(ledger, driver):
 
 
 def test_only_deaths_without_an_epoch_between_them_fail_a_pack(ledger, driver):
-    for _ in range(2 * MOST_DEATHS):
+    for epoch in range(1, 2 * MOST_DEATHS):
+        driver.receive(0, STARTED)
+        driver.receive(0, {"epoch": epoch})
+        driver.died(0, "killed")
+    assert not driver.gives_up(0)
+    for _ in range(MOST_DEATHS - 1):
         driver.receive(0, STARTED)
         driver.receive(0, {"epoch": 1})
-    assert not driver.gives_up(0)
+        driver.died(0, f"killed with {KEY}")
+    assert driver.gives_up(0), "an epoch trained again is no new one"
+    failed = ledger.records()[0][RUN2.run_id]
+    assert failed.state == "failed"
+    assert failed.provenance.error.startswith("killed with ***\nits worker died 5 times without a new epoch")
+    assert failed.provenance.ended_at, "else an older error would be the last one"
+
+
+def test_a_worker_that_cannot_start_is_said_and_counted(ledger, driver):
     for _ in range(MOST_DEATHS):
-        driver.receive(0, STARTED)
+        assert not driver.gives_up(0)
+        driver.died(0, "Traceback\nModuleNotFoundError: no nets")
     assert driver.gives_up(0)
-    assert ledger.records()[0][RUN2.run_id].state == "failed"
+    printed = driver._progress._console.file.getvalue()
+    assert printed.count("its worker died: it could not start: ModuleNotFoundError: no nets\n") == MOST_DEATHS
+    assert "ModuleNotFoundError" in ledger.records()[0][RUN2.run_id].provenance.error
+
+
+def test_a_disk_that_refuses_the_record_of_a_failure_stops_the_study(ledger, driver):
+    (Path(ledger.storage.root) / "runs").write_bytes(b"a file where a folder should be")
+    for _ in range(MOST_DEATHS):
+        driver.died(0, "killed")
+    assert "cannot write" in driver.stopped
 
 
 def test_only_checkpoints_of_ended_packs_are_tidied_away(ledger):

@@ -1,0 +1,114 @@
+"""Ray itself: one of our own on this machine, or a cluster that is joined. With launch.py, all that imports Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import ray
+
+from study.errors import RayError, UserError
+
+CONNECT_SECONDS = 5.0
+"""How long a cluster's address has to answer; Ray itself would try for minutes."""
+
+
+@contextlib.contextmanager
+def connected(address: str | None, memory: int, dashboard: bool) -> Iterator[str | None]:
+    """Ray on this machine, or the cluster at `address`; gives the dashboard's URL if one was started.
+
+    `memory` are the bytes that the object store of our own holds. Ray that is connected already is left alone. Raises
+    UserError when the address is none, RayError when Ray does not start.
+    """
+    if ray.is_initialized():
+        yield None
+        return
+    _quiet()
+    options: dict[str, Any] = dict(log_to_driver=False, logging_level=logging.CRITICAL)
+    if address is None:
+        options |= dict(address="local", object_store_memory=memory)
+        options |= dict(include_dashboard=dashboard, dashboard_host="127.0.0.1")
+    else:
+        _check_address(address)
+        options |= dict(address=address)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        context = ray.init(**options)
+    except SystemExit:
+        # Ray's own handler of SIGTERM ends the process without a word.
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        # Ray raises many kinds of errors here; none of them says anything by its traceback.
+        where = "Ray did not start" if address is None else f"Ray's cluster at {address} cannot be joined"
+        raise RayError(f"{where}: {type(error).__name__}: {str(error)[:400]}") from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    try:
+        yield f"http://{context.dashboard_url}" if dashboard and context.dashboard_url else None
+    finally:
+        ray.shutdown()
+
+
+def lack(resources: dict[str, float]) -> str | None:
+    """What a trial asks for that no node has, as one line; Ray would wait for it without a word."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for kind, wanted in resources.items():
+        most = max((node.get(kind.upper(), 0) for node in nodes), default=0)
+        # A fraction of a GPU is a share of one, and whole GPUs are never cut.
+        if wanted > most:
+            return f"launch.{kind}s_per_trial: found {wanted:g}; allowed: at most {math.floor(most)}"
+    return None
+
+
+class Raylet:
+    """Notes when the Ray of our own has died: Tune would wait for it, until Ray ends this process without a word."""
+
+    def __init__(self) -> None:
+        self._processes = [child for child in psutil.Process().children() if child.name().startswith("raylet")]
+        self.died = False
+
+    def gone(self) -> bool:
+        """Whether it has died; a cluster's raylet is no child of ours and not watched."""
+        self.died = self.died or any(not _lives(process) for process in self._processes)
+        return self.died
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _check_address(address: str) -> None:
+    """Raise UserError for an address at which nothing answers."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    # Not ray://, whose driver would be a copy of ours, far from its ledger.
+    if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise UserError(f"--address: found {address!r}; allowed: auto, or host:port")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"--address: found {address!r}, where nothing answers ({error}); allowed: Ray's port") from None
+
+
+def _quiet() -> None:
+    """Silence Tune and Ray, whose place on the screen our own progress takes."""
+    os.environ |= {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+    }
+    for name in ("ray", "ray.tune", "ray.air"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
