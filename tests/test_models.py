@@ -2,7 +2,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from rich.console import Console
 from torch import nn
 
@@ -151,13 +150,32 @@ def test_images_of_another_shape_are_refused_not_reshaped():
         models.build("mlp", (1, 32, 32), 10)
 
 
-def test_building_does_not_depend_on_what_was_drawn_before():
-    torch.manual_seed(1)
-    Console(quiet=True)
-    weights = []
-    for _ in range(2):
-        with torch.random.fork_rng():
-            torch.manual_seed(5)
-            weights.append(models.build("mlp_matched", *MNIST).fc1.weight.detach())
-        torch.rand(3)
-    assert torch.equal(*weights)
+EXITS = """
+from torch import nn
+{module}
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        {constructor}
+    def forward(self, x):
+        {forward}
+"""
+
+
+@pytest.mark.parametrize("place", ["module", "constructor", "forward"])
+def test_a_model_that_exits_is_one_line(tmp_path, monkeypatch, place):
+    source = EXITS.format(
+        **dict.fromkeys(("module", "constructor", "forward"), "pass") | {place: "raise SystemExit(3)"}
+    )
+    (tmp_path / f"exits_{place}.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match=rf"^models: .*exits_{place}:Net.* 3"):
+        models.build(f"exits_{place}:Net", *MNIST)
+
+
+def test_what_is_shown_can_be_trained(tmp_path, monkeypatch):
+    source = SOURCE.format(hidden=7).replace("nn.Tanh()", "nn.Dropout(0.5)")
+    (tmp_path / "dropping_nets.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match=r"^models: 'dropping_nets:Tiny': layer 2 \(Dropout\) cannot be fused"):
+        models.show(["dropping_nets:Tiny"], Console(quiet=True))

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from study import data, models
 from study.config_file import load, validate
 from study.runs import Run, packs, plan
 
@@ -59,6 +60,17 @@ def test_run_ids_are_frozen():
     assert RUN.configuration_id == "aba8024f023d"
     changed = RUN.model_copy(update=dict(learning_rate=0.003, init_seed=3, order_seed=3))
     assert changed.run_id == "c204e721cd90"
+
+
+def test_run_ids_of_the_paper_are_frozen():
+    """With the data and the models as they are: those that its published records carry."""
+    dataset = data.load("mnist")
+    assert dataset.identity() == DATASET
+    config = load("configs/paper.yaml")
+    identities = {name: models.identity(name, dataset.info.shape, dataset.info.classes) for name in config.models}
+    planned = plan(config, dataset.identity(), identities)
+    found = {p.run.model: p.run_id for p in planned if (p.run.learning_rate, p.run.seed) == (0.01, 0)}
+    assert found == {"lenet5": "6616d91bbaf4", "mlp": "3698f8ca14e8", "mlp_matched": "0f262357615e"}
 
 
 @pytest.mark.parametrize("key", SCIENTIFIC)

@@ -127,17 +127,28 @@ def test_once_diverged_always_diverged(dataset):
     assert finite[:, 0].all()
 
 
-def test_the_same_seed_gives_the_same_batches_to_every_model_and_rate():
-    """Orders hang on order_seed and epoch alone, so models and learning rates cannot change them."""
-    orders = {(s, e): generator("order", s, e).permutation(100).tolist() for s in range(3) for e in range(1, 4)}
-    assert len({tuple(o) for o in orders.values()}) == 9
+def test_the_same_seed_gives_the_same_batches_to_every_model_and_rate(dataset, monkeypatch):
+    """Seen where they are trained on; another seed, and another epoch, has others."""
+    seen = []
+    original = training.train_epoch
+
+    def watched(model, optimizer, splits, orders, batch_size):
+        seen[-1].append(np.stack(orders).tobytes())
+        return original(model, optimizer, splits, orders, batch_size)
+
+    monkeypatch.setattr(training, "train_epoch", watched)
+    for pack in (runs(), runs("lenet5", (0.3,)), runs(init_seed=3), runs(order_seed=1)):
+        seen.append([])
+        last(pack, dataset)
+    assert seen[0] == seen[1] == seen[2]
+    assert len({order for pack in (seen[0], seen[3]) for order in pack}) == 4
 
 
 def test_initial_weights_hang_on_seed_and_model_alone(dataset):
-    def weights(**changes):
-        return initialised(runs(rates=(0.01,), **changes)[0], dataset).state_dict()["fc1.weight"]
+    def weights(rate=0.01, **changes):
+        return initialised(runs(rates=(rate,), **changes)[0], dataset).state_dict()["fc1.weight"]
 
-    assert torch.equal(weights(), weights(batch_size=8, order_seed=5))
+    assert torch.equal(weights(), weights(rate=0.3, batch_size=8, order_seed=5))
     assert not torch.equal(weights(), weights(init_seed=5))
 
 
