@@ -164,12 +164,10 @@ class Tracker:
         import wandb
 
         run = planned.run
-        # W&B refuses more than 128 characters; of a long import path, the end tells models apart.
-        model = run.model[-90:]
         return wandb.init(
             id=wandb_id(settings.study, planned.run_id),
-            name=f"{model} {run.learning_rate:g} seed {run.seed}",
-            group=f"{model} {run.learning_rate:g} {run.configuration_id}",
+            name=f"{run.model} {run.learning_rate:g} seed {run.seed}",
+            group=f"{run.model} {run.learning_rate:g} {run.configuration_id}",
             tags=[settings.study[:64], run.model[:64]],
             config={**run.model_dump(), **planned.model_dump(exclude={"run"}), "study": settings.study},
             project=settings.project,

@@ -1,8 +1,8 @@
 import json
-import os
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 import yaml
@@ -183,29 +183,113 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_s
 TREES = st.recursive(LEAVES, lambda t: st.lists(t, max_size=3) | st.dictionaries(st.text(max_size=8), t, max_size=3))
 KEYS = [*StudyConfig.model_fields, "training.epochs", "launch.pack", "analysis.references", "wandb.mode"]
 
+COUNTS = st.integers(1, 1000)
+SEEDS = st.integers(0, 2**63 - 1)
+RATES = st.floats(0, exclude_min=True, allow_infinity=False)
+SHARES = st.floats(0, 1, exclude_min=True, exclude_max=True)
+NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}", fullmatch=True)
+WORDS = st.text("ab: {},#'\"é", max_size=20)
+PATHS = st.text("abc/. é", min_size=1, max_size=20)
+VALID = {
+    "name": NAMES,
+    "dataset": PATHS,
+    "models": st.lists(st.sampled_from(["lenet5", "mlp_matched", "a.b:C", "d"]), unique=True).map(
+        lambda m: [*m, "mlp"]
+    ),
+    "learning_rates": st.lists(RATES, min_size=1, max_size=4, unique=True)
+    | st.fixed_dictionaries(
+        {"log_uniform": st.just([0.001, 0.3]), "count": st.integers(1, 9)}, optional={"seed": SEEDS}
+    ),
+    "seeds": COUNTS
+    | st.lists(SEEDS, min_size=1, max_size=4, unique=True)
+    | st.fixed_dictionaries({"init": st.integers(1, 9), "order": st.integers(1, 9)}),
+    "training.epochs": COUNTS,
+    "training.batch_size": COUNTS,
+    "training.momentum": st.floats(0, 1, exclude_max=True),
+    "training.weight_decay": st.floats(0, allow_infinity=False),
+    "training.validation_size": COUNTS,
+    "launch.cpus_per_trial": COUNTS,
+    "launch.gpus_per_trial": st.floats(0, 1) | st.integers(0, 64),
+    "launch.pack": COUNTS | st.just("learning_rates"),
+    "launch.workers": COUNTS | st.none(),
+    "launch.max_failures": COUNTS,
+    "launch.checkpoint_seconds": st.floats(0, allow_infinity=False),
+    "wandb.mode": st.sampled_from(["auto", "online", "offline", "disabled"]),
+    "wandb.project": NAMES,
+    "wandb.entity": NAMES | st.none(),
+    "storage": PATHS,
+    "analysis.candidate": st.just("mlp"),
+    "analysis.confidence": st.floats(0.5, 1, exclude_min=True, exclude_max=True),
+    "analysis.margin": SHARES,
+    "analysis.resamples": st.integers(100, 1_000_000),
+    "analysis.seed": SEEDS,
+    "analysis.expected": st.tuples(SHARES, SHARES).map(lambda pair: {"mlp": sorted(pair)}),
+    "analysis.references": st.fixed_dictionaries(
+        {"source": WORDS, "accuracy": st.floats(0, 1)}, optional={"note": WORDS}
+    ).map(lambda reference: {"mlp": [reference]}),
+}
+"""Dotted key → values that it may hold, whatever the others do."""
+
+
+def nested(flat):
+    """Dotted keys as the tree of a config."""
+    tree = {}
+    for key, value in flat.items():
+        *blocks, last = key.split(".")
+        node = tree
+        for block in blocks:
+            node = node.setdefault(block, {})
+        node[last] = value
+    return tree
+
+
+def assert_holds(resolved, given_):
+    """Whatever was given is in the resolved config, to the last leaf."""
+    if isinstance(given_, dict):
+        assert set(given_) <= set(resolved), "a key was ignored"
+        for key, value in given_.items():
+            assert_holds(resolved[key], value)
+    elif isinstance(given_, list):
+        assert len(given_) == len(resolved)
+        for one, other in zip(resolved, given_, strict=True):
+            assert_holds(one, other)
+    else:
+        assert resolved == given_, "a value was changed in silence"
+
 
 @pytest.mark.slow
 @settings(max_examples=3000, deadline=None)
-@given(tree=st.dictionaries(st.sampled_from(list(StudyConfig.model_fields)) | st.text(max_size=8), TREES, max_size=6))
-def test_any_tree_is_a_config_or_one_line(tree):
+@given(
+    valid=st.fixed_dictionaries({}, optional=VALID),
+    junk=st.dictionaries(st.sampled_from(list(StudyConfig.model_fields)) | st.text(max_size=8), TREES, max_size=2),
+)
+def test_any_tree_is_a_config_or_one_line(valid, junk):
+    tree = MINIMAL | nested(valid) | junk
     try:
-        config = validate(MINIMAL | tree, "generated")
+        config = validate(tree, "generated")
     except UserError as error:
         message = str(error)
+        assert junk, message
         assert "\n" not in message
         assert message.startswith("generated: ")
     else:
-        assert set(tree) <= set(StudyConfig.model_fields), "an unknown key was accepted"
-        for key, value in tree.items():
-            if isinstance(value, bool | str | int | float):
-                told = os.path.expanduser(value) if key in ("storage", "dataset") else value
-                assert getattr(config, key) == told, "a value was changed in silence"
+        assert_holds(config.resolved(), tree)
 
 
 @pytest.mark.slow
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=1500, deadline=None)
+@given(data=st.data(), key=st.sampled_from(sorted(VALID)))
+def test_every_valid_override_is_applied(scratch, data, key):
+    scratch.write_text(yaml.safe_dump(MINIMAL))
+    value = data.draw(VALID[key])
+    config = load(scratch, [f"{key}={json.dumps(value)}"])
+    assert_holds(config.resolved(), nested({key: value}))
+
+
+@pytest.mark.slow
+@settings(max_examples=1500, deadline=None)
 @given(key=st.sampled_from(KEYS) | st.text(max_size=20), value=st.text(max_size=30))
-def test_any_override_is_applied_or_one_line(scratch, key, value):
+def test_any_override_is_known_or_one_line(scratch, key, value):
     scratch.write_text(yaml.safe_dump(MINIMAL))
     try:
         config = load(scratch, [f"{key}={value}"])
@@ -216,6 +300,13 @@ def test_any_override_is_applied_or_one_line(scratch, key, value):
         block = config
         for part in key.split("=")[0].split("."):
             block = getattr(block, part)
+
+
+def test_many_seeds_take_no_time():
+    """Each is compared with all others, but not one by one."""
+    began = time.monotonic()
+    validate(MINIMAL | {"seeds": list(range(100_000))}, "many")
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.slow

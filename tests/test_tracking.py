@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from study import tracking
+from study.config_file import validate
 from study.records import METRICS
 from study.runs import PlannedRun
 from study.secrets import mask
@@ -158,20 +159,21 @@ def test_what_goes_wrong_is_said_once(tmp_path, monkeypatch, error):
     assert tracker.warnings == ["W&B: PermissionError: read-only" if error else "W&B: RuntimeError: full"]
 
 
-def test_names_fit_and_tell_long_models_apart(tmp_path, monkeypatch):
+def test_the_longest_names_that_a_config_may_hold_fit(tmp_path, monkeypatch):
+    """W&B refuses more than 128 characters, and 64 in a tag."""
     fake = Fake()
     monkeypatch.setitem(sys.modules, "wandb", fake)
-    runs = [RUN.model_copy(update={"model": "package." * 40 + f"nets:Net{i}"}) for i in range(2)]
-    pack = [PlannedRun(run_id=run.run_id, run=run, n_parameters=1, macs=1) for run in runs]
-    Tracker(settings(tmp_path, study="s" * 80), pack).finish([])
-    assert len(fake.started) == 2
-    for key in ("id", "name", "group"):
-        first, second = (options[key] for options in fake.started)
-        assert len(first) <= 128
-        assert first != second
-    for run, options in zip(runs, fake.started, strict=True):
-        assert options["group"].endswith(run.configuration_id)
-        assert max(map(len, options["tags"])) <= 64
+    tree = {"name": "s" * 80, "models": ["m" * 90], "learning_rates": [1.234567e-300], "seeds": [2**63 - 1]}
+    config = validate(tree, "test")
+    run = RUN.model_copy(
+        update=dict(model=config.models[0], learning_rate=config.learning_rates[0], seed=config.seeds[0])
+    )
+    pack = [PlannedRun(run_id=run.run_id, run=run, n_parameters=1, macs=1)]
+    Tracker(settings(tmp_path, study=config.name), pack).finish([])
+    (options,) = fake.started
+    assert max(len(options[key]) for key in ("id", "name", "group")) <= 128
+    assert options["group"].endswith(run.configuration_id)
+    assert max(map(len, options["tags"])) <= 64
 
 
 def test_disabled_does_nothing(tmp_path):
