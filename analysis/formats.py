@@ -50,9 +50,9 @@ class Cell(NamedTuple):
     number: bool = True
 
 
-def words(column: str, value: object, shown: str | None = None) -> Cell:
+def words(column: str, value: object) -> Cell:
     """A cell of text."""
-    return Cell(str(value) if shown is None else shown, {column: value}, number=False)
+    return Cell(str(value), {column: value}, number=False)
 
 
 def number(column: str, value: object, shown: str) -> Cell:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 
@@ -155,11 +154,11 @@ def point_digits(low: float | None, high: float | None) -> int:
     return 2 if 100 * (high - low) >= 0.1 else 3
 
 
-def points_interval(low: float | None, high: float | None, digits: int | None = None) -> str:
+def points_interval(low: float | None, high: float | None) -> str:
     """An interval of fractions in percentage points: "+0.52 to +0.62"."""
     if low is None or high is None:
         return DASH
-    digits = point_digits(low, high) if digits is None else digits
+    digits = point_digits(low, high)
     return f"{points(low, digits)} to {points(high, digits)}"
 
 
@@ -176,13 +175,6 @@ def rests_on(e: Estimate) -> str:
 def splits(n: int) -> str:
     """Ways in which the training file was split: "one split", "2 splits"."""
     return "one split" if n == 1 else f"{n} splits"
-
-
-def seconds(s: float | None) -> str:
-    """A duration a reader can picture: 12 s, 3.4 min, 2.1 h."""
-    if s is None or not math.isfinite(s):
-        return DASH
-    return f"{s:.3g} s" if s < 90 else f"{s / 60:.3g} min" if s < 5400 else f"{s / 3600:.3g} h"
 
 
 def listed(words: Iterable[str]) -> str:

@@ -35,9 +35,6 @@ NASTY = r"my_pkg.nets:My<Net>&%_#$~^\{}|\"[x]--``"
         (text.percent, 0.98847, "98.85%"),
         (text.level, 0.975, "97.5%"),
         (text.level, 0.95, "95%"),
-        (text.seconds, 12.0, "12 s"),
-        (text.seconds, 600.0, "10 min"),
-        (text.seconds, 7200.0, "2 h"),
     ],
 )
 def test_numbers_as_a_reader_reads_them(function, value, shown):

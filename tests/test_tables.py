@@ -7,7 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import collect, frames, tables
+from analysis import collect, costs, frames, tables, text
+from analysis.estimate import Estimate
+from analysis.gap import Gap
+from analysis.tables import choice, methods
 from tests import synthetic
 from tests.test_formats import compiled
 
@@ -94,3 +97,62 @@ def test_no_number_is_printed_as_nan(study):
     for table in tables.build(*study):
         cells = table.shown.astype(str).to_numpy().ravel()
         assert not [cell for cell in cells if re.search(r"\b(nan|None|inf)\b", cell)], table.name
+
+
+def table(study, name):
+    return next(t for t in tables.build(*study) if t.name == name)
+
+
+def test_every_estimate_over_seeds_is_among_the_checks():
+    estimates = {name for name, field in Gap.model_fields.items() if field.annotation is Estimate}
+    assert set(methods.OVER_SEEDS) == estimates - {"mean"}
+
+
+def test_every_other_choice_has_a_name(study):
+    for comparison in study[0].comparisons:
+        assert set(comparison.sensitivity) <= set(choice.OTHER)
+
+
+def test_checks_name_the_population_the_criterion_and_the_margin_supported(study):
+    findings, _ = study
+    shown = table(study, "checks").shown
+    assert {"seeds", "seeds and digits"} <= set(shown["Population"])
+    for c in findings.comparisons:
+        own = shown[shown["Baseline"] == c.baseline].drop_duplicates("What").set_index("What")
+        assert c.seeds.bouthillier in own.loc["Bouthillier et al.'s criterion", "Method"]
+        supported = own.loc["largest supported margin (pp)", "Estimate"]
+        assert supported == text.points(c.seeds.largest_supported_margin)
+
+
+def test_the_choice_of_every_learning_rate_is_shown(study):
+    findings, _ = study
+    data = table(study, "selection").data.set_index(["model", "learning_rate"])
+    for model, found in findings.selection.items():
+        for position, (name, luck) in enumerate(found.luck.items()):
+            row = data.loc[model, float(name)]
+            assert (row["share_of_resamples"], row["share_of_seeds"]) == (luck, found.cross_fitted[name])
+            assert (row["mean_val_accuracy"], row["n"]) == (found.mean.scores[position], found.mean.n[position])
+    assert table(study, "selection").shown["Rate"].str.contains("★").sum() == len(findings.selection)
+
+
+def test_the_gap_with_fewer_rates_the_sign_test_and_the_hours_are_shown(study):
+    findings, data = study
+    best = table(study, "best_of_n").data
+    assert list(best["gap"]) == [e.estimate for c in findings.comparisons for e in c.best_of_n]
+    needed = findings.planning["mlp"].sign_test
+    assert list(table(study, "sign_test").data["seeds"]) == [need.seeds for need in needed]
+    hours = table(study, "hours").data
+    assert list(hours["hours_of_whole_grid"]) == [c["hours_of_whole_grid"] for c in costs.of_more_seeds(data, findings)]
+
+
+def test_a_negative_component_prints_as_0_beside_its_raw_value(study):
+    findings, data = study
+    crossed = findings.digits["mlp"].crossed
+    seeds = crossed.components[0].model_copy(
+        update=dict(variance=crossed.components[0].variance.changed(estimate=0.0), raw=-1.5e-7)
+    )
+    changed = crossed.model_copy(update=dict(components=(seeds, *crossed.components[1:])))
+    digits = {**findings.digits, "mlp": findings.digits["mlp"].model_copy(update=dict(crossed=changed))}
+    shown = table((findings.model_copy(update=dict(digits=digits)), data), "components")
+    assert list(shown.shown.iloc[0][["Variance", "Raw", "SD"]]) == ["0", "−1.5e−07", "0"]
+    assert any(f"{text.percent(crossed.digit_share, 0)} of the squared standard error" in note for note in shown.notes)

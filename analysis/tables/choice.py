@@ -60,7 +60,7 @@ def sensitivity(findings: Findings, frames: Frames) -> Table | None:
             limits = text.points_interval(e.low, e.high)
             rows.add(
                 Baseline=words("baseline", c.baseline),
-                Choice=words("choice", OTHER.get(name, name)),
+                Choice=words("choice", OTHER[name]),
                 Gap=rows.estimate("gap", e, text.points(e.estimate)),
                 Range=Cell(limits, {}),
                 Population=words("population", e.population or text.DASH),
