@@ -2,12 +2,18 @@
 
 import io
 import os
+import re
+import signal
+import time
 
+import psutil
 import pytest
 from rich.console import Console
 
 from study import data
+from study.cluster import CONNECT_SECONDS
 from study.driver import Driver
+from study.errors import UserError
 from study.launch import Interrupted, launch
 from study.ledger import Ledger
 from study.progress import Progress
@@ -58,13 +64,56 @@ def start(folder, train, **options):
 @pytest.mark.parametrize(
     ("train", "why"), [(unloadable(), "No module named 'nets'"), (raising(), "ValueError: before a word was sent")]
 )
-def test_workers_that_cannot_start_are_not_retried_for_ever(tmp_path, train, why):
+def test_workers_that_cannot_start_are_not_retried_for_ever(tmp_path, monkeypatch, train, why):
+    monkeypatch.setattr("study.driver.MOST_DEATHS", 2)
     ledger, printed = start(tmp_path, train)
     record = ledger.records()[0][RUN2.run_id]
     assert record.state == "failed"
     assert why in record.provenance.error
     assert why in printed
     assert KEY not in printed + record.provenance.error
+
+
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:1", "ray://127.0.0.1:10001", "127.0.0.1:99999"])
+def test_a_wrong_address_is_one_line_and_soon(address, tmp_path):
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"^--address: found .*; allowed: ") as error:
+        start(tmp_path, raising(), address=address)
+    assert address in str(error.value)
+    assert time.monotonic() - began < CONNECT_SECONDS + 5
+
+
+def test_a_start_that_failed_is_no_launch(place):
+    code, output = cli.run("run", cli.config(place), "--address", "127.0.0.1:1")
+    assert code == 2, output
+    assert "error: --address: found '127.0.0.1:1', where nothing answers" in output
+    assert "Traceback" not in output
+    assert [path for path in (place / "storage").rglob("*") if path.is_file()] == []
+
+
+def test_a_termination_before_training_ends_cleanly(place):
+    """While the plan is made, and while Ray starts, which has a handler of its own."""
+    path = cli.config(place)
+    for seconds in (0, 1.5):
+        process = cli.start("run", path, own_ray=True)
+        assert "8 of 8 runs" in process.stdout.readline()
+        time.sleep(seconds)
+        code, output, _ = cli.stop(process, signal.SIGTERM)
+        assert code == 130, output
+        assert output.strip().startswith("stopped"), output
+        assert output.strip().count("\n") == 0, output
+        assert not (place / "storage" / "small" / "driver.lock").exists()
+
+
+def test_the_dashboard_listens_on_loopback_only_and_its_address_is_printed(place):
+    process = cli.start("run", cli.config(place, **cli.LONGER), "--dashboard", own_ray=True)
+    try:
+        assert "8 of 8 runs" in process.stdout.readline()
+        found = re.fullmatch(r"Ray's dashboard: http://127\.0\.0\.1:(\d+)\n", process.stdout.readline())
+        listening = [c.laddr for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+        assert {address.ip for address in listening if address.port == int(found[1])} == {"127.0.0.1"}
+    finally:
+        cli.stop(process)
 
 
 def test_an_error_of_ray_is_an_interruption(tmp_path):
