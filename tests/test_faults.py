@@ -1,10 +1,8 @@
-"""Real processes are killed, real disks fill: what a study promises then. See README, "Reliability"."""
+"""Real processes are killed: what a study promises then. See README, "Reliability"; disks: test_full_disk.py."""
 
-import contextlib
 import json
 import random
 import signal
-import subprocess
 import time
 
 import psutil
@@ -42,11 +40,19 @@ def test_fresh_workers_give_the_bytes_of_reused_ones(undisturbed, place):
 def test_a_killed_worker_costs_nothing(longer, place):
     process = cli.start("run", cli.config(place, **cli.LONGER))
     folder = place / "storage" / "small"
-    for _ in range(3):
+    for checkpoint in ("kept", "kept", "lost"):
         before = cli.durable(folder)
         cli.until(lambda before=before: cli.durable(folder) - before and cli.workers(), 60, "an epoch")
-        for worker in cli.workers()[:1]:
-            worker.kill()
+        training = cli.workers()
+        if checkpoint == "lost":
+            # As where a node goes, and with it what it alone had stored.
+            for worker in training:
+                worker.suspend()
+            for path in folder.glob("checkpoints/*.pt"):
+                path.unlink()
+        training[0].kill()
+        for worker in training[1:]:
+            worker.resume()
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
     assert "its worker died; started again" in output
@@ -89,78 +95,22 @@ def test_an_interrupted_study_stops_soon_and_goes_on(longer, place):
     code, output = cli.run("run", path)
     assert code == 0, output
     cli.assert_same(folder, longer)
-    # Three launches instead of one leave no trace in what is found.
-    assert cli.findings(folder, place / "report") == cli.findings(longer, place / "expected")
 
 
-def test_a_second_driver_is_refused_and_told_of_the_first(place):
+def test_a_second_driver_is_refused_and_takes_over_once_the_first_is_dead(longer, place):
     path = cli.config(place, **cli.LONGER)
+    folder = place / "storage" / "small"
     process = cli.start("run", path)
     try:
-        cli.until((place / "storage" / "small" / "driver.lock").exists, 60, "the lock")
+        cli.until(lambda: cli.durable(folder), 60, "an epoch")
         code, output = cli.run("run", path)
         assert code == 4
         assert output.count("\n") == 1
         assert f"held by another driver, process {process.pid} on " in output
-        code, output = cli.run("status", path)
-        assert "holds no study yet" in output or f"process {process.pid}" in output
     finally:
-        cli.kill(process)
-    assert (place / "storage" / "small" / "driver.lock").exists(), "a killed driver leaves its lock"
-    code, output = cli.run("run", path)
-    assert code == 0, output
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of a few megabytes; only root may make one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip("needs the right to mount a file system")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def fill(ballast):
-    """Write until the disk is full."""
-    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(b"0" * 4096)
-
-
-def stopped(code, output):
-    assert code == 3, output
-    assert "Traceback" not in output
-    assert "error: storage: cannot write" in output
-    assert "to go on once there is room: python -m study run" in output
-
-
-def test_a_disk_that_fills_up_or_turns_read_only_stops_the_study_cleanly(longer, place, small_disk):
-    path = cli.config(place, storage=str(small_disk), **cli.LONGER)
-    folder, ballast = small_disk / "small", small_disk / "ballast"
-    process = cli.start("run", path)
-    cli.until(lambda: list(folder.glob("checkpoints/*.pt")), 60, "the first epoch")
-    fill(ballast)
-    output, _ = process.communicate(timeout=120)
-    stopped(process.returncode, output)
-    ballast.unlink()
-
-    before = cli.durable(folder)
-    process = cli.start("run", path)
-    cli.until(lambda: cli.durable(folder) - before, 60, "the next epoch")
-    remount = ["mount", "-o", "remount,{}", str(small_disk)]
-    # Busy while a file is being written: tried again until it is between two.
-    cli.until(
-        lambda: subprocess.run([a.format("ro") for a in remount], capture_output=True, check=False).returncode == 0,
-        30,
-        "a moment to remount",
-    )
-    output, _ = process.communicate(timeout=120)
-    stopped(process.returncode, output)
-    subprocess.run([a.format("rw") for a in remount], check=True)
-
+        # Its workers are left to notice, beside those of the next driver.
+        cli.kill(process, wait=False)
+    assert (folder / "driver.lock").exists(), "a killed driver leaves its lock"
     code, output = cli.run("run", path)
     assert code == 0, output
     cli.assert_same(folder, longer)
@@ -241,7 +191,7 @@ def test_a_failing_model_is_recorded_and_the_study_goes_on(place, undisturbed):
     assert cli.KEY not in output
     code, output = cli.run("run", path, own_ray=True, **changes)
     assert code == 2
-    assert output.startswith("error: models: 'mymodels:Fails' cannot be made: RuntimeError: broken on purpose")
+    assert output.startswith(f"error: {path}: models: 'mymodels:Fails' cannot be made: RuntimeError: broken on purpose")
     assert output.count("\n") == 1
     flag.unlink()
     code, output = cli.run("run", path, own_ray=True, **changes)
@@ -292,6 +242,4 @@ def test_kill_after_kill_the_ledger_is_the_undisturbed_one(place):
     assert process.returncode == 0, output
     assert sum(kills.values()) >= 20, kills
     assert min(kills.values()) >= 3, kills
-    undisturbed = reference / "storage" / "small"
-    cli.assert_same(folder, undisturbed)
-    assert cli.findings(folder, place / "report") == cli.findings(undisturbed, place / "expected")
+    cli.assert_same(folder, reference / "storage" / "small")
