@@ -64,7 +64,7 @@ def sensitivity(findings: Findings, frames: Frames) -> Table | None:
                 Gap=rows.estimate("gap", e, text.points(e.estimate)),
                 Range=Cell(limits, {}),
                 Population=words("population", e.population or text.DASH),
-                Method=words("method", e.method + ("" if e.warning is None else f". {e.warning}")),
+                Method=words("method", e.method),
                 Pairs=Cell(text.of(e.n, e.planned), {}),
             )
     return rows.table(
