@@ -1,6 +1,7 @@
 # make study: set up, train the quick study on MNIST, write its report.   make test: set up, pass all tests.
 #   make study CONFIG=configs/paper.yaml STORAGE=/elsewhere
 CONFIG  ?= configs/quick.yaml
+LEDGER  ?= analysis/published/paper/paper.zip
 PYTHON  ?= python3
 BIN     := .venv/bin
 STUDY    = $(CONFIG) $(if $(STORAGE),storage=$(STORAGE))
@@ -28,7 +29,7 @@ bench: .venv/ready
 
 calibration: .venv/ready
 	$(BIN)/python -m analysis.calibration --processes 2 --date "$$(date -u +%F)" --out analysis/published/calibration \
-		$(if $(LEDGER),--ledger $(LEDGER))
+		--ledger $(LEDGER)
 
 # The environment is made anew whenever what it should hold has changed.
 .venv/ready: setup.cfg constraints.txt

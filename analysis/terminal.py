@@ -30,7 +30,8 @@ def show(findings: Findings, console: Console) -> None:
 
 def _gaps(findings: Findings) -> Table:
     """The gap to each baseline."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    # One blank between columns: the whole must fit 80 columns, and what does not is cut off.
+    table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
     longest = max(len(c.baseline) for c in findings.comparisons)
     table.add_column(f"{findings.about.settings.candidate}\nagainst", overflow="fold", min_width=min(longest, 22))
     for head in ("\ngap", "over\nseeds", f"over seeds\nand {images(findings)}", "\np", "\npairs"):
