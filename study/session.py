@@ -6,9 +6,11 @@ import os
 import secrets
 import tempfile
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -19,6 +21,7 @@ from study.errors import LockedError, UserError
 from study.lock import Lock
 from study.planning import Prepared
 from study.progress import Progress, duration, say
+from study.records import Record
 from study.runs import Pack, work
 from study.storage import URI, Storage
 from study.worker import Settings, train_pack
@@ -62,7 +65,8 @@ def run(
             return _summary(prepared, console)
         say(console, f"{config.name}: {_extent(prepared, todo, retry_failed)}")
         settings = _settings(config, prepared)
-        from study import launch
+        options = dict(address=address, dashboard=dashboard, workers=config.launch.workers)
+        options |= dict(cpus_per_trial=config.launch.cpus_per_trial, gpus_per_trial=config.launch.gpus_per_trial)
 
         def ready(dashboard: str | None) -> None:
             """Plan for good only once Ray is there: a start that failed was no launch."""
@@ -71,39 +75,53 @@ def run(
             if dashboard:
                 say(console, f"Ray's dashboard: {dashboard}")
 
-        with Progress(todo, console) as progress:
-            lock.tell = progress.numbers
-            driver = Driver(prepared.ledger, todo, prepared.ended(retry_failed), progress)
-            try:
-                launch.launch(
-                    todo,
-                    prepared.dataset,
-                    partial(train_pack, settings=settings),
-                    driver,
-                    lost=lambda: lock.lost,
-                    address=address,
-                    dashboard=dashboard,
-                    cpus_per_trial=config.launch.cpus_per_trial,
-                    gpus_per_trial=config.launch.gpus_per_trial,
-                    workers=config.launch.workers,
-                    secrets=tracking.environment(os.environ),
-                    warn=progress.warn,
-                    ready=ready,
-                )
-            except launch.Interrupted as error:
-                progress.warn(f"stopped by {error}; every ended run is kept; to go on: {again}")
-                return 130
-        if lock.lost:
-            raise LockedError(f"{prepared.ledger.storage}: another driver took this study over; this one has stopped")
-        if driver.stopped:
-            say(console, f"error: {driver.stopped}", style="red")
-            say(console, f"every ended run is kept; to go on once there is room: {again}")
-            return 3
-        prepared = replace(prepared, records=prepared.ledger.records()[0])
+        ended = prepared.ended(retry_failed)
+        while todo:
+            code = _train(prepared, todo, ended, settings, lock, console, again, options | {"ready": ready})
+            if code is not None:
+                return code
+            prepared = replace(prepared, records=prepared.ledger.records()[0])
+            # Of a worker that dies between two packs, Tune drops the second: it is launched again, while that helps.
+            before, todo, ended, ready = len(todo), prepared.todo(), prepared.ended(), lambda dashboard: None
+            if len(todo) == before:
+                break
         prepared.tidy()
     if settings.tracking.mode == "offline":
         say(console, f"W&B files of this launch, offline: {settings.tracking.folder}")
     return _summary(prepared, console)
+
+
+def _train(
+    prepared: Prepared,
+    todo: Sequence[Pack],
+    ended: Mapping[str, Record],
+    settings: Settings,
+    lock: Lock,
+    console: Console,
+    again: str,
+    options: Mapping[str, Any],
+) -> int | None:
+    """Launch the packs once; the exit code if something stopped them, None if they came to their end."""
+    # Ray takes seconds to import, and a study with nothing to train does without.
+    from study import launch
+
+    with Progress(todo, console) as progress:
+        lock.tell = progress.numbers
+        driver = Driver(prepared.ledger, todo, ended, progress)
+        train = partial(train_pack, settings=settings)
+        ours = dict(lost=lambda: lock.lost, warn=progress.warn, secrets=tracking.environment(os.environ))
+        try:
+            launch.launch(todo, prepared.dataset, train, driver, **options, **ours)
+        except launch.Interrupted as error:
+            progress.warn(f"stopped by {error}; every ended run is kept; to go on: {again}")
+            return 130
+    if lock.lost:
+        raise LockedError(f"{prepared.ledger.storage}: another driver took this study over; this one has stopped")
+    if driver.stopped:
+        say(console, f"error: {driver.stopped}", style="red")
+        say(console, f"every ended run is kept; to go on once there is room: {again}")
+        return 3
+    return None
 
 
 def show_plan(config: StudyConfig, console: Console, *, retry_failed: bool = False, mix_recipes: bool = False) -> int:

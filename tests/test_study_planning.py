@@ -173,3 +173,24 @@ def test_one_is_not_many(config):
     assert "1 of 1 run, in 1 pack\n" in text
     assert "mlp_matched: 1 run in 1 pack\n" in text
     assert "estimated time on 1 worker:" in text
+
+
+def test_a_pack_that_was_dropped_is_launched_again_while_that_helps(config, monkeypatch):
+    """As Tune drops the second of two packs between which a worker died."""
+    launches = []
+
+    def dropping(packs, dataset, train, driver, *, ready, most, **_):
+        ready(None)
+        launches.append(len(packs))
+        for index in range(min(most, len(packs))):
+            where = Provenance(pack_id=packs[index].pack_id, pack_size=1, error="raised on purpose")
+            driver.receive(index, {"failed": where.model_dump()})
+
+    for most, expected in ((1, [3, 2, 1]), (0, [1])):
+        launches.clear()
+        monkeypatch.setattr(launch, "launch", functools.partial(dropping, most=most))
+        seeds = 3 if most else 4
+        output = io.StringIO()
+        assert session.run(config(seeds=seeds), Console(file=output), again="the same command") == 1
+        assert launches == expected, output.getvalue()
+    assert len(planning.prepare(config(seeds=4)).ledger.read_study().launches) == 2, "a launch again is no new one"
