@@ -66,8 +66,11 @@ def resolve(mode: str, environ: Mapping[str, str]) -> str:
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that workers on other machines need: theirs is their node's environment, not the driver's."""
-    return {name: value for name, value in environ.items() if name.startswith("WANDB_")}
+    """The variables that workers on other machines need: theirs is their node's environment, not the driver's.
+
+    But for the address of a service that runs beside the driver, as where a notebook that logs has started it.
+    """
+    return {name: value for name, value in environ.items() if name.startswith("WANDB_") and name != "WANDB_SERVICE"}
 
 
 def timeout(environ: Mapping[str, str]) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
-import json
 import os
 import shutil
 import signal
@@ -16,9 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+import pytest
 import yaml
 from ray.cluster_utils import Cluster
 
+from analysis import collect, frames
 from tests import idx
 
 ROOT = Path(__file__).parent.parent
@@ -60,12 +61,21 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 @functools.cache
-def ray_address() -> str:
+def ray() -> Cluster:
     """The Ray that studies of this test session share: starting one each would take half of the tests' time."""
     head = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 2**29}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    with pytest.MonkeyPatch.context() as patch:
+        # Tests that log in this process leave the address of their W&B service, which is none of the workers'.
+        for name in set(os.environ) - set(environment()):
+            patch.delenv(name)
+        cluster = Cluster(initialize_head=True, head_node_args=head)
     atexit.register(cluster.shutdown)
-    return cluster.address
+    return cluster
+
+
+def ray_address() -> str:
+    """Where a driver finds it."""
+    return ray().address
 
 
 def start(*arguments: object, own_ray: bool = False, **changes: str) -> subprocess.Popen[str]:
@@ -98,11 +108,13 @@ def run(*arguments: object, timeout: float = 240, own_ray: bool = False, **chang
     return process.returncode, output
 
 
-def kill(process: subprocess.Popen[str]) -> None:
-    """SIGKILL a driver, wait until its workers have noticed, and end the Ray that it had started."""
+def kill(process: subprocess.Popen[str], wait: bool = True) -> None:
+    """SIGKILL a driver, `wait` until its workers have noticed, and end the Ray that it had started."""
     family, training = psutil.Process(process.pid).children(recursive=True), workers()
     process.kill()
     process.wait()
+    if not wait:
+        return
     assert psutil.wait_procs(training, 60)[1] == [], "the killed driver's workers go on"
     for other in family:
         # Ray's agents would take a minute to notice.
@@ -141,26 +153,32 @@ def durable(folder: Path) -> set[tuple[str, int]]:
     return found
 
 
-def results(folder: Path) -> dict[str, object]:
+def results(folder: Path) -> dict[str, bytes]:
     """Everything in a ledger that a study promises to reproduce: records without provenance, predictions, data."""
-    found: dict[str, object] = {}
+    found = {}
     for path in _files(folder):
-        name = str(path.relative_to(folder))
+        content = path.read_bytes()
         if path.parent.name == "runs":
-            record = json.loads(path.read_bytes())
-            del record["provenance"]
-            found[name] = json.dumps(record)
-        else:
-            found[name] = path.read_bytes()
+            # It comes last in a record.
+            content, provenance, _ = content.partition(b'"provenance": {')
+            assert provenance, path
+        found[str(path.relative_to(folder))] = content
     return found
 
 
-def findings(folder: Path, out: Path) -> bytes:
-    """findings.json of a ledger, its report written to `out`."""
-    command = [sys.executable, "-m", "analysis", str(folder), "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
-    assert done.returncode == 0, done.stderr
-    return (out / "findings.json").read_bytes()
+def findings(folder: Path) -> str:
+    """What analysis finds in a ledger, as findings.json holds it."""
+    return collect.collect(frames.load(str(folder)), {}).to_json()
+
+
+expected_findings = functools.cache(findings)
+
+
+def leaks(*folders: Path) -> list[Path]:
+    """The files below some folders that hold the W&B key."""
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 20, "there is something to search"
+    return [path for path in files if KEY.encode() in path.read_bytes()]
 
 
 def copy(source: Path, target: Path) -> None:
@@ -169,7 +187,13 @@ def copy(source: Path, target: Path) -> None:
 
 
 def assert_same(folder: Path, expected: Path) -> None:
-    """Nothing that a study promises differs between two ledgers, and no checkpoint is left."""
+    """Nothing that a study promises differs between two ledgers, nor what is found in them; no checkpoint is left."""
+    assert_same_records(folder, expected)
+    assert findings(folder) == expected_findings(expected)
+
+
+def assert_same_records(folder: Path, expected: Path) -> None:
+    """As `assert_same`, of a study that was declared in another way, which its findings tell."""
     found, wanted = results(folder), results(expected)
     assert sorted(found) == sorted(wanted)
     assert [name for name in wanted if found[name] != wanted[name]] == []

@@ -1,3 +1,6 @@
+import tempfile
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,11 +12,16 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def offline(tmp_path_factory):
-    """A small study that nothing disturbed, logged to offline W&B files: its ledger's folder and what it printed."""
+    """A small study that nothing disturbed, logged to offline W&B files: its ledger's folder, what it printed, and
+    the folder of its Ray's files."""
     folder = tmp_path_factory.mktemp("small") / "undisturbed"
-    code, output = cli.run("run", cli.config(folder, wandb={"mode": "offline"}), own_ray=True, WANDB_API_KEY=cli.KEY)
-    assert code == 0, output
-    return folder / "storage" / "small", output
+    path = cli.config(folder, wandb={"mode": "offline"})
+    # Not below the other: the paths of Ray's sockets may have 107 characters.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as ray:
+        changes = {"WANDB_API_KEY": cli.KEY, "RAY_TMPDIR": ray, "XDG_CACHE_HOME": str(folder / "cache")}
+        code, output = cli.run("run", path, own_ray=True, **changes)
+        assert code == 0, output
+        yield folder / "storage" / "small", output, Path(ray)
 
 
 @pytest.fixture(scope="session")

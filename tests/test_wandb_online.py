@@ -1,6 +1,7 @@
 """Studies that log to a W&B server on this machine: in order, slow, out of order, and with workers killed."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -30,10 +31,14 @@ def assert_mirrored(server, folder):
 def test_every_epoch_reaches_the_server(undisturbed, place):
     with wandb_server.serve() as server:
         path = cli.config(place, wandb={"mode": "auto"})
-        code, output = cli.run("run", path, **environment(server))
+        files = place / "files"
+        files.mkdir()
+        code, output = cli.run("run", path, **environment(server), TMPDIR=str(files))
     assert code == 0, output
     assert "offline" not in output
     assert cli.KEY not in output
+    assert list(files.rglob("run-*.wandb"))
+    assert cli.leaks(place, Path(cli.ray().head_node.get_session_dir_path())) == []
     folder = place / "storage" / "small"
     cli.assert_same(folder, undisturbed)
     assert_mirrored(server, folder)
@@ -53,12 +58,14 @@ def test_a_killed_worker_leaves_no_hole_on_the_server(longer, place):
     assert_mirrored(server, folder)
 
 
-@pytest.mark.parametrize(("status", "delay"), [(500, 0), (200, 30)], ids=["answers 500", "slow"])
+@pytest.mark.parametrize(("status", "delay"), [(500, 0), (200, 30), (0, 0)], ids=["answers 500", "slow", "not there"])
 def test_a_server_out_of_order_costs_no_run_and_little_time(undisturbed, place, status, delay):
+    path = cli.config(place, wandb={"mode": "online"})
     with wandb_server.serve(status, delay) as server:
-        path = cli.config(place, wandb={"mode": "online"})
+        if not status:
+            server.server_close()
         code, output = cli.run("run", path, **environment(server))
-        assert server.requests > 0
+        assert (server.requests > 0) == (status > 0)
     assert code == 0, output
     assert "W&B: the server does not answer" in output
     assert "logged offline" in output

@@ -72,6 +72,12 @@ def science(reports):
     return [(r.model_dump(exclude={"provenance"}), {k: a.tobytes() for k, a in p.items()}) for r, p in found]
 
 
+def finished(pack, last):
+    """The report of a pack that nothing disturbed."""
+    ended = [record(planned, k, last, WHERE) for k, planned in enumerate(pack.runs)]
+    return {"records": [(r.model_dump_json(), predictions) for r, predictions in ended]}
+
+
 def test_an_error_midway_is_tried_again_from_the_checkpoint(train, pack, undisturbed, before_epoch):
     def fail(trained, model):
         if trained == 3:
@@ -80,11 +86,29 @@ def test_an_error_midway_is_tried_again_from_the_checkpoint(train, pack, undistu
     before_epoch(fail)
     reports = train(max_failures=1)
     assert [r["epoch"] for r in reports if "epoch" in r] == [1, 2, 3, 4, 5], "no epoch twice"
-    ended = [record(planned, k, undisturbed, WHERE) for k, planned in enumerate(pack.runs)]
-    expected = {"records": [(r.model_dump_json(), predictions) for r, predictions in ended]}
-    assert science(reports) == science([expected])
+    assert science(reports) == science([finished(pack, undisturbed)])
     attempts = [Record.model_validate_json(text).provenance.attempts for text, _ in reports[-1]["records"]]
     assert attempts == [2, 2]
+
+
+def test_a_stale_worker_beside_the_new_one_changes_no_byte(train, pack, undisturbed, before_epoch, tmp_path):
+    """It still writes checkpoints of its own, older or newer, and the new one may have to go on from any of them."""
+    storage = Storage(tmp_path)
+    written = []
+
+    def interfere(trained, model):
+        if trained in (1, 2):
+            written.append(storage.read(checkpoints.name(pack)))
+        if trained == 3:
+            storage.write(checkpoints.name(pack), written[0])
+            raise MemoryError("for once")
+        if trained == 5:
+            storage.write(checkpoints.name(pack), written[1])
+
+    before_epoch(interfere)
+    reports = train(max_failures=1)
+    assert [r["epoch"] for r in reports if "epoch" in r] == [1, 2, 3, 2, 3, 4, 5]
+    assert science(reports) == science([finished(pack, undisturbed)])
 
 
 def test_an_error_every_time_fails_the_pack_and_keeps_its_last_lines(train, before_epoch):
