@@ -1,3 +1,4 @@
+import gc
 import tempfile
 from pathlib import Path
 
@@ -8,6 +9,12 @@ from tests import cli
 
 # As in a study's workers; two threads on two busy cores wait for each other most of the time.
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish():
+    """Keep the collector off all that was imported: statsmodels asks for a full collection at every Holm correction."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
