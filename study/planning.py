@@ -61,8 +61,8 @@ class Prepared:
         checkpoints.delete_ended(self.ledger.storage, self.study.packs, self.ended(retry_failed))
 
 
-def prepare(config: StudyConfig, *, mix_recipes: bool = False) -> Prepared:
-    """Load the data, plan all runs, and join the plan to what the ledger holds.
+def prepare(config: StudyConfig, *, mix_recipes: bool = False, to_train: bool = True) -> Prepared:
+    """Load the data, plan all runs, join the plan to what the ledger holds, and check the models still `to_train`.
 
     Packs are frozen once planned: runs that are new form new packs, whatever `launch.pack` says now. Raises
     UserError when the dataset, a model or the storage cannot be used, or when the study of this name was trained
@@ -102,7 +102,7 @@ def prepare(config: StudyConfig, *, mix_recipes: bool = False) -> Prepared:
     )
     prepared = Prepared(config, dataset, ledger, planned, study, records, problems)
     # Whatever cannot be fused is a mistake in the config, not a failure of its runs.
-    todo = prepared.todo(retry_failed=True)
+    todo = prepared.todo(retry_failed=True) if to_train else []
     for name, shared in sorted({(p.runs[0].run.model, len({r.run.order_seed for r in p.runs}) == 1) for p in todo}):
         models.check(name, dataset.info.shape, dataset.info.classes, shared=shared)
     return prepared

@@ -66,7 +66,7 @@ def _read(
         # Here, since it takes torch.
         from study import planning
 
-        prepared = planning.prepare(config_file.load(config_or_dir, overrides), mix_recipes=True)
+        prepared = planning.prepare(config_file.load(config_or_dir, overrides), mix_recipes=True, to_train=False)
         return prepared.study, prepared.planned, prepared.records, prepared.problems
     study = Ledger(storage).read_study()
     if study is None:
