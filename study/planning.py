@@ -12,7 +12,7 @@ from study.errors import UserError
 from study.ledger import Ledger, Problem
 from study.lock import STALE_SECONDS
 from study.records import Launch, Record, Study
-from study.runs import Pack, PlannedRun, packs, plan, work
+from study.runs import Pack, PlannedRun, packs, plan, share_batches, work
 from study.storage import Storage
 
 DIGITS = ("dataset_sha256", "validation_size")
@@ -103,7 +103,7 @@ def prepare(config: StudyConfig, *, mix_recipes: bool = False, to_train: bool = 
     prepared = Prepared(config, dataset, ledger, planned, study, records, problems)
     # Whatever cannot be fused is a mistake in the config, not a failure of its runs.
     todo = prepared.todo(retry_failed=True) if to_train else []
-    for name, shared in sorted({(p.runs[0].run.model, len({r.run.order_seed for r in p.runs}) == 1) for p in todo}):
+    for name, shared in sorted({(p.runs[0].run.model, share_batches(r.run for r in p.runs)) for p in todo}):
         models.check(name, dataset.info.shape, dataset.info.classes, shared=shared)
     return prepared
 

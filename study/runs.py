@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby, product
 from typing import TYPE_CHECKING, Annotated
 
@@ -152,6 +152,11 @@ def packs(runs: Sequence[PlannedRun], width: str | int) -> tuple[Pack, ...]:
             members = list(members)
             groups += [members[i : i + width] for i in range(0, len(members), width)]
     return tuple(Pack(pack_id=digest([r.run_id for r in g]), runs=tuple(g)) for g in groups)
+
+
+def share_batches(runs: Iterable[Run]) -> bool:
+    """Whether the runs of a pack see the same batches, so that its members can share them."""
+    return len({run.order_seed for run in runs}) == 1
 
 
 def work(pack: Pack) -> int:

@@ -20,7 +20,7 @@ from study.data import Dataset
 from study.fusion import fuse
 from study.optimizer import SGD
 from study.records import METRICS
-from study.runs import Run
+from study.runs import Run, share_batches
 from study.seeding import generator, stream
 
 EVALUATION_BATCH = 250
@@ -64,7 +64,7 @@ def train(
     """
     deterministic(device)
     run = runs[0]
-    shared = len({r.order_seed for r in runs}) == 1
+    shared = share_batches(runs)
     model = fuse([initialised(r, data) for r in runs], shared=shared).to(device, dtype)
     learning_rates = torch.tensor([r.learning_rate for r in runs], device=device, dtype=dtype)
     optimizer = SGD(list(model.parameters()), learning_rates, run.momentum, run.weight_decay)
