@@ -1,0 +1,1 @@
+"""What the study says: the findings, built from the ledger by the statistics."""

@@ -1,0 +1,1 @@
+"""How the findings are shown: tables, figures with their captions, the page, the terminal."""
