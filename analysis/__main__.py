@@ -9,10 +9,12 @@ from typing import Any
 import click
 from rich.console import Console
 
-from analysis import collect, costs, figures, frames, report, settings, tables, terminal
-from study import command
+from analysis import frames
+from analysis.findings import build, costs, settings
+from analysis.report import figures, page, tables, terminal
+from study import cli as command_line
 from study.errors import StorageError, UserError
-from study.storage import Storage
+from study.ledger.storage import Storage
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,7 +33,7 @@ def cli(source: str, overrides: tuple[str, ...], as_json: bool, require_complete
     data = frames.load(source)
     if require_complete:
         _complete(data)
-    findings = collect.collect(data, block)
+    findings = build.collect(data, block)
     _write(findings, data, folder)
     if as_json:
         click.echo(findings.to_json(), nl=False)
@@ -41,14 +43,14 @@ def cli(source: str, overrides: tuple[str, ...], as_json: bool, require_complete
     console.print(f"report: {folder / 'index.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _write(findings: collect.Findings, data: frames.Frames, folder: Path) -> None:
+def _write(findings: build.Findings, data: frames.Frames, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "findings.json").write_text(findings.to_json(), encoding="utf-8")
         (folder / "costs.json").write_text(costs.to_json(data, findings), encoding="utf-8")
         tables.write(findings, data, folder / "tables")
         figures.draw(findings, data, folder / "figures")
-        report.write(findings, data, folder)
+        page.write(findings, data, folder)
     except OSError as error:
         raise StorageError(f"{folder}: cannot write the report: {error.strerror or error}") from error
 
@@ -94,7 +96,7 @@ def _parse(overrides: tuple[str, ...]) -> Mapping[str, Any]:
 
 def main() -> None:
     """Run the command line; a user's mistake is one line and never a traceback."""
-    command.run(cli)
+    command_line.run(cli)
 
 
 if __name__ == "__main__":

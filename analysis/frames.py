@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from study.errors import UserError
-from study.ledger import Ledger, LedgerError, Problem
-from study.records import METRICS, Record, Study
-from study.runs import PlannedRun
-from study.storage import Storage
+from study.ledger.ledger import Ledger, LedgerError, Problem
+from study.ledger.records import METRICS, Record, Study
+from study.ledger.runs import PlannedRun
+from study.ledger.storage import Storage
 
 STATES = ("finished", "diverged", "failed", "missing")
 LARGEST_ARCHIVE = 20 * 2**30

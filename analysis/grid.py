@@ -10,10 +10,26 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.frames import Frames
-from analysis.specifications import ModelRuns
 
 STREAMS = ["split_seed", "order_seed", "init_seed"]
 """What a seed stands for. Runs pair by these: the label `seed` may mean another combination in a later launch."""
+
+
+OUTCOMES = ("trained", "collapsed", "diverged", "failed", "missing")
+"""The first three are outcomes of training; `failed` and `missing` are the absence of one and are never scored."""
+
+
+@dataclass(frozen=True)
+class ModelRuns:
+    """All runs of one model, [rate, seed]: `counts` of right test digits, integer, and `outcome`, str, in OUTCOMES.
+
+    A count is read only where the run trained. The outcome of a cell that nobody planned is "". `run_ids`, str, may
+    be left out where nobody asks which runs a number rests on.
+    """
+
+    counts: NDArray
+    outcome: NDArray
+    run_ids: NDArray | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +57,7 @@ class Grid:
     run_ids: NDArray
     """str [rate, seed]; "" where nothing was planned."""
     outcome: NDArray
-    """str [rate, seed], in specifications.OUTCOMES; "" where nothing was planned."""
+    """str [rate, seed], in OUTCOMES; "" where nothing was planned."""
     right: NDArray[np.int64]
     """Right test digits of finished runs; −1 elsewhere."""
     validation: Validation

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from analysis.estimate import Estimate
+from analysis.stats.estimate import Estimate
 
 DASH = "—"
 MINUS = "−"

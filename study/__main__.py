@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from study import command
+from study import cli as command_line
 
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]…")
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
@@ -42,7 +42,8 @@ def run(
     mix_recipes: bool,
 ) -> int:
     """Train what is missing of the study that CONFIG describes."""
-    from study import config_file, session
+    from study import config_file
+    from study.launch import session
 
     study = config_file.load(config, overrides)
     flags = {"--retry-failed": retry_failed, "--dashboard": dashboard, "--mix-recipes": mix_recipes}
@@ -69,7 +70,8 @@ def run(
 @MIX
 def plan(config: Path, overrides: tuple[str, ...], mix_recipes: bool) -> int:
     """Say what would run: counts, packs, estimated time."""
-    from study import config_file, session
+    from study import config_file
+    from study.launch import session
 
     study = config_file.load(config, overrides)
     with config_file.named(config):
@@ -81,7 +83,7 @@ def plan(config: Path, overrides: tuple[str, ...], mix_recipes: bool) -> int:
 @OVERRIDES
 def where(config: Path, overrides: tuple[str, ...]) -> int:
     """Print the folder or URI that holds the study, for `python -m analysis`."""
-    from study import status
+    from study.launch import status
 
     click.echo(status.find(str(config), overrides))
     return 0
@@ -92,7 +94,7 @@ def where(config: Path, overrides: tuple[str, ...]) -> int:
 @OVERRIDES
 def status(config_or_dir: str, overrides: tuple[str, ...]) -> int:
     """Count the runs finished, diverged, failed and missing, per configuration, at any moment."""
-    from study import status as status_
+    from study.launch import status as status_
 
     return status_.show(config_or_dir, overrides, Console())
 
@@ -101,7 +103,7 @@ def status(config_or_dir: str, overrides: tuple[str, ...]) -> int:
 @click.argument("names", nargs=-1)
 def models(names: tuple[str, ...]) -> int:
     """Print each model layer by layer: output shape, parameter formula, total, multiply-accumulates per image."""
-    from study import models as models_
+    from study.training import models as models_
 
     models_.show(names, Console())
     return 0
@@ -112,8 +114,8 @@ def models(names: tuple[str, ...]) -> int:
 @click.argument("file", metavar="FILE.zip", type=click.Path(path_type=Path))
 def export(folder: str, file: Path) -> int:
     """Write a study's records, predictions and test labels to one ZIP, for analysis elsewhere."""
-    from study import ledger
-    from study.storage import Storage
+    from study.ledger import ledger
+    from study.ledger.storage import Storage
 
     count = ledger.export(Storage(folder), file)
     click.echo(f"{file}: {count} files")
@@ -126,7 +128,7 @@ def main() -> None:
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        command.run(cli, "stopped; every ended run is kept; to go on, give the same command again")
+        command_line.run(cli, "stopped; every ended run is kept; to go on, give the same command again")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in STUDY:
             raise

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from study import secrets
+from study import redaction
 from study.seeding import generator
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
@@ -189,8 +189,8 @@ class StudyConfig(Block):
     @field_validator("storage")
     @classmethod
     def _no_secret(cls, storage: str) -> str:
-        if secrets.in_address(storage):
-            raise Mistake("storage", secrets.mask(storage), secrets.ALLOWED)
+        if redaction.in_address(storage):
+            raise Mistake("storage", redaction.mask(storage), redaction.ALLOWED)
         return storage
 
     @field_validator("models", "learning_rates", "seeds")

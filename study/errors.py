@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from study.secrets import mask
+from study.redaction import mask
 
 
 class StudyError(Exception):

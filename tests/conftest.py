@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests import cli
+from tests import processes
 
 # As in a study's workers; two threads on two busy cores wait for each other most of the time.
 torch.set_num_threads(1)
@@ -22,11 +22,11 @@ def offline(tmp_path_factory):
     """A small study that nothing disturbed, logged to offline W&B files: its ledger's folder, what it printed, and
     the folder of its Ray's files."""
     folder = tmp_path_factory.mktemp("small") / "undisturbed"
-    path = cli.config(folder, wandb={"mode": "offline"})
+    path = processes.config(folder, wandb={"mode": "offline"})
     # Not below the other: the paths of Ray's sockets may have 107 characters.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as ray:
-        changes = {"WANDB_API_KEY": cli.KEY, "RAY_TMPDIR": ray, "XDG_CACHE_HOME": str(folder / "cache")}
-        code, output = cli.run("run", path, own_ray=True, **changes)
+        changes = {"WANDB_API_KEY": processes.KEY, "RAY_TMPDIR": ray, "XDG_CACHE_HOME": str(folder / "cache")}
+        code, output = processes.run("run", path, own_ray=True, **changes)
         assert code == 0, output
         yield folder / "storage" / "small", output, Path(ray)
 
@@ -41,7 +41,7 @@ def undisturbed(offline):
 def longer(undisturbed):
     """The ledger's folder of an undisturbed study that takes long enough to be disturbed."""
     folder = undisturbed.parent.parent.parent / "longer"
-    code, output = cli.run("run", cli.config(folder, **cli.LONGER))
+    code, output = processes.run("run", processes.config(folder, **processes.LONGER))
     assert code == 0, output
     return folder / "storage" / "small"
 

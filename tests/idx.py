@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from study.data import FILES
+from study.training.data import FILES
 
 
 def idx(array: np.ndarray) -> bytes:

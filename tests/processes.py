@@ -19,7 +19,8 @@ import pytest
 import yaml
 from ray.cluster_utils import Cluster
 
-from analysis import collect, frames
+from analysis import frames
+from analysis.findings import build
 from tests import idx
 
 ROOT = Path(__file__).parent.parent
@@ -168,7 +169,7 @@ def results(folder: Path) -> dict[str, bytes]:
 
 def findings(folder: Path) -> str:
     """What analysis finds in a ledger, as findings.json holds it."""
-    return collect.collect(frames.load(str(folder)), {}).to_json()
+    return build.collect(frames.load(str(folder)), {}).to_json()
 
 
 expected_findings = functools.cache(findings)

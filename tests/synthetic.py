@@ -11,10 +11,10 @@ import numpy as np
 from scipy.stats import norm
 
 from study.config_file import validate
-from study.ledger import Ledger, npz
-from study.records import METRICS, DatasetInfo, Launch, Provenance, Record, Study
-from study.runs import PlannedRun, packs, plan
-from study.storage import Storage
+from study.ledger.ledger import Ledger, npz
+from study.ledger.records import METRICS, DatasetInfo, Launch, Provenance, Record, Study
+from study.ledger.runs import PlannedRun, packs, plan
+from study.ledger.storage import Storage
 
 
 @dataclass(frozen=True)

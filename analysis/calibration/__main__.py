@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from statsmodels.stats.proportion import proportion_confint
 
-from analysis import coverage
-from analysis.coverage import FAST, SEEDS, SIGN_FLIP, SLOW, Hits, Only, T
+from analysis.calibration import coverage
+from analysis.calibration.coverage import FAST, SEEDS, SIGN_FLIP, SLOW, Hits, Only, T
+from analysis.calibration.fit import fit
+from analysis.calibration.simulation import DIGITS, SCENARIOS, Scenario
 from analysis.frames import load
-from analysis.refit import fit
-from analysis.simulation import DIGITS, SCENARIOS, Scenario
 from study.errors import UserError
 
 REPLICATIONS = 20_000

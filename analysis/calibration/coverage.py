@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import ndtri, stdtrit
 
-from analysis import simulation, sweep
-from analysis.digits import error_from
-from analysis.gap import sign_flip
-from analysis.simulation import DIGITS, Scenario
+from analysis.calibration import simulation
+from analysis.calibration.simulation import DIGITS, Scenario
+from analysis.stats import sweep
+from analysis.stats.crossed import error_from
+from analysis.stats.paired import sign_flip
 
 LEVEL = 0.95
 SEEDS = (5, 10, 20, 50)

@@ -10,12 +10,12 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.special import ndtri
 
-from analysis.digits import mean_squares
+from analysis.calibration.simulation import Model, Scenario
+from analysis.findings.settings import settings
 from analysis.frames import Frames
 from analysis.grid import grids
-from analysis.selection import select
-from analysis.settings import settings
-from analysis.simulation import Model, Scenario
+from analysis.stats.crossed import mean_squares
+from analysis.stats.selection import select
 from study.errors import UserError
 
 CLOSEST = 0.9999

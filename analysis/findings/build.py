@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import answer, cautions, families, gap, literature, preregistration, variance
-from analysis.choice import Chosen, choose
-from analysis.comparison import across_rates, common_rates, compare, on_digits, plan
-from analysis.digits import confusion
-from analysis.estimate import Basis, Estimate
-from analysis.findings import About, Configuration, Confusion, Counts, Findings, Model, Settings, Variance
+from analysis.findings import cautions, families, literature, preregistration, summary
+from analysis.findings.compare import across_rates, common_rates, compare, on_digits, plan
+from analysis.findings.pair import Pair
+from analysis.findings.schema import About, Configuration, Confusion, Counts, Findings, Model, Settings, Variance
+from analysis.findings.settings import settings
 from analysis.frames import STATES, Frames
 from analysis.grid import Grid, grids
-from analysis.pair import Pair
-from analysis.robustness import random_halves
-from analysis.settings import settings
+from analysis.stats import paired, variance
+from analysis.stats.choice import Chosen, choose
+from analysis.stats.crossed import confusion
+from analysis.stats.estimate import Basis, Estimate
+from analysis.stats.robustness import random_halves
 
 SPLITS = 1000
 """Random halves drawn of each model's runs."""
@@ -65,7 +66,7 @@ def collect(frames: Frames, overrides: Mapping[str, Any] | None = None) -> Findi
         run_sets=study.run_sets,
     )
     warnings = (*findings.warnings, *cautions.partial(findings))
-    return findings.model_copy(update={"answer": answer.sentence(findings), "warnings": warnings})
+    return findings.model_copy(update={"answer": summary.sentence(findings), "warnings": warnings})
 
 
 def _about(frames: Frames, used: Settings) -> About:
@@ -166,7 +167,7 @@ class _Study:
 
     def _mean(self, values: pd.Series, highest: float, planned: int, key: str) -> Estimate:
         """The mean over runs, at least 0 and at most `highest`."""
-        return gap.t_interval(
+        return paired.t_interval(
             values,
             self.used.confidence,
             n_planned=planned,

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from analysis import text
-from analysis.choice import Choice
-from analysis.findings import Findings
+from analysis.findings.preregistration import Preregistration
+from analysis.findings.schema import Findings
 from analysis.frames import Frames
 from analysis.grid import independent
-from analysis.preregistration import Preregistration
+from analysis.stats.choice import Choice
 
 NAMED = 3
 """Unusable files that are named; the page names them all."""

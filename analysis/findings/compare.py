@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import digits, gap, planning, robustness, selection, sweep
-from analysis.choice import over_common_seeds
-from analysis.estimate import Estimate, excludes_zero
-from analysis.findings import Comparison, Digits
-from analysis.pair import Pair
-from analysis.planning import Planning
-from analysis.robustness import Robustness
-from analysis.specifications import Choice as Rates
-from analysis.specifications import at_rates, runs_of, scores_of
-from analysis.sweep import Sweep
+from analysis.findings.pair import Pair
+from analysis.findings.schema import Comparison, Digits
+from analysis.stats import crossed, paired, robustness, sample_size, selection, sweep
+from analysis.stats.choice import over_common_seeds
+from analysis.stats.estimate import Estimate, excludes_zero
+from analysis.stats.robustness import Robustness
+from analysis.stats.sample_size import Planning
+from analysis.stats.specifications import Choice as Rates
+from analysis.stats.specifications import at_rates, runs_of, scores_of
+from analysis.stats.sweep import Sweep
 
 WORDS = {
     "median": "with the best median",
@@ -35,7 +35,7 @@ def compare(pair: Pair) -> tuple[Comparison, Robustness]:
     used, n_test = pair.used, pair.frames.study.dataset.n_test
     right = [counts[pair.trained] for counts in pair.of("right", -1)]
     ids = [list(run_ids[pair.trained]) for run_ids in pair.of("run_ids", "")]
-    over_seeds = gap.paired(
+    over_seeds = paired.paired(
         *right,
         n_test,
         level=used.confidence,
@@ -51,7 +51,7 @@ def compare(pair: Pair) -> tuple[Comparison, Robustness]:
         pair.over_digits("mean", *pair.cells, level, "confirmatory") for level in (used.confidence, used.verdict_level)
     )
     if not pair.independent:
-        over_seeds = gap.not_independent(over_seeds, SHARED)
+        over_seeds = paired.not_independent(over_seeds, SHARED)
         over_digits, at_verdict = over_digits.warned(SHARED), at_verdict.warned(SHARED)
     asked = robustness.robustness(
         *pair.models,
@@ -78,7 +78,7 @@ def compare(pair: Pair) -> tuple[Comparison, Robustness]:
         digits_verdict=at_verdict,
         mcnemar=None
         if pair.correct is None
-        else gap.mcnemar(*pair.correct, used.confidence, planned=pair.planned, runs=over_digits.runs),
+        else paired.mcnemar(*pair.correct, used.confidence, planned=pair.planned, runs=over_digits.runs),
         p_holm=None,
         sensitivity=sensitivities(pair) | {name: getattr(asked, name) for name in ("scored_at_chance", "worst_case")},
         best_of_n=best_of_n(pair),
@@ -122,18 +122,18 @@ def on_digits(pair: Pair, over_digits: Estimate) -> Digits:
         return Digits(crossed=None, classes=(), hard=None)
     basis = dict(planned=pair.planned, runs=over_digits.runs)
     about = dict(level=pair.used.confidence) | basis
-    by_class = digits.by_class(*pair.correct, pair.frames.test_labels, pair.frames.classes, **about)
+    by_class = crossed.by_class(*pair.correct, pair.frames.test_labels, pair.frames.classes, **about)
     return Digits(
-        crossed=digits.crossed(*pair.correct, resamples=pair.used.resamples, seed=pair.used.seed, **about),
+        crossed=crossed.crossed(*pair.correct, resamples=pair.used.resamples, seed=pair.used.seed, **about),
         classes=tuple(c.model_copy(update=dict(gap=c.gap.changed(p_value=p))) for c, p in by_class),
-        hard=digits.hard_digits(*pair.correct, **basis),
+        hard=crossed.hard_digits(*pair.correct, **basis),
     )
 
 
 def plan(pair: Pair) -> Planning:
     """What more seeds would bring, for intervals of twice the margin, the margin and half of it."""
     n_test, margin = pair.frames.study.dataset.n_test, pair.used.margin
-    return planning.plan(
+    return sample_size.plan(
         np.subtract(*(counts[pair.trained] for counts in pair.of("right", -1))) / n_test,
         None if pair.correct is None else np.subtract(*(c.astype(np.int8) for c in pair.correct)),
         n_test,

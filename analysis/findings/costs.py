@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from analysis.findings import Findings
+from analysis.findings.schema import Findings
 from analysis.frames import Frames
-from analysis.planning import hours
+from analysis.stats.sample_size import hours
 
 
 def to_json(frames: Frames, findings: Findings) -> str:

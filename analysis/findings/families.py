@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from analysis.findings import Comparison, Digits
-from analysis.gap import holm
-from analysis.sweep import Sweep
+from analysis.findings.schema import Comparison, Digits
+from analysis.stats.paired import holm
+from analysis.stats.sweep import Sweep
 
 
 def comparisons(found: Sequence[Comparison], level: float) -> tuple[Comparison, ...]:

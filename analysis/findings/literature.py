@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.estimate import Estimate
-from analysis.schema import Frozen
+from analysis.stats.estimate import Estimate, Frozen
 
 CHECKS = "learning rate, number of epochs, preprocessing, implementation"
 """What to look at when a model does not reach the accuracy expected of it."""

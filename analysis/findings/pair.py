@@ -9,14 +9,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import digits
-from analysis.choice import Chosen, rules
-from analysis.estimate import Estimate
-from analysis.findings import Settings
+from analysis.findings.schema import Settings
 from analysis.frames import Frames
-from analysis.grid import Grid, independent
-from analysis.specifications import Choice as Rates
-from analysis.specifications import ModelRuns, at_rates, planned_pairs
+from analysis.grid import Grid, ModelRuns, independent
+from analysis.stats import crossed
+from analysis.stats.choice import Chosen, rules
+from analysis.stats.estimate import Estimate
+from analysis.stats.specifications import Choice as Rates
+from analysis.stats.specifications import at_rates, planned_pairs
 
 
 @dataclass(frozen=True)
@@ -124,4 +124,4 @@ class Pair:
         x = np.subtract(*(self.frames.correct(own).astype(np.int8) for own in ids))
         lost = seeds.size - len(x)
         warning = f"{lost} of {seeds.size} pairs that trained have lost their predictions and are left out"
-        return digits.gap_over_digits(x, level=level, **about).warned(warning if lost else None)
+        return crossed.gap_over_digits(x, level=level, **about).warned(warning if lost else None)

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from analysis.schema import Frozen
-from study.records import Launch
+from analysis.stats.estimate import Frozen
+from study.ledger.records import Launch
 
 GROWING = ("models", "learning_rates", "seeds")
 """Keys of the config by which a study grows from launch to launch."""

@@ -1,14 +1,15 @@
-"""All numbers of the analysis in one object: the schema of findings.json. collect.py fills it."""
+"""All numbers of the analysis in one object: the schema of findings.json. build.py fills it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from analysis import digits, gap, literature, planning, preregistration, robustness, sweep, variance
-from analysis.choice import Choice
-from analysis.estimate import Basis, Estimate
-from analysis.schema import Frozen
+from analysis.findings import literature, preregistration
+from analysis.stats import crossed, paired, robustness, sample_size, sweep, variance
+from analysis.stats.choice import Choice
+from analysis.stats.estimate import Basis, Estimate, Frozen
 
 FORMAT = 2
 """Version of findings.json; it goes up when a key changes its meaning or goes away."""
@@ -147,13 +148,13 @@ class Comparison(Frozen):
     """Model → runs at its selected rate that diverged or collapsed."""
     absent: Mapping[str, int]
     """Model → runs at its selected rate that failed or are missing; at all rates, where none could be selected."""
-    seeds: gap.Gap
+    seeds: paired.Gap
     """Over seeds: this test set."""
     digits: Estimate
     """Over seeds and digits: new digits of the same kind; declined without predictions."""
     digits_verdict: Estimate
     """The same at the level that the verdict needs, 1 − α / B."""
-    mcnemar: gap.McNemar | None
+    mcnemar: paired.McNemar | None
     """Per pair of networks; null without predictions."""
     p_holm: float | None
     """The sign-flip test's p-value, adjusted by Holm over all baselines; null where there is none."""
@@ -172,11 +173,11 @@ class Comparison(Frozen):
 class Digits(Frozen):
     """The same comparison on the digits themselves: null and empty without predictions or pairs."""
 
-    crossed: digits.Crossed | None
+    crossed: crossed.Crossed | None
     """The gap over seeds and digits."""
-    classes: tuple[digits.ClassGap, ...]
+    classes: tuple[crossed.ClassGap, ...]
     """By class; p-values adjusted by Holm over all baselines and classes."""
-    hard: digits.HardDigits | None
+    hard: crossed.HardDigits | None
     """Digits that only one of the models reads."""
 
 
@@ -223,7 +224,7 @@ class Findings(Frozen):
     """Baseline → seeds × digits, classes, hard digits."""
     confusion: Mapping[str, Confusion]
     """By model."""
-    planning: Mapping[str, planning.Planning]
+    planning: Mapping[str, sample_size.Planning]
     """Baseline → what more seeds would bring."""
     variance: Mapping[str, Variance]
     """By model; empty unless the study's seeds are a factorial."""
@@ -241,3 +242,11 @@ class Findings(Frozen):
     def to_json(self) -> str:
         """The text of findings.json: the same bytes for the same ledger and analysis block."""
         return self.model_dump_json(indent=1) + "\n"
+
+
+def json_schema() -> str:
+    """The JSON schema of findings.json, as committed beside this file.
+
+    To write it anew: python -c "from analysis.findings.schema import *; print(json_schema(), end='')"
+    """
+    return json.dumps(Findings.model_json_schema(), indent=1, ensure_ascii=False) + "\n"

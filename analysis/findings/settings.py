@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.findings import Settings
+from analysis.findings.preregistration import filled_in
+from analysis.findings.schema import Settings
 from analysis.frames import Frames
-from analysis.preregistration import filled_in
 from study.errors import UserError
 
 OVERRIDABLE = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analysis import text
-from analysis.findings import Comparison, Findings
+from analysis.findings.schema import Comparison, Findings
 
 DIGITS = ("mnist",)
 """Datasets whose images are digits; of any other the answer speaks of images."""

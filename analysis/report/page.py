@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import jinja2
 
-from analysis import tables, text
-from analysis.captions import Caption, captions
-from analysis.findings import Findings
-from analysis.formats import Table
+from analysis import text
+from analysis.findings.schema import Findings
 from analysis.frames import Frames
+from analysis.report import tables
+from analysis.report.captions import Caption, captions
+from analysis.report.table import Table
 
 
 class Tile(NamedTuple):
@@ -52,7 +53,10 @@ class Section:
 def write(findings: Findings, frames: Frames, folder: Path) -> Path:
     """Write index.html into `folder`, with the SVGs that `figures.draw` left in `folder`/figures; its path."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("analysis"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.PackageLoader("analysis.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
     )
     pictures = {c.name: _picture(c, folder / "figures") for c in captions(findings, frames)}
     built = {name: make(findings, frames) for name, make in tables.TABLES.items()}

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from analysis import text
-from analysis.estimate import Basis, Estimate
+from analysis.stats.estimate import Basis, Estimate
 
 LINE = {"float": 115, "long": 130}
 """Characters in a line of LaTeX, about, at the size in which each kind of table is set."""

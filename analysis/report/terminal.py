@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis import text
-from analysis.answer import images
-from analysis.findings import Findings
+from analysis.findings.schema import Findings
+from analysis.findings.summary import images
 
 
 def show(findings: Findings, console: Console) -> None:

@@ -15,7 +15,7 @@ from scipy import stats
 from statsmodels.stats.nonparametric import rank_compare_2indep
 from statsmodels.stats.proportion import proportion_confint
 
-from analysis.estimate import Estimate
+from analysis.stats.estimate import Estimate
 
 BELOW_NOMINAL = "below nominal for n < 50: at 95% it covers about 83, 90 and 92% at n = 5, 10 and 20"
 MEANINGFUL = 0.75

@@ -8,12 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import selection
-from analysis.estimate import Basis
 from analysis.grid import Grid, Validation
-from analysis.schema import Frozen
-from analysis.specifications import Choice as Rates
-from analysis.specifications import fixed, reselected
+from analysis.stats import selection
+from analysis.stats.estimate import Basis, Frozen
+from analysis.stats.specifications import Choice as Rates
+from analysis.stats.specifications import fixed, reselected
 
 
 class Choice(Frozen):

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from analysis.estimate import Basis, Estimate
-from analysis.schema import Frozen
+from analysis.stats.estimate import Basis, Estimate, Frozen
 
 BLOCK = 1000
 """Resamples drawn at once: 1,000 × 10,000 float32 counts are 40 MB."""

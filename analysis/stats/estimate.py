@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from analysis.schema import Frozen
+
+class Frozen(BaseModel):
+    """A part of the findings: fixed once made, known keys only, never NaN, every key described by its docstring."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Basis(Frozen):

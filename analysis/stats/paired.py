@@ -11,9 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from analysis import checks
-from analysis.estimate import Basis, Estimate
-from analysis.schema import Frozen
+from analysis.stats import checks
+from analysis.stats.estimate import Basis, Estimate, Frozen
 
 
 class Gap(Frozen):

@@ -10,14 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from analysis import checks
-from analysis.estimate import Estimate
-from analysis.schema import Frozen
-from analysis.specifications import (
-    OUTCOMES,
+from analysis.grid import OUTCOMES, ModelRuns
+from analysis.stats import checks
+from analysis.stats.estimate import Estimate, Frozen
+from analysis.stats.specifications import (
     Choice,
     Crossed,
-    ModelRuns,
     Policy,
     RestsOn,
     Specification,

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from analysis import checks
-from analysis.digits import error_from, mean_squares
-from analysis.estimate import Basis, Estimate
-from analysis.schema import Frozen
+from analysis.stats import checks
+from analysis.stats.crossed import error_from, mean_squares
+from analysis.stats.estimate import Basis, Estimate, Frozen
 
 SEEDS = (2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 1000)
 """Numbers of seeds at which the precision is shown."""

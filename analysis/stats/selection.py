@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.schema import Frozen
+from analysis.stats.estimate import Frozen
 
 Rule = Literal["mean", "median"]
 

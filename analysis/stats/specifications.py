@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import product
 from typing import Literal, get_args
 
@@ -11,13 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
-from analysis import checks
-from analysis.estimate import Estimate
-from analysis.gap import t_interval
-from analysis.schema import Frozen
-
-OUTCOMES = ("trained", "collapsed", "diverged", "failed", "missing")
-"""The first three are outcomes of training; `failed` and `missing` are the absence of one and are never scored."""
+from analysis.grid import OUTCOMES, ModelRuns
+from analysis.stats import checks
+from analysis.stats.estimate import Estimate, Frozen
+from analysis.stats.paired import t_interval
 
 Policy = Literal["both trained", "scored at chance", "worst case"]
 SCORED: dict[Policy, tuple[str, ...]] = {
@@ -36,19 +32,6 @@ Choice = tuple[tuple[float, NDArray[np.int64], NDArray[np.int64]], ...]
 Rates are positions in the grid, −1 for none. There is one part with weight 1, but for re-selection, which averages
 over the choices made in resamples.
 """
-
-
-@dataclass(frozen=True)
-class ModelRuns:
-    """All runs of one model, [rate, seed]: `counts` of right test digits, integer, and `outcome`, str, in OUTCOMES.
-
-    A count is read only where the run trained. The outcome of a cell that nobody planned is "". `run_ids`, str, may
-    be left out where nobody asks which runs a number rests on.
-    """
-
-    counts: NDArray
-    outcome: NDArray
-    run_ids: NDArray | None = None
 
 
 RestsOn = Callable[[str, list[str]], str]

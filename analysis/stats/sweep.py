@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from analysis.estimate import Estimate
-from analysis.gap import flip_test, t_interval
-from analysis.schema import Frozen
+from analysis.stats.estimate import Estimate, Frozen
+from analysis.stats.paired import flip_test, t_interval
 
 EXACT = 12
 """Up to this many seeds all flips of sign are enumerated, 2¹¹ without mirror images; with more they are drawn."""

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from analysis import checks
-from analysis.estimate import Estimate
-from analysis.gap import sign_flip
-from analysis.schema import Frozen
+from analysis.stats import checks
+from analysis.stats.estimate import Estimate, Frozen
+from analysis.stats.paired import sign_flip
 
 FACTORS = ("init", "order", "split")
 INCLUDES = "including nondeterminism"

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from study import checkpoints, data, models, provenance
 from study.config import StudyConfig
-from study.data import Dataset
 from study.errors import UserError
-from study.ledger import Ledger, Problem
-from study.lock import STALE_SECONDS
-from study.records import Launch, Record, Study
-from study.runs import Pack, PlannedRun, packs, plan, share_batches, work
-from study.storage import Storage
+from study.launch import provenance
+from study.ledger.ledger import Ledger, Problem
+from study.ledger.lock import STALE_SECONDS
+from study.ledger.records import Launch, Record, Study
+from study.ledger.runs import Pack, PlannedRun, packs, plan, share_batches, work
+from study.ledger.storage import Storage
+from study.training import checkpoints, data, models
+from study.training.data import Dataset
 
 DIGITS = ("dataset_sha256", "validation_size")
 """Parts of the recipe that say which digits are predicted: a study keeps the labels of one such choice."""

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from study.runs import Pack, work
+from study.ledger.runs import Pack, work
 
 LINE_SECONDS = 15.0
 """Without a terminal, packs that end print at most one line in so many seconds."""

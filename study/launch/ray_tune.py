@@ -21,14 +21,14 @@ from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 from ray.tune.stopper import NoopStopper
 
-from study import cluster
-from study.data import Dataset
-from study.driver import Driver
 from study.errors import UserError
-from study.records import DatasetInfo
-from study.runs import Pack
-from study.secrets import mask
-from study.worker import Report
+from study.launch import cluster
+from study.launch.recorder import Driver
+from study.launch.worker import Report
+from study.ledger.records import DatasetInfo
+from study.ledger.runs import Pack
+from study.redaction import mask
+from study.training.data import Dataset
 
 Train = Callable[[Pack, Dataset, Report], None]
 """What a worker does with a pack; it must travel to the workers, so a function of a module, or a partial of one."""

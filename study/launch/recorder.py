@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from study import checkpoints
 from study.errors import StorageError
-from study.ledger import Ledger
-from study.progress import Progress
-from study.provenance import now
-from study.records import METRICS, Provenance, Record
-from study.runs import Pack
-from study.secrets import mask
+from study.launch.progress import Progress
+from study.launch.provenance import now
+from study.ledger.ledger import Ledger
+from study.ledger.records import METRICS, Provenance, Record
+from study.ledger.runs import Pack
+from study.redaction import mask
+from study.training import checkpoints
 
 MOST_DEATHS = 5
 """A pack whose worker dies so often without a new epoch has failed; before that, deaths are no failures."""

@@ -14,17 +14,17 @@ from typing import Any
 
 from rich.console import Console
 
-from study import planning, provenance, tracking
 from study.config import StudyConfig
-from study.driver import Driver
 from study.errors import LockedError, UserError
-from study.lock import Lock
-from study.planning import Prepared
-from study.progress import Progress, duration, say
-from study.records import Record
-from study.runs import Pack, work
-from study.storage import URI, Storage
-from study.worker import Settings, train_pack
+from study.launch import plan, provenance, tracking
+from study.launch.plan import Prepared
+from study.launch.progress import Progress, duration, say
+from study.launch.recorder import Driver
+from study.launch.worker import Settings, train_pack
+from study.ledger.lock import Lock
+from study.ledger.records import Record
+from study.ledger.runs import Pack, work
+from study.ledger.storage import URI, Storage
 
 MACS_PER_SECOND = 8e9
 """Multiply-accumulates of forward passes that one core gets through while training, where no record says better."""
@@ -52,7 +52,7 @@ def run(
             "since a relative path would end up in a job's temporary folder"
         )
     with Lock(storage / config.name) as lock:
-        prepared = planning.prepare(config, mix_recipes=mix_recipes)
+        prepared = plan.prepare(config, mix_recipes=mix_recipes)
         todo = prepared.todo(retry_failed)
         for problem in prepared.problems:
             say(console, f"{problem.path}: {problem.reason}; it is not counted as a record", style="yellow")
@@ -60,7 +60,7 @@ def run(
         if not todo:
             say(console, f"{config.name}: all {len(prepared.planned)} runs have a record; nothing to train")
             if prepared.redeclared:
-                planning.commit(prepared)
+                plan.commit(prepared)
                 say(console, "the analysis block differs from the last launch's: noted, and the report will say so")
             return _summary(prepared, console)
         say(console, f"{config.name}: {_extent(prepared, todo, retry_failed)}")
@@ -71,7 +71,7 @@ def run(
         def ready(dashboard: str | None) -> None:
             """Plan for good only once Ray is there: a start that failed was no launch."""
             lock.confirm()
-            planning.commit(prepared)
+            plan.commit(prepared)
             if dashboard:
                 say(console, f"Ray's dashboard: {dashboard}")
 
@@ -103,7 +103,7 @@ def _train(
 ) -> int | None:
     """Launch the packs once; the exit code if something stopped them, None if they came to their end."""
     # Ray takes seconds to import, and a study with nothing to train does without.
-    from study import launch
+    from study.launch import ray_tune
 
     with Progress(todo, console) as progress:
         lock.tell = progress.numbers
@@ -111,8 +111,8 @@ def _train(
         train = partial(train_pack, settings=settings)
         ours = dict(lost=lambda: lock.lost, warn=progress.warn, secrets=tracking.environment(os.environ))
         try:
-            launch.launch(todo, prepared.dataset, train, driver, **options, **ours)
-        except launch.Interrupted as error:
+            ray_tune.launch(todo, prepared.dataset, train, driver, **options, **ours)
+        except ray_tune.Interrupted as error:
             progress.warn(f"stopped by {error}; every ended run is kept; to go on: {again}")
             return 130
     if lock.lost:
@@ -126,7 +126,7 @@ def _train(
 
 def show_plan(config: StudyConfig, console: Console, *, retry_failed: bool = False, mix_recipes: bool = False) -> int:
     """Print what would run: counts, packs, estimated time."""
-    prepared = planning.prepare(config, mix_recipes=mix_recipes)
+    prepared = plan.prepare(config, mix_recipes=mix_recipes)
     todo = prepared.todo(retry_failed)
     grid, seeds = config.learning_rate_grid(), len({p.run.seed for p in prepared.planned})
     factors = ((len(config.models), "model"), (len(grid), "learning rate"), (seeds, "seed"))

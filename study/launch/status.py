@@ -11,13 +11,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from study import config_file, lock
+from study import config_file
 from study.errors import UserError
-from study.ledger import Ledger, Problem
-from study.progress import duration, say
-from study.records import Record, Study
-from study.runs import PlannedRun
-from study.storage import URI, Storage
+from study.launch.progress import duration, say
+from study.ledger import lock
+from study.ledger.ledger import Ledger, Problem
+from study.ledger.records import Record, Study
+from study.ledger.runs import PlannedRun
+from study.ledger.storage import URI, Storage
 
 STATES = ("finished", "diverged", "failed", "running", "missing")
 
@@ -64,9 +65,9 @@ def _read(
     """The study; what a config file plans now, or the study ever planned; records, and files that are none."""
     if _is_config(config_or_dir):
         # Here, since it takes torch.
-        from study import planning
+        from study.launch import plan
 
-        prepared = planning.prepare(config_file.load(config_or_dir, overrides), mix_recipes=True, to_train=False)
+        prepared = plan.prepare(config_file.load(config_or_dir, overrides), mix_recipes=True, to_train=False)
         return prepared.study, prepared.planned, prepared.records, prepared.problems
     study = Ledger(storage).read_study()
     if study is None:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from study.records import METRICS, Record
-from study.runs import PlannedRun
-from study.secrets import mask
+from study.ledger.records import METRICS, Record
+from study.ledger.runs import PlannedRun
+from study.redaction import mask
 
 if TYPE_CHECKING:
     import wandb

@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from study import checkpoints, provenance, tracking
-from study.data import Dataset
 from study.errors import StorageError
-from study.ledger import npz
-from study.records import Provenance, Record
-from study.runs import Pack, PlannedRun
-from study.secrets import mask
-from study.storage import Storage
-from study.training import Epoch, train
+from study.launch import provenance, tracking
+from study.ledger.ledger import npz
+from study.ledger.records import Provenance, Record
+from study.ledger.runs import Pack, PlannedRun
+from study.ledger.storage import Storage
+from study.redaction import mask
+from study.training import checkpoints
+from study.training.data import Dataset
+from study.training.loop import Epoch, train
 
 ERROR_LINES = 12
 """Last lines of a traceback that a failed run's record keeps."""

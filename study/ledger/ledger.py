@@ -16,8 +16,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from study.errors import UserError
-from study.records import Record, Study
-from study.storage import Storage
+from study.ledger.records import Record, Study
+from study.ledger.storage import Storage
 
 RECORD_NAME = re.compile(r"^[0-9a-f]{12}\.json$")
 

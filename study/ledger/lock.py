@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from study.errors import LockedError, StorageError
-from study.storage import TEMPORARY, Storage
+from study.ledger.storage import TEMPORARY, Storage
 
 NAME = "driver.lock"
 BEAT_SECONDS = 10.0

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from study.runs import Frozen, Hex12, Pack, Run, Sha256, digest
+from study.ledger.runs import Frozen, Hex12, Pack, Run, Sha256, digest
 
 FORMAT = 1
 METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")

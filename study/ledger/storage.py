@@ -3,22 +3,67 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Concatenate, ParamSpec, TypeVar
 
 import pyarrow as pa
 from pyarrow import fs
 
-from study import object_store, secrets
+from study import redaction
 from study.errors import StorageError, UserError
-from study.object_store import patiently
 
 URI = re.compile(r"^([a-z][a-z0-9+.-]*)://")
 TEMPORARY = ".writing-"
+P, T = ParamSpec("P"), TypeVar("T")
+
+PAUSES = (1, 2, 4, 8, 16, 16, 16)
+"""Seconds between attempts. Arrow itself tries for six seconds each time, so it is two minutes in all."""
+
+REFUSED = re.compile(r"ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIGNATURE|EXPIRED|TOKEN|HTTP status 40[0134]")
+"""Errors of S3 that asking again does not mend."""
+
+
+def _connect(uri: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a URI, and the path in it. Raises as Arrow does."""
+    if _is_s3(uri) and "allow_delayed_open=" not in uri and int(pa.__version__.split(".")[0]) >= 21:
+        # Else, as with older Arrows, a small file takes three requests, and a killed writer leaves an upload unseen.
+        uri += ("&" if "?" in uri else "?") + "allow_delayed_open=true"
+    return fs.FileSystem.from_uri(uri)
+
+
+def _is_s3(uri: str) -> bool:
+    """Whether a URI names S3, or what speaks its protocol. The clients of other stores are patient by themselves."""
+    return uri.startswith("s3://")
+
+
+def _patiently(method: Callable[Concatenate[Storage, P], T]) -> Callable[Concatenate[Storage, P], T]:
+    """Where `method` fails on an S3 that has answered before, try it again for two minutes."""
+
+    @functools.wraps(method)
+    def tried(self: Storage, *args: P.args, **kwargs: P.kwargs) -> T:
+        pauses = iter(PAUSES)
+        while True:
+            try:
+                answer = method(self, *args, **kwargs)
+            except FileNotFoundError:
+                self.answered = True
+                raise
+            except StorageError as error:
+                pause = next(pauses, None)
+                if pause is None or not (self.answered and _is_s3(self.root)) or REFUSED.search(str(error)):
+                    raise
+                time.sleep(pause)
+            else:
+                self.answered = True
+                return answer
+
+    return tried
 
 
 class Storage:
@@ -36,15 +81,15 @@ class Storage:
         """
         self.root = os.fspath(root)
         self.answered = answered
-        if secrets.in_address(self.root):
-            raise UserError(f"storage: found {secrets.mask(self.root)!r}; allowed: {secrets.ALLOWED}")
+        if redaction.in_address(self.root):
+            raise UserError(f"storage: found {redaction.mask(self.root)!r}; allowed: {redaction.ALLOWED}")
         if "\0" in self.root:
             raise UserError(f"storage: found {self.root!r}; allowed: a path, or an s3:// or gs:// URI")
         scheme = URI.match(self.root)
         self.local = scheme is None or scheme[1] == "file"
         try:
             if scheme:
-                self._fs, self._base = object_store.connect(self.root)
+                self._fs, self._base = _connect(self.root)
             else:
                 self._fs, self._base = fs.LocalFileSystem(), str(Path(self.root).absolute())
         except (pa.ArrowInvalid, NotImplementedError) as error:
@@ -68,7 +113,7 @@ class Storage:
         """The full path of a file, for messages and for local access."""
         return f"{self._base}/{check_relative(name)}"
 
-    @patiently
+    @_patiently
     def read(self, name: str) -> bytes:
         """The bytes of a file. Raises FileNotFoundError where there is none, StorageError for anything else."""
         try:
@@ -81,7 +126,7 @@ class Storage:
         except OSError as error:
             raise self._stopped("read", name, error) from error
 
-    @patiently
+    @_patiently
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name."""
         try:
@@ -89,7 +134,7 @@ class Storage:
         except OSError as error:
             raise self._stopped("read", name, error) from error
 
-    @patiently
+    @_patiently
     def names(self, folder: str) -> list[str]:
         """The names of the files in a folder, sorted; temporary files left by a dead writer are passed over."""
         try:
@@ -100,7 +145,7 @@ class Storage:
         files = [i.base_name for i in infos if i.type == fs.FileType.File]
         return sorted(name for name in files if not name.startswith(TEMPORARY))
 
-    @patiently
+    @_patiently
     def write(self, name: str, content: bytes) -> None:
         """Write a whole file atomically. Raises StorageError."""
         path = self.path(name)
@@ -135,7 +180,7 @@ class Storage:
             raise self._stopped("write", name, error) from error
         return True
 
-    @patiently
+    @_patiently
     def rename(self, name: str, new: str) -> bool:
         """Give a file another name; False if there is none. Atomic on local and shared mounts only."""
         try:
@@ -149,7 +194,7 @@ class Storage:
             raise self._stopped("rename", name, error) from error
         return True
 
-    @patiently
+    @_patiently
     def delete(self, name: str) -> None:
         """Remove a file; one that is not there is no error."""
         try:

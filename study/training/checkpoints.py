@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from study.records import METRICS
-from study.runs import Pack
-from study.storage import Storage
+from study.ledger.records import METRICS
+from study.ledger.runs import Pack
+from study.ledger.storage import Storage
 
 MAGIC = b"pack checkpoint 1\n"
 

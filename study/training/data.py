@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from study.errors import UserError
-from study.records import DatasetInfo
+from study.ledger.records import DatasetInfo
 from study.seeding import generator
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -29,7 +29,7 @@ MNIST_SHA256 = dict(
         strict=True,
     )
 )
-PACKAGED = Path(__file__).parent / "datasets" / "mnist"
+PACKAGED = Path(__file__).parent.parent / "datasets" / "mnist"
 DOWNLOADED = {"fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}
 """Datasets that torchvision downloads, under its name for them."""
 

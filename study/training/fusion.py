@@ -15,7 +15,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from study.errors import UserError
-from study.fused_layers import Flatten, FusedConv2d, FusedLinear, ToImages
+from study.training.fused_layers import Flatten, FusedConv2d, FusedLinear, ToImages
 
 ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.Identity)
 POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from study.errors import UserError
-from study.fusion import ALLOWED, fuse
+from study.training.fusion import ALLOWED, fuse
 
 
 def check(name: str, models: Sequence[nn.Module], shape: tuple[int, ...], *, shared: bool = True) -> None:

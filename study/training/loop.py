@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from study import data as datasets
-from study import models
-from study.data import Dataset
-from study.fusion import fuse
-from study.optimizer import SGD
-from study.records import METRICS
-from study.runs import Run, share_batches
+from study.ledger.records import METRICS
+from study.ledger.runs import Run, share_batches
 from study.seeding import generator, stream
+from study.training import data as datasets
+from study.training import models
+from study.training.data import Dataset
+from study.training.fusion import fuse
+from study.training.optimizer import SGD
 
 EVALUATION_BATCH = 250
 """Images in an evaluation batch: the activations of a pack then stay in the cache."""

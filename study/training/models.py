@@ -16,10 +16,10 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from study import fusion_check
 from study.errors import UserError
-from study.runs import digest
-from study.secrets import mask
+from study.ledger.runs import digest
+from study.redaction import mask
+from study.training import fusion_check
 
 Shape = tuple[int, ...]
 

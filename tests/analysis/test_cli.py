@@ -14,12 +14,12 @@ import pytest
 
 from analysis import __main__ as command_line
 from analysis import frames
-from study import ledger
 from study.errors import UserError
-from study.storage import Storage
+from study.ledger import ledger
+from study.ledger.storage import Storage
 from tests import synthetic
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 STATES = {("mlp", 0.01, 1): "missing", ("lenet5", 0.003, 0): "failed", ("mlp", 0.03, 0): "diverged"}
 SMALL = dict(seeds=3, n_test=120, n_val=60, shape=(6, 6), analysis={"resamples": 200})

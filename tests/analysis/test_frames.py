@@ -9,12 +9,12 @@ import pytest
 
 from analysis import frames
 from analysis.grid import grids
-from study import ledger
 from study.errors import UserError
-from study.ledger import Ledger, npz
-from study.records import METRICS, Study
-from study.runs import PlannedRun, packs
-from study.storage import Storage
+from study.ledger import ledger
+from study.ledger.ledger import Ledger, npz
+from study.ledger.records import METRICS, Study
+from study.ledger.runs import PlannedRun, packs
+from study.ledger.storage import Storage
 from tests import synthetic
 
 STATES = {

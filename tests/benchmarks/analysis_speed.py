@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.digits import crossed_bootstrap
+from analysis.stats.crossed import crossed_bootstrap
 from tests import synthetic
 from tests.benchmarks import harness
 

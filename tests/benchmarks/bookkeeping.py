@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
-from study import checkpoints, data, tracking
-from study.data import Dataset
-from study.ledger import Ledger
-from study.storage import Storage
-from study.worker import train_pack
+from study.launch import tracking
+from study.launch.worker import train_pack
+from study.ledger.ledger import Ledger
+from study.ledger.storage import Storage
+from study.training import checkpoints, data
+from study.training.data import Dataset
 from tests.benchmarks import harness
 from tests.benchmarks.scheduler import Timed, planned
 

@@ -18,8 +18,9 @@ import torch
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
-from study import data, provenance, tracking
-from study.worker import Settings
+from study.launch import provenance, tracking
+from study.launch.worker import Settings
+from study.training import data
 
 RESULTS = Path(__file__).parent / "results.jsonl"
 COMMIT, DIRTY = provenance.git()  # as it was before any result was appended

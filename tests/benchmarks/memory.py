@@ -7,9 +7,9 @@ import sys
 
 import torch
 
-from study import data, models
-from study.training import train
-from study.worker import keep_memory
+from study.launch.worker import keep_memory
+from study.training import data, models
+from study.training.loop import train
 from tests.benchmarks import harness
 from tests.benchmarks.scheduler import planned
 

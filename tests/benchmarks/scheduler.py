@@ -13,16 +13,17 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from study import data, launch, models
 from study.config_file import validate
-from study.data import Dataset
-from study.driver import Driver
-from study.ledger import Ledger, npz
-from study.progress import Progress
-from study.records import METRICS, Provenance, Record
-from study.runs import Pack, packs, plan
-from study.storage import Storage
-from study.worker import Report, train_pack
+from study.launch import ray_tune
+from study.launch.progress import Progress
+from study.launch.recorder import Driver
+from study.launch.worker import Report, train_pack
+from study.ledger.ledger import Ledger, npz
+from study.ledger.records import METRICS, Provenance, Record
+from study.ledger.runs import Pack, packs, plan
+from study.ledger.storage import Storage
+from study.training import data, models
+from study.training.data import Dataset
 from tests.benchmarks import harness
 
 PACKS = 10_000
@@ -74,7 +75,7 @@ def scheduling(n: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         driver = Timed(folder, todo)
         began = time.perf_counter()
-        launch.launch(todo, nothing, report_only, driver)
+        ray_tune.launch(todo, nothing, report_only, driver)
         seconds = time.perf_counter() - began
         written = len(list((Path(folder) / "timed" / "runs").iterdir()))
     rates = [EVERY / (b - a) for a, b in zip(driver.ends[::EVERY], driver.ends[EVERY - 1 :: EVERY], strict=False)]
@@ -114,7 +115,7 @@ def scaling(rounds: int = 3) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 driver = Timed(folder, todo)
                 train = partial(train_pack, settings=harness.settings(folder, "timed", "disabled"))
-                launch.launch(todo, dataset, train, driver, workers=workers)
+                ray_tune.launch(todo, dataset, train, driver, workers=workers)
                 seconds.append(driver.ends[-1] - driver.starts[0])
     one, two = (float(np.median(found[workers])) for workers in (1, 2))
     harness.record("scaling", one_worker=np.round(found[1], 2).tolist(), two_workers=np.round(found[2], 2).tolist())

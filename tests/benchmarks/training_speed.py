@@ -11,12 +11,12 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, Subset
 
-from study import data, models
-from study.fusion import fuse
-from study.optimizer import SGD
-from study.runs import Run
-from study.training import Splits, initialised, train_epoch
-from study.worker import keep_memory
+from study.launch.worker import keep_memory
+from study.ledger.runs import Run
+from study.training import data, models
+from study.training.fusion import fuse
+from study.training.loop import Splits, initialised, train_epoch
+from study.training.optimizer import SGD
 from tests.benchmarks import harness
 
 BATCH = 64

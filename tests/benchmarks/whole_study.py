@@ -16,7 +16,7 @@ import yaml
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from study import models
+from study.training import models
 from tests.benchmarks import harness
 
 MODELS = ("lenet5", "mlp_matched")

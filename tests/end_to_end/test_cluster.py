@@ -6,7 +6,7 @@ import threading
 import pytest
 from ray.cluster_utils import Cluster
 
-from tests import cli
+from tests import processes
 
 pytestmark = pytest.mark.slow
 
@@ -22,41 +22,41 @@ def test_a_lost_node_costs_nothing(longer, place, cluster):
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     cluster.wait_for_nodes()
     folder = place / "storage" / "small"
-    process = cli.start("run", cli.config(place, **cli.LONGER), "--address", cluster.address)
+    process = processes.start("run", processes.config(place, **processes.LONGER), "--address", cluster.address)
     try:
-        cli.until(lambda: len(cli.durable(folder)) >= 2, 120, "an epoch on each node")
+        processes.until(lambda: len(processes.durable(folder)) >= 2, 120, "an epoch on each node")
         cluster.remove_node(nodes[0], allow_graceful=False)
         output, _ = process.communicate(timeout=240)
     finally:
         process.kill()
     assert process.returncode == 0, output
     assert "its worker died; started again" in output
-    cli.assert_same(folder, longer)
+    processes.assert_same(folder, longer)
 
 
 @pytest.mark.parametrize("knob", ["cpus_per_trial=1024", "gpus_per_trial=64"])
 def test_more_than_this_machine_has_is_refused(place, knob):
     """Ray would wait for it for ever."""
-    path, (key, found) = cli.config(place), knob.split("=")
-    code, output = cli.run("run", path, f"launch.{knob}", own_ray=True, timeout=60)
+    path, (key, found) = processes.config(place), knob.split("=")
+    code, output = processes.run("run", path, f"launch.{knob}", own_ray=True, timeout=60)
     assert code == 2, output
     assert re.search(rf"^error: {path}: launch.{key}: found {found}; allowed: at most \d+$", output, re.MULTILINE)
 
 
 def test_more_than_a_cluster_has_now_is_said_and_waited_for(place):
-    process = cli.start("run", cli.config(place), "launch.cpus_per_trial=1024")
+    process = processes.start("run", processes.config(place), "launch.cpus_per_trial=1024")
     said = []
     try:
         reader = threading.Thread(target=lambda: said.extend(process.stdout), daemon=True)
         reader.start()
-        cli.until(lambda: any("waiting for a node that has it" in line for line in said), 60, "the warning")
+        processes.until(lambda: any("waiting for a node that has it" in line for line in said), 60, "the warning")
         assert process.poll() is None
     finally:
-        cli.kill(process)
+        processes.kill(process)
     assert "launch.cpus_per_trial: found 1024; allowed: at most 2 on a node of this cluster now" in "".join(said)
 
 
 def test_a_relative_storage_is_refused_on_a_cluster(place):
-    code, output = cli.run("run", cli.config(place), "storage=results", "--address", "auto")
+    code, output = processes.run("run", processes.config(place), "storage=results", "--address", "auto")
     assert code == 2
     assert "found 'results'; allowed with --address: an absolute path on a shared mount, or a URI" in output

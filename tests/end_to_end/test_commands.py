@@ -9,18 +9,18 @@ import zipfile
 import pytest
 from click.testing import CliRunner
 
-from study import session
 from study.__main__ import cli as study_cli
 from study.errors import UserError
-from tests import cli
+from study.launch import session
+from tests import processes
 
 pytestmark = pytest.mark.slow
 
 
 def test_plan_counts_and_trains_nothing(place):
-    path = cli.config(place)
+    path = processes.config(place)
     for command in (["plan", path], ["run", path, "--dry-run"]):
-        code, output = cli.run(*command)
+        code, output = processes.run(*command)
         assert code == 0, output
         assert "small: 2 models × 2 learning rates × 2 seeds × 3 epochs = 8 runs" in output
         assert "to train: 8 of 8 runs, in 4 packs" in output
@@ -37,7 +37,7 @@ def told(*arguments):
 
 
 def test_status_tells_what_there_is(undisturbed, place):
-    code, output = cli.run("status", place / "nothing")
+    code, output = processes.run("status", place / "nothing")
     assert code == 2
     assert output == f"error: {place / 'nothing'}: holds no study yet (no study.json)\n"
     output = told(undisturbed)
@@ -46,7 +46,7 @@ def test_status_tells_what_there_is(undisturbed, place):
     assert "driver: none\n" in output
     # A damaged record is named, and its run is missing again.
     copy = place / "storage" / "small"
-    cli.copy(undisturbed, copy)
+    processes.copy(undisturbed, copy)
     victim = sorted((copy / "runs").iterdir())[0]
     victim.write_bytes(victim.read_bytes()[:-5])
     output = told(copy)
@@ -56,9 +56,9 @@ def test_status_tells_what_there_is(undisturbed, place):
 
 
 def test_status_counts_what_a_config_plans_now(undisturbed, place):
-    path = cli.config(place)
+    path = processes.config(place)
     assert "0 running, 8 missing, of 8 runs planned" in told(path), "nothing has begun"
-    cli.copy(undisturbed, place / "storage" / "small")
+    processes.copy(undisturbed, place / "storage" / "small")
     grown = told(path, "seeds=5")
     assert "small: 8 finished, 0 diverged, 0 failed, 0 running, 12 missing, of 20 runs planned" in grown
     assert "driver: none; run the study again to train what is missing" in grown
@@ -79,7 +79,7 @@ def test_status_counts_what_a_config_plans_now(undisturbed, place):
     ids=str,
 )
 def test_an_odd_heartbeat_is_no_traceback(undisturbed, place, progress):
-    cli.copy(undisturbed, place / "copy")
+    processes.copy(undisturbed, place / "copy")
     holder = {"pid": 7, "heartbeat": time.time(), "progress": progress}
     (place / "copy" / "driver.lock").write_text(json.dumps(holder))
     output = told(place / "copy")
@@ -88,8 +88,8 @@ def test_an_odd_heartbeat_is_no_traceback(undisturbed, place, progress):
 
 
 def test_status_of_a_study_that_trains_elsewhere(place):
-    path = cli.config(place, training={"epochs": 400, "batch_size": 8}, launch={"workers": 1})
-    process = cli.start("run", path)
+    path = processes.config(place, training={"epochs": 400, "batch_size": 8}, launch={"workers": 1})
+    process = processes.start("run", path)
     try:
         seen = []
 
@@ -97,14 +97,14 @@ def test_status_of_a_study_that_trains_elsewhere(place):
             seen.append(told(path))
             return f"driver: process {process.pid} on " in seen[-1] and " 2 running, " in seen[-1]
 
-        cli.until(training, 120, "status to tell of the training")
+        processes.until(training, 120, "status to tell of the training")
         assert "0 finished, 0 diverged, 0 failed, 2 running, 6 missing, of 8 runs planned" in seen[-1]
         assert re.search(r" on \S+; (\d+ s|\d+ min|\d+ h \d+ min|\?) left", seen[-1]), seen[-1]
         # Model, learning rate, finished, diverged, failed, running, missing, planned: one pack of each model's two.
         rows = [line.split() for line in seen[-1].splitlines() if line.startswith(("lenet5", "mlp_matched"))]
         assert sorted(row[5:] for row in rows) == [["1", "1", "2"]] * 2 + [["·", "2", "2"]] * 2
     finally:
-        cli.kill(process)
+        processes.kill(process)
     output = told(path)
     assert f"driver: none (process {process.pid} on " in output
     assert "died); run the study again to go on" in output
@@ -112,20 +112,20 @@ def test_status_of_a_study_that_trains_elsewhere(place):
 
 
 def test_a_damaged_record_is_trained_again_to_the_same_bytes(undisturbed, place):
-    path = cli.config(place)
+    path = processes.config(place)
     copy = place / "storage" / "small"
-    cli.copy(undisturbed, copy)
+    processes.copy(undisturbed, copy)
     victim = sorted((copy / "runs").iterdir())[0]
     victim.write_bytes(b"{}")
-    code, output = cli.run("run", path)
+    code, output = processes.run("run", path)
     assert code == 0, output
     assert f"{victim}: " in output
     assert "1 of 8 runs, in 1 pack" in output
-    cli.assert_same(copy, undisturbed)
+    processes.assert_same(copy, undisturbed)
 
 
 def test_export_holds_the_ledger(undisturbed, place):
-    code, output = cli.run("export", undisturbed, place / "small.zip")
+    code, output = processes.run("export", undisturbed, place / "small.zip")
     assert code == 0, output
     with zipfile.ZipFile(place / "small.zip") as archive:
         names = archive.namelist()
@@ -155,8 +155,8 @@ def test_provenance_says_where_a_record_comes_from(undisturbed):
 
 
 def test_a_config_mistake_is_one_line_and_exit_2(place):
-    path = cli.config(place, training={"epoch": 2})
-    code, output = cli.run("run", path)
+    path = processes.config(place, training={"epoch": 2})
+    code, output = processes.run("run", path)
     assert code == 2
     assert output.count("\n") == 1
     assert f"error: {path}: training.epoch: unknown key (did you mean epochs?)" in output
@@ -173,7 +173,7 @@ def test_a_config_mistake_is_one_line_and_exit_2(place):
 )
 @pytest.mark.parametrize("verb", ["plan", "run"])
 def test_a_mistake_found_in_use_names_the_config_too(place, verb, override, message):
-    path = cli.config(place)
+    path = processes.config(place)
     with pytest.raises(UserError) as error:
         study_cli([verb, str(path), override, "analysis.candidate=null"], standalone_mode=False)
     assert str(error.value).startswith(f"{path}: {message}")
@@ -183,7 +183,7 @@ def test_the_line_to_resume_by_can_be_pasted(place, monkeypatch):
     """Words with spaces in quotes, and every flag that the first command had."""
     told = []
     monkeypatch.setattr(session, "run", lambda *_, again, **options: told.append((shlex.split(again), options)))
-    path = cli.config(place / "my studies")
+    path = processes.config(place / "my studies")
     given = ["run", str(path), "seeds={init: 2, order: 1}", "name=a"]
     given += ["--address", "auto", "--retry-failed", "--dashboard", "--mix-recipes"]
     for _ in range(2):
@@ -194,5 +194,5 @@ def test_the_line_to_resume_by_can_be_pasted(place, monkeypatch):
 
 
 def test_where_is_the_folder_that_analysis_takes(place):
-    path = cli.config(place)
+    path = processes.config(place)
     assert CliRunner().invoke(study_cli, ["where", str(path), "name=b"]).output == f"{place}/storage/b\n"

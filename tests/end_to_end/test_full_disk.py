@@ -8,13 +8,13 @@ import subprocess
 import pytest
 from rich.console import Console
 
-from study.driver import Driver
-from study.ledger import Ledger
-from study.progress import Progress
-from study.storage import Storage
-from tests import cli
-from tests.test_driver import DONE, PACK, STARTED
-from tests.test_ledger import RUN2
+from study.launch.progress import Progress
+from study.launch.recorder import Driver
+from study.ledger.ledger import Ledger
+from study.ledger.storage import Storage
+from tests import processes
+from tests.study.launch.test_recorder import DONE, PACK, STARTED
+from tests.study.ledger.test_ledger import RUN2
 
 pytestmark = pytest.mark.slow
 
@@ -46,21 +46,21 @@ def stopped(code, output):
 
 
 def test_a_disk_that_fills_up_or_turns_read_only_stops_the_study_cleanly(longer, place, small_disk):
-    path = cli.config(place, storage=str(small_disk), **cli.LONGER)
+    path = processes.config(place, storage=str(small_disk), **processes.LONGER)
     folder, ballast = small_disk / "small", small_disk / "ballast"
-    process = cli.start("run", path)
-    cli.until(lambda: list(folder.glob("checkpoints/*.pt")), 60, "the first epoch")
+    process = processes.start("run", path)
+    processes.until(lambda: list(folder.glob("checkpoints/*.pt")), 60, "the first epoch")
     fill(ballast)
     output, _ = process.communicate(timeout=120)
     stopped(process.returncode, output)
     ballast.unlink()
 
-    before = cli.durable(folder)
-    process = cli.start("run", path)
-    cli.until(lambda: cli.durable(folder) - before, 60, "the next epoch")
+    before = processes.durable(folder)
+    process = processes.start("run", path)
+    processes.until(lambda: processes.durable(folder) - before, 60, "the next epoch")
     remount = ["mount", "-o", "remount,{}", str(small_disk)]
     # Busy while a file is being written: tried again until it is between two.
-    cli.until(
+    processes.until(
         lambda: subprocess.run([a.format("ro") for a in remount], capture_output=True, check=False).returncode == 0,
         30,
         "a moment to remount",
@@ -69,9 +69,9 @@ def test_a_disk_that_fills_up_or_turns_read_only_stops_the_study_cleanly(longer,
     stopped(process.returncode, output)
     subprocess.run([a.format("rw") for a in remount], check=True)
 
-    code, output = cli.run("run", path)
+    code, output = processes.run("run", path)
     assert code == 0, output
-    cli.assert_same(folder, longer)
+    processes.assert_same(folder, longer)
 
 
 def test_a_disk_that_is_full_for_a_record_alone_stops_the_study_until_there_is_room(small_disk):

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from tests.cli import ROOT
+from tests.processes import ROOT
 
 PYTHON = """#!/bin/sh
 echo "$@" >> calls

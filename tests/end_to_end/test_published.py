@@ -7,11 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import collect, frames, schema, text
-from analysis.findings import Findings
+from analysis import frames, text
+from analysis.findings import build, schema
+from analysis.findings.schema import Findings
 from study import config_file
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "analysis" / "published" / "paper"
 AGAIN = "python -m analysis analysis/published/paper/paper.zip --out analysis/published/paper"
 
@@ -22,12 +23,12 @@ def findings():
 
 
 def test_the_schema_is_the_one_committed():
-    committed = (ROOT / "analysis" / "findings.schema.json").read_text(encoding="utf-8")
-    assert committed == schema.text(), "write it anew: python -m analysis.schema > analysis/findings.schema.json"
+    committed = (ROOT / "analysis" / "findings" / "findings.schema.json").read_text(encoding="utf-8")
+    assert committed == schema.json_schema(), "write it anew, as json_schema says"
 
 
 def test_every_key_of_the_findings_is_described():
-    whole = json.loads(schema.text())
+    whole = json.loads(schema.json_schema())
     models = {"Findings": whole, **whole["$defs"]}
     assert len(models) > 30
     described = {f"{m}.{key}": "description" in p for m, d in models.items() for key, p in d["properties"].items()}
@@ -37,7 +38,7 @@ def test_every_key_of_the_findings_is_described():
 
 @pytest.mark.slow
 def test_the_findings_come_from_the_ledger_published_with_them():
-    found = collect.collect(frames.load(str(PUBLISHED / "paper.zip"))).to_json()
+    found = build.collect(frames.load(str(PUBLISHED / "paper.zip"))).to_json()
     assert found == (PUBLISHED / "findings.json").read_text(encoding="utf-8"), f"write them anew: {AGAIN}"
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from study.records import METRICS
-from tests import cli, wandb_server
+from study.ledger.records import METRICS
+from tests import processes, wandb_server
 
 pytestmark = pytest.mark.slow
 
 
 def environment(server):
-    return {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": cli.KEY, "WANDB_INIT_TIMEOUT": "5"}
+    return {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": processes.KEY, "WANDB_INIT_TIMEOUT": "5"}
 
 
 def assert_mirrored(server, folder):
@@ -30,57 +30,63 @@ def assert_mirrored(server, folder):
 
 def test_every_epoch_reaches_the_server(undisturbed, place):
     with wandb_server.serve() as server:
-        path = cli.config(place, wandb={"mode": "auto"})
+        path = processes.config(place, wandb={"mode": "auto"})
         files = place / "files"
         files.mkdir()
-        code, output = cli.run("run", path, **environment(server), TMPDIR=str(files))
+        code, output = processes.run("run", path, **environment(server), TMPDIR=str(files))
     assert code == 0, output
     assert "offline" not in output
-    assert cli.KEY not in output
+    assert processes.KEY not in output
     assert list(files.rglob("run-*.wandb"))
-    assert cli.leaks(place, Path(cli.ray().head_node.get_session_dir_path())) == []
+    assert processes.leaks(place, Path(processes.ray().head_node.get_session_dir_path())) == []
     folder = place / "storage" / "small"
-    cli.assert_same(folder, undisturbed)
+    processes.assert_same(folder, undisturbed)
     assert_mirrored(server, folder)
 
 
 def test_a_killed_worker_leaves_no_hole_on_the_server(longer, place):
     folder = place / "storage" / "small"
     with wandb_server.serve() as server:
-        process = cli.start("run", cli.config(place, wandb={"mode": "online"}, **cli.LONGER), **environment(server))
+        process = processes.start(
+            "run", processes.config(place, wandb={"mode": "online"}, **processes.LONGER), **environment(server)
+        )
         for _ in range(2):
-            before = cli.durable(folder)
-            cli.until(lambda before=before: cli.durable(folder) - before and cli.workers(), 60, "an epoch")
-            cli.workers()[0].kill()
+            before = processes.durable(folder)
+            processes.until(
+                lambda before=before: processes.durable(folder) - before and processes.workers(), 60, "an epoch"
+            )
+            processes.workers()[0].kill()
         output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
-    cli.assert_same(folder, longer)
+    processes.assert_same(folder, longer)
     assert_mirrored(server, folder)
 
 
 @pytest.mark.parametrize(("status", "delay"), [(500, 0), (200, 30), (0, 0)], ids=["answers 500", "slow", "not there"])
 def test_a_server_out_of_order_costs_no_run_and_little_time(undisturbed, place, status, delay):
-    path = cli.config(place, wandb={"mode": "online"})
+    path = processes.config(place, wandb={"mode": "online"})
     with wandb_server.serve(status, delay) as server:
         if not status:
             server.server_close()
-        code, output = cli.run("run", path, **environment(server))
+        code, output = processes.run("run", path, **environment(server))
         assert (server.requests > 0) == (status > 0)
     assert code == 0, output
     assert "W&B: the server does not answer" in output
     assert "logged offline" in output
     assert "Traceback" not in output
-    assert cli.KEY not in output
-    cli.assert_same(place / "storage" / "small", undisturbed)
+    assert processes.KEY not in output
+    processes.assert_same(place / "storage" / "small", undisturbed)
 
 
 def test_a_server_that_fails_midway_costs_no_run(longer, place):
     folder = place / "storage" / "small"
     with wandb_server.serve() as server:
-        process = cli.start("run", cli.config(place, wandb={"mode": "online"}, **cli.LONGER), **environment(server))
-        cli.until(lambda: any(server.history.values()), 120, "the first epoch on the server")
+        process = processes.start(
+            "run", processes.config(place, wandb={"mode": "online"}, **processes.LONGER), **environment(server)
+        )
+        processes.until(lambda: any(server.history.values()), 120, "the first epoch on the server")
         server.status = 500
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert "Traceback" not in output
-    cli.assert_same(folder, longer)
+    processes.assert_same(folder, longer)

@@ -6,21 +6,26 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SOURCES = sorted(str(p.relative_to(ROOT)) for package in ("study", "analysis") for p in (ROOT / package).rglob("*.py"))
-LIGHT = {"study/records.py", "study/runs.py", "study/seeding.py"}
-HEAVY = {"torch", "torchvision", "ray", "wandb", "pandas", "scipy", "matplotlib", "seaborn", "pyarrow", "omegaconf"}
-SHARED = {"study.records", "study.ledger", "study.storage", "study.errors", "study.runs", "study.command"}
-"""What analysis may import of study: the schema and the ledger, what those are made of, and how a command ends."""
+ORDER = {
+    "study": ["redaction", "errors", "seeding", "config", "config_file", "cli", "ledger", "training", "launch"],
+    "analysis": ["frames", "grid", "stats", "text", "findings", "report", "calibration"],
+}
+"""Each package imports only from those to its left; `__main__` stands at the end and may import all of them."""
+
+SHARED = {"study.ledger", "study.config", "study.errors", "study.cli"}
+"""What analysis may import of study: the ledger, the config, and how a command ends."""
 
 ONLY_IN = {
-    "ray": {"study/launch.py", "study/cluster.py"},
-    "wandb": {"study/tracking.py", "analysis/wandb_report.py"},
-    "wandb_workspaces": {"analysis/wandb_report.py"},
-    "matplotlib": {"analysis/figures/", "analysis/style.py"},
-    "seaborn": {"analysis/figures/", "analysis/style.py"},
+    "ray": ["study/launch/ray_tune.py", "study/launch/cluster.py"],
+    "wandb": ["study/launch/tracking.py"],
+    "torch": ["study/training/", "study/launch/"],
+    "torchvision": ["study/training/"],
+    "matplotlib": ["analysis/report/figures/"],
+    "seaborn": ["analysis/report/figures/"],
 }
-"""Files, and folders with all that is in them."""
+"""Libraries, and the only files or folders that import them."""
 
 
 def imported(file: str, source: str) -> set[str]:
@@ -36,27 +41,52 @@ def imported(file: str, source: str) -> set[str]:
     return names
 
 
+def rooms(names: set[str], package: str) -> set[str]:
+    """The first-level modules and packages of `package` among the imported names."""
+    return {name.split(".")[1] for name in names if name.startswith(f"{package}.")}
+
+
 def violations(file: str, source: str) -> list[str]:
     """The rules that a file breaks."""
     names = imported(file, source)
+    package, room = file.removesuffix(".py").split("/")[:2]
     tops = {name.split(".")[0] for name in names}
     broken = [
-        f"{file} imports {top}"
-        for top, allowed in ONLY_IN.items()
-        if top in tops and not any(file == place or (place[-1] == "/" and file.startswith(place)) for place in allowed)
+        f"{file} imports {library}"
+        for library, places in ONLY_IN.items()
+        if library in tops
+        and not any(file == place or (place[-1] == "/" and file.startswith(place)) for place in places)
     ]
-    package = file.split("/")[0]
-    if package == "study" and "analysis" in tops:
-        broken.append(f"{file} imports analysis")
-    if package == "analysis":
-        broken += [f"{file} imports {top}" for top in ("torch", "torchvision") if top in tops]
-        own = {".".join(name.split(".")[:2]) for name in names if name.startswith("study.")}
-        broken += [f"{file} imports {name}" for name in sorted(own - SHARED)]
-    if file in LIGHT:
-        broken += [f"{file} imports {top}" for top in sorted(tops & HEAVY)]
-    if file in ("study/training.py", "study/fusion.py", "study/models.py") and "study.tracking" in names:
-        broken.append(f"{file} imports study.tracking")
+    order = ORDER[package]
+    if room in order:
+        later = set(order[order.index(room) + 1 :])
+        broken += [f"{file} imports {package}.{other}" for other in sorted(rooms(names, package) & later)]
+    if package == "study":
+        broken += [f"{file} imports analysis"] * ("analysis" in tops)
+    else:
+        shared = {name.split(".")[1] for name in SHARED}
+        broken += [f"{file} imports study.{other}" for other in sorted(rooms(names, "study") - shared)]
     return broken
+
+
+def cycles(arrows: dict[str, set[str]]) -> set[str]:
+    """The modules that import themselves, directly or through others."""
+    reach = {module: set(targets) for module, targets in arrows.items()}
+    for middle in reach:
+        for targets in reach.values():
+            if middle in targets:
+                targets |= reach[middle]
+    return {module for module, targets in reach.items() if module in targets}
+
+
+def arrows() -> dict[str, set[str]]:
+    """Every module of ours and the modules of ours that it imports."""
+    modules = {file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file for file in SOURCES}
+    return {
+        module: {name for name in imported(file, (ROOT / file).read_text()) if name in modules}
+        - {module, module.rpartition(".")[0]}
+        for module, file in modules.items()
+    }
 
 
 @pytest.mark.parametrize("file", SOURCES)
@@ -64,33 +94,41 @@ def test_rules_hold(file):
     assert violations(file, (ROOT / file).read_text()) == []
 
 
-def test_all_sources_are_read():
-    assert {"study/launch.py", "study/__main__.py", "analysis/__main__.py"} <= set(SOURCES)
-    assert len(SOURCES) > 50
+def test_no_module_imports_itself_through_others():
+    found = arrows()
+    assert sum(len(targets) for targets in found.values()) > len(found) > 0
+    assert cycles(found) == set()
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == {"a", "b", "c"}
+
+
+def test_every_module_and_package_has_its_place_in_the_order():
+    for package, order in ORDER.items():
+        rooms = {file.removesuffix(".py").split("/")[1] for file in SOURCES if file.startswith(f"{package}/")}
+        assert rooms - {"__init__", "__main__"} == set(order)
 
 
 @pytest.mark.parametrize(
     ("file", "source"),
     [
-        ("study/training.py", "import ray"),
-        ("study/training.py", "from ray import tune"),
-        ("study/training.py", "def f():\n    from ray.tune import Tuner"),
-        ("study/driver.py", "import wandb"),
-        ("study/launch.py", "from analysis import gap"),
-        ("study/runs.py", "import torch.nn as nn"),
-        ("analysis/gap.py", "import torch"),
-        ("analysis/gap.py", "from study import training"),
-        ("analysis/gap.py", "from study.training import train"),
-        ("analysis/tables.py", "import seaborn as sns"),
-        ("study/training.py", "from study import tracking"),
-        ("study/training.py", "from . import tracking"),
-        ("study/training.py", "from .tracking import Tracker"),
-        ("study/inner/deep.py", "import ray"),
-        ("analysis/tables/main.py", "import matplotlib.pyplot as plt"),
-        ("analysis/tables/main.py", "import study.training.inner"),
-        ("analysis/figures/gap.py", "import torch"),
-        ("analysis/figures_too.py", "import matplotlib"),
-        ("study/records.py", "import pandas as pd"),
+        ("study/training/loop.py", "import ray"),
+        ("study/training/loop.py", "from ray import tune"),
+        ("study/training/loop.py", "def f():\n    from ray.tune import Tuner"),
+        ("study/launch/recorder.py", "import wandb"),
+        ("study/ledger/runs.py", "import torch.nn as nn"),
+        ("study/launch/ray_tune.py", "from analysis.stats import paired"),
+        ("study/training/loop.py", "from study import launch"),
+        ("study/training/loop.py", "from study.launch import tracking"),
+        ("study/training/loop.py", "from ..launch.tracking import Tracker"),
+        ("study/ledger/ledger.py", "from study.training import data"),
+        ("study/errors.py", "from study.config import StudyConfig"),
+        ("analysis/stats/paired.py", "import torch"),
+        ("analysis/stats/paired.py", "from study.training.loop import train"),
+        ("analysis/stats/paired.py", "def f():\n    from analysis.findings.schema import Findings"),
+        ("analysis/frames.py", "from study.launch import plan"),
+        ("analysis/report/tables/gap.py", "import matplotlib.pyplot as plt"),
+        ("analysis/report/page.py", "import seaborn as sns"),
+        ("analysis/report/figures_too.py", "import matplotlib"),
+        ("analysis/findings/build.py", "from analysis import report"),
     ],
 )
 def test_rules_can_fail(file, source):
@@ -101,11 +139,15 @@ def test_rules_can_fail(file, source):
     ("file", "source"),
     [
         (
-            "analysis/figures/gap.py",
-            "import matplotlib.pyplot as plt\nfrom . import parts\nfrom ..style import COLOURS",
+            "analysis/report/figures/gap.py",
+            "import matplotlib.pyplot as plt\nfrom analysis.report.figures import style",
         ),
-        ("analysis/tables/main.py", "from study.records import Study\nfrom .. import formats"),
-        ("study/launch.py", "import ray\nfrom . import worker"),
+        (
+            "analysis/report/page.py",
+            "from analysis.findings.schema import Findings\nfrom study.ledger.records import Study",
+        ),
+        ("study/launch/ray_tune.py", "import ray\nimport torch\nfrom study.launch import worker"),
+        ("study/__main__.py", "from study.launch import session"),
     ],
 )
 def test_rules_allow_what_they_should(file, source):

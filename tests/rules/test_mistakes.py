@@ -12,11 +12,12 @@ from numpy.testing import assert_allclose
 from pydantic import ValidationError
 from scipy import stats
 
-from analysis import frames, gap, selection, sweep
-from analysis.choice import choose
-from analysis.collect import collect
-from analysis.estimate import Estimate
+from analysis import frames
+from analysis.findings.build import collect
 from analysis.grid import Validation, grids, without_test
+from analysis.stats import paired, selection, sweep
+from analysis.stats.choice import choose
+from analysis.stats.estimate import Estimate
 from tests import synthetic
 from tests.synthetic import Truth
 
@@ -136,7 +137,7 @@ def test_one_sided_p_after_looking(findings, loaded):
     # All six ahead: 2 / 2⁶, not 1 / 2⁶; the t test with t = 23/6 / √(269/180) = 3.1357 and 5 degrees of freedom.
     ahead = np.array([3, 1, 4, 1, 5, 9])
     options = dict(level=0.95, verdict_level=0.95, margin=0.001, planned=6, resamples=200, seed=0)
-    found = gap.paired(100 + ahead, np.full(6, 100), 200, **options)
+    found = paired.paired(100 + ahead, np.full(6, 100), 200, **options)
     assert (found.sign_flip.p_value, found.wilcoxon.p_value) == (2 / 64, 2 / 64)
     assert found.paired_t.p_value == pytest.approx(0.02579, abs=5e-6)
 
@@ -151,7 +152,7 @@ def test_epochs_or_digits_counted_as_replicates(findings, tmp_path):
     # The same digits again, fifty times: nothing is known of training luck that was not known before.
     right = [np.array([150, 155, 160, 148, 151, 158]), np.array([149, 150, 151, 150, 149, 157])]
     options = dict(level=0.95, verdict_level=0.95, margin=0.001, planned=6, resamples=200, seed=0)
-    one, fifty = (gap.paired(*(k * r for r in right), 200 * k, **options) for k in (1, 50))
+    one, fifty = (paired.paired(*(k * r for r in right), 200 * k, **options) for k in (1, 50))
     for name in ("mean", "paired_t", "sign_flip"):
         assert getattr(one, name).p_value == pytest.approx(getattr(fifty, name).p_value)
         assert getattr(one, name).low == pytest.approx(getattr(fifty, name).low)
@@ -176,16 +177,16 @@ def test_a_zero_width_interval(low, high):
     sound = Estimate(estimate=0.1, low=0.0, high=0.2, level=0.95, method="", n=2, planned=2, unit="runs")
     with pytest.raises(ValidationError):
         sound.changed(low=low, high=high)
-    equal = gap.t_interval([0.01] * 5, 0.95, n_planned=5, unit="pairs")
+    equal = paired.t_interval([0.01] * 5, 0.95, n_planned=5, unit="pairs")
     assert (equal.estimate, equal.low) == (pytest.approx(0.01), None)
     assert "equal" in equal.declined
 
 
 def test_p_values_put_back_in_the_wrong_order_after_holm():
     # By hand: 0.01 × 4, 0.02 × 3, then 0.03 × 2 = 0.06 and 0.04 × 1 raised to it.
-    assert_allclose(gap.holm([0.04, 0.01, 0.03, 0.02]), [0.06, 0.04, 0.06, 0.06], rtol=1e-12)
+    assert_allclose(paired.holm([0.04, 0.01, 0.03, 0.02]), [0.06, 0.04, 0.06, 0.06], rtol=1e-12)
     # A test that was not made still counts: 0.01 × 3.
-    assert gap.holm([None, 0.5, 0.01]) == [None, 1.0, pytest.approx(0.03)]
+    assert paired.holm([None, 0.5, 0.01]) == [None, 1.0, pytest.approx(0.03)]
 
 
 def test_misaligned_series_paired_by_position(loaded, findings):
@@ -206,7 +207,7 @@ def test_random_resamples_called_exact(findings):
     rng = np.random.default_rng(2)
     k = rng.integers(-30, 60, 16)
     signs = 1 - 2 * ((np.arange(2**16)[:, None] >> np.arange(16)) & 1)
-    assert gap.sign_flip(k)[0] == np.mean(np.abs(signs @ k) >= abs(k.sum()))
+    assert paired.sign_flip(k)[0] == np.mean(np.abs(signs @ k) >= abs(k.sum()))
     assert "exact" in findings.comparisons[0].seeds.sign_flip.method
     # The band draws its flips where there are too many to enumerate, and says so.
     seeds = sweep.EXACT + 1

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from analysis.captions import digits, gaps, learning, spreads
-from analysis.captions.caption import Caption
-from analysis.captions.digits import PER_ROW, hard_rows
-from analysis.captions.gaps import curve_baselines
-from analysis.captions.learning import panel_rates
-from analysis.findings import Findings
+from analysis.findings.schema import Findings
 from analysis.frames import Frames
+from analysis.report.captions import digits, gap, learning, spread
+from analysis.report.captions.caption import Caption
+from analysis.report.captions.digits import PER_ROW, hard_rows
+from analysis.report.captions.gap import curve_baselines
+from analysis.report.captions.learning import panel_rates
 
 __all__ = ["CAPTIONS", "PER_ROW", "Caption", "captions", "curve_baselines", "hard_rows", "panel_rates"]
 
 CAPTIONS: Mapping[str, Callable[[Findings, Frames], Caption]] = {
     make.__name__: make
     for make in (
-        gaps.gap,
+        gap.gap,
         learning.learning_rates,
-        gaps.sweep,
+        gap.sweep,
         learning.learning_curves,
         learning.losses,
         learning.selection,
-        gaps.classes,
+        gap.classes,
         digits.hard_digits,
         digits.confusion,
-        gaps.specifications,
-        spreads.variance,
-        spreads.planning,
-        spreads.normality,
+        gap.specifications,
+        spread.variance,
+        spread.planning,
+        spread.normality,
     )
 }
 """By name, in the order a reader meets them. A figure is drawn by the function of the same name."""

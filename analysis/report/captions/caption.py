@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis import text
-from analysis.findings import Findings
+from analysis.findings.schema import Findings
 from analysis.frames import Frames
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from analysis import text
-from analysis.captions.caption import Caption, each, pairs
-from analysis.findings import Findings
+from analysis.findings.schema import Findings
 from analysis.frames import Frames
+from analysis.report.captions.caption import Caption, each, pairs
 
 PER_ROW = 14
 """Digits drawn side by side across the page ..."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from analysis import text
-from analysis.captions.caption import Caption, each, guessing, level, nothing_finished, runs
-from analysis.findings import Findings
+from analysis.findings.schema import Findings
 from analysis.frames import Frames
+from analysis.report.captions.caption import Caption, each, guessing, level, nothing_finished, runs
 
 PANELS = 18
 """Learning rates that get a panel each; of more, only the selected ones do."""

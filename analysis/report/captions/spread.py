@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from analysis import text
-from analysis.captions.caption import Caption, each, level, pairs
-from analysis.findings import Findings
+from analysis.findings.schema import Findings
 from analysis.frames import Frames
+from analysis.report.captions.caption import Caption, each, level, pairs
 
 
 def variance(findings: Findings, frames: Frames) -> Caption:

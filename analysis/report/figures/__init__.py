@@ -7,15 +7,14 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from analysis import style
-from analysis.captions import CAPTIONS, captions
-from analysis.curves import curves
-from analysis.figures import digits, gaps, learning, spreads
-from analysis.figures.scene import Scene
-from analysis.findings import Findings
+from analysis.findings.schema import Findings
 from analysis.frames import Frames
+from analysis.report.captions import CAPTIONS, captions
+from analysis.report.figures import digits, gap, learning, spread, style
+from analysis.report.figures.canvas import Scene
+from analysis.stats.curves import curves
 
-_DRAWN_IN = vars(gaps) | vars(learning) | vars(digits) | vars(spreads)
+_DRAWN_IN = vars(gap) | vars(learning) | vars(digits) | vars(spread)
 
 FIGURES: Mapping[str, Callable[[Scene], Figure]] = {name: _DRAWN_IN[name] for name in CAPTIONS}
 """The function that draws each figure, by the name of its caption: both are called alike."""

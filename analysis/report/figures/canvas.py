@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import text
-from analysis.findings import Comparison, Findings
+from analysis.findings.schema import Comparison, Findings
 from analysis.frames import Frames
-from analysis.style import Look
+from analysis.report.figures.style import Look
 
 BINS = 30
 """Places along a dot plot in which dots pile up."""

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import text
-from analysis.captions import PER_ROW, hard_rows
-from analysis.figures.scene import Scene
-from analysis.misread import read_as
-from analysis.style import COLUMN, INK, PAGE
+from analysis.report.captions import PER_ROW, hard_rows
+from analysis.report.figures.canvas import Scene
+from analysis.report.figures.misread import read_as
+from analysis.report.figures.style import COLUMN, INK, PAGE
 
 TALL = 1.3
 """Height of a row in widths of a digit: the digit, and its class above."""

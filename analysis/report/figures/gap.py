@@ -9,13 +9,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from analysis import style
-from analysis.captions import curve_baselines
-from analysis.estimate import Estimate
-from analysis.figures.scene import Scene, legend, name_rows, spread, stacked
-from analysis.findings import Findings
-from analysis.specifications import Specification
-from analysis.style import COLUMN, INK, MARGIN, MUTED, PAGE
+from analysis.findings.schema import Findings
+from analysis.report.captions import curve_baselines
+from analysis.report.figures import style
+from analysis.report.figures.canvas import Scene, legend, name_rows, spread, stacked
+from analysis.report.figures.style import COLUMN, INK, MARGIN, MUTED, PAGE
+from analysis.stats.estimate import Estimate
+from analysis.stats.specifications import Specification
 
 WAYS = ("selection", "outcomes", "pairing", "transform", "population")
 """What specifications differ in."""

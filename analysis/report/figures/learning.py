@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from analysis import style, text
-from analysis.captions import panel_rates
-from analysis.figures.scene import Scene, error, legend, spread
-from analysis.style import COLUMN, INK, MUTED, PAGE, Look
+from analysis import text
+from analysis.report.captions import panel_rates
+from analysis.report.figures import style
+from analysis.report.figures.canvas import Scene, error, legend, spread
+from analysis.report.figures.style import COLUMN, INK, MUTED, PAGE, Look
 
 
 def learning_curves(scene: Scene) -> Figure:

@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from analysis import style, text
-from analysis.curves import normal_line
-from analysis.figures.scene import Scene, legend, name_rows, spread
-from analysis.style import COLUMN, MUTED
-from analysis.variance import Component
+from analysis import text
+from analysis.report.figures import style
+from analysis.report.figures.canvas import Scene, legend, name_rows, spread
+from analysis.report.figures.style import COLUMN, MUTED
+from analysis.stats.curves import normal_line
+from analysis.stats.variance import Component
 
 
 def planning(scene: Scene) -> Figure:

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from analysis import formats
-from analysis.findings import Findings
-from analysis.formats import Table
+from analysis.findings.schema import Findings
 from analysis.frames import Frames
-from analysis.tables import choice, methods, planning, primary, runs
+from analysis.report import table
+from analysis.report.table import Table
+from analysis.report.tables import gap, methods, planning, runs, selection
 
 TABLES: Mapping[str, Callable[[Findings, Frames], Table | None]] = {
     make.__name__: make
     for make in (
-        primary.gaps,
+        gap.gaps,
         runs.configurations,
-        primary.sweep,
-        choice.selection,
-        primary.classes,
-        primary.components,
+        gap.sweep,
+        selection.selection,
+        gap.classes,
+        gap.components,
         runs.outcomes,
-        choice.sensitivity,
+        selection.sensitivity,
         methods.specifications,
         methods.variance,
         planning.planning,
@@ -31,7 +31,7 @@ TABLES: Mapping[str, Callable[[Findings, Frames], Table | None]] = {
         runs.completeness,
         runs.not_trained,
         methods.checks,
-        choice.best_of_n,
+        selection.best_of_n,
     )
 }
 """By name, in the order a reader meets them; None from one without rows."""
@@ -45,4 +45,4 @@ def build(findings: Findings, frames: Frames) -> tuple[Table, ...]:
 
 def write(findings: Findings, frames: Frames, folder: Path) -> list[Path]:
     """Write every table into `folder` as CSV, Markdown and LaTeX; the paths written."""
-    return formats.write(build(findings, frames), folder)
+    return table.write(build(findings, frames), folder)

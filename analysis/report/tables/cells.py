@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from analysis import text
-from analysis.estimate import Estimate
-from analysis.findings import Findings
-from analysis.formats import Cell, Rows, number, words
+from analysis.findings.schema import Findings
+from analysis.report.table import Cell, Rows, number, words
+from analysis.stats.estimate import Estimate
 
 
 def rate(x: float | None, *, chosen: bool = False) -> str:

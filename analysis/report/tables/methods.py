@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from analysis import text
-from analysis.findings import Comparison, Findings
-from analysis.formats import Cell, Rows, Table, number, words
+from analysis.findings.schema import Comparison, Findings
 from analysis.frames import Frames
-from analysis.tables.cells import figures, interval, method_row
+from analysis.report.table import Cell, Rows, Table, number, words
+from analysis.report.tables.cells import figures, interval, method_row
 
 OVER_SEEDS = {
     "verdict_interval": "interval of the verdict (pp)",

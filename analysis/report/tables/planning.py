@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from analysis import text
-from analysis.findings import Findings
-from analysis.formats import Rows, Table, number, words
+from analysis.findings.schema import Findings
 from analysis.frames import Frames
-from analysis.tables.cells import pairs, whole
+from analysis.report.table import Rows, Table, number, words
+from analysis.report.tables.cells import pairs, whole
 
 
 def planning(findings: Findings, frames: Frames) -> Table | None:

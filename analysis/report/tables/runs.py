@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from analysis import costs, text
-from analysis.findings import Counts, Findings
-from analysis.formats import Cell, Rows, Table, number, words
+from analysis import text
+from analysis.findings import costs
+from analysis.findings.schema import Counts, Findings
 from analysis.frames import Frames
-from analysis.tables.cells import figures, percent, percent_interval, rate
+from analysis.report.table import Cell, Rows, Table, number, words
+from analysis.report.tables.cells import figures, percent, percent_interval, rate
 
 
 def configurations(findings: Findings, frames: Frames) -> Table | None:

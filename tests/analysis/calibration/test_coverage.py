@@ -10,10 +10,12 @@ from click.testing import CliRunner
 from numpy.testing import assert_allclose
 from scipy.special import ndtr
 
-from analysis import calibration, checks, coverage, digits, gap, simulation, sweep
-from analysis.calibration import calibrate, label, main, markdown, score
-from analysis.coverage import RESAMPLES
-from analysis.simulation import BASELINE, CANDIDATE, SCENARIOS, Model, Scenario
+from analysis.calibration import __main__ as calibration
+from analysis.calibration import coverage, simulation
+from analysis.calibration.__main__ import calibrate, label, main, markdown, score
+from analysis.calibration.coverage import RESAMPLES
+from analysis.calibration.simulation import BASELINE, CANDIDATE, SCENARIOS, Model, Scenario
+from analysis.stats import checks, crossed, paired, sweep
 
 BASE = SCENARIOS[0]
 BY_NAME = {s.name: s for s in SCENARIOS}
@@ -108,7 +110,7 @@ def test_t_interval_is_the_one_reported():
     trained[9] = False
     hits = coverage.t_covers(d, trained, 0.006)
     for row, own, hit in zip(d, trained, hits, strict=True):
-        e = gap.t_interval(row[own], 0.95, n_planned=6, unit="pairs")
+        e = paired.t_interval(row[own], 0.95, n_planned=6, unit="pairs")
         assert np.isnan(hit) == (e.low is None)
         assert np.isnan(hit) or hit == (e.low <= 0.006 <= e.high)
     assert np.isnan(hits[[7, 8, 9]]).all()
@@ -172,15 +174,15 @@ def test_intervals_on_new_digits_are_those_reported():
     for _ in range(30):
         x = simulation.differences(BASE, 4, rng, 300)
         whole = np.hstack([x, np.zeros((4, 300 - x.shape[1]), np.int8)])
-        assert_allclose(coverage.sparse_mean_squares(x, 300), digits.mean_squares(whole), rtol=1e-9, atol=1e-12)
+        assert_allclose(coverage.sparse_mean_squares(x, 300), crossed.mean_squares(whole), rtol=1e-9, atol=1e-12)
         truth = BASE.gap + 0.005
-        crossed = digits.gap_over_digits(whole, level=0.95, planned=4)
-        seeds = gap.t_interval(whole.mean(1), 0.95, n_planned=4, unit="pairs")
-        if crossed.low is None or seeds.low is None:
+        interval = crossed.gap_over_digits(whole, level=0.95, planned=4)
+        seeds = paired.t_interval(whole.mean(1), 0.95, n_planned=4, unit="pairs")
+        if interval.low is None or seeds.low is None:
             continue
-        half = 1.959964 * np.sqrt(digits.bootstrap_variance(whole))
+        half = 1.959964 * np.sqrt(crossed.bootstrap_variance(whole))
         expected = (
-            crossed.low <= truth <= crossed.high,
+            interval.low <= truth <= interval.high,
             abs(whole.mean() - truth) <= half,
             seeds.low <= truth <= seeds.high,
         )

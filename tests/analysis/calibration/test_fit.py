@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal, norm
 
-from analysis import refit
+from analysis.calibration import fit
+from analysis.calibration.simulation import BASELINE, CANDIDATE
 from analysis.frames import load
-from analysis.simulation import BASELINE, CANDIDATE
 from study.errors import UserError
 from tests import synthetic
 
@@ -24,24 +24,24 @@ def drawn(seeds=40, digits=40_000, correlation=0.7):
 def test_the_truth_is_found_again():
     right = drawn()
     for model, x in zip((CANDIDATE, BASELINE), right, strict=True):
-        found = refit.moments(x)
+        found = fit.moments(x)
         assert found.accuracy == pytest.approx(x.mean(), abs=1e-12)
         assert found.tau == pytest.approx(model.tau, rel=0.05)
         assert found.seed_sd() == pytest.approx(model.seed_sd(), rel=0.2)
-    assert refit.correlation(*right) == pytest.approx(0.7, abs=0.03)
+    assert fit.correlation(*right) == pytest.approx(0.7, abs=0.03)
 
 
 def test_the_latent_correlation_by_the_bivariate_normal():
     h, k, rho = norm.ppf(0.98), norm.ppf(0.96), 0.6
     both = multivariate_normal([0, 0], [[1, rho], [rho, 1]]).cdf([h, k])
-    assert refit._solve(both - 0.98 * 0.96, h, k) == pytest.approx(rho, abs=1e-3)
-    assert refit._solve(0.0, h, k) == 0
-    assert refit._solve(1.0, h, k) == refit.CLOSEST
+    assert fit._solve(both - 0.98 * 0.96, h, k) == pytest.approx(rho, abs=1e-3)
+    assert fit._solve(0.0, h, k) == 0
+    assert fit._solve(1.0, h, k) == fit.CLOSEST
 
 
 def test_a_scenario_a_baseline(tmp_path):
     ledger = synthetic.write(tmp_path, seeds=6, n_test=2000)
-    scenarios = refit.fit(load(ledger))
+    scenarios = fit.fit(load(ledger))
     assert [s.name.rpartition("− ")[2] for s in scenarios] == ["mlp", "mlp_matched"]
     assert all(0 < s.correlation <= 1 and s.candidate.accuracy > 0.9 for s in scenarios)
 
@@ -49,4 +49,4 @@ def test_a_scenario_a_baseline(tmp_path):
 def test_too_few_runs_are_one_line(tmp_path):
     ledger = synthetic.write(tmp_path, seeds=1)
     with pytest.raises(UserError, match="lenet5 has too few trained runs"):
-        refit.fit(load(ledger))
+        fit.fit(load(ledger))

@@ -11,15 +11,17 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-from analysis import captions, costs, frames, preregistration, text
-from analysis.collect import collect
-from analysis.estimate import Basis, Estimate
-from analysis.findings import FORMAT, Findings
-from analysis.specifications import Specification
-from study import ledger
+from analysis import frames, text
+from analysis.findings import costs, preregistration
+from analysis.findings.build import collect
+from analysis.findings.schema import FORMAT, Findings
+from analysis.report import captions
+from analysis.stats.estimate import Basis, Estimate
+from analysis.stats.specifications import Specification
 from study.errors import UserError
-from study.ledger import Ledger
-from study.storage import Storage
+from study.ledger import ledger
+from study.ledger.ledger import Ledger
+from study.ledger.storage import Storage
 from tests import synthetic
 from tests.synthetic import Truth
 

@@ -7,7 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import captions, collect, curves, figures, frames, style
+from analysis import frames
+from analysis.findings import build
+from analysis.report import captions, figures
+from analysis.report.figures import style
+from analysis.stats import curves
 from tests import synthetic
 
 RATES = (0.003, 0.01, 0.03)
@@ -26,7 +30,7 @@ def everywhere(state, seeds=2):
 
 def analysed(folder, **study):
     data = frames.load(synthetic.write(folder, **study))
-    return collect.collect(data), data
+    return build.collect(data), data
 
 
 @pytest.fixture(scope="module")

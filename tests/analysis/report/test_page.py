@@ -7,8 +7,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from analysis import collect, figures, frames, report, style, tables
-from analysis.findings import Findings
+from analysis import frames
+from analysis.findings import build
+from analysis.findings.schema import Findings
+from analysis.report import figures, page, tables
+from analysis.report.figures import style
 from tests import synthetic
 
 NASTY = "my_pkg.nets:My<Net>&%_<script>alert(1)</script>"
@@ -52,20 +55,20 @@ def study(tmp_path_factory):
     )
     (folder / "runs" / "stray.json").write_text("{}")
     data = frames.load(folder)
-    return collect.collect(data), data
+    return build.collect(data), data
 
 
 @pytest.fixture(scope="module")
-def page(study, tmp_path_factory):
+def file(study, tmp_path_factory):
     findings, data = study
     folder = tmp_path_factory.mktemp("report")
     figures.draw(findings, data, folder / "figures")
-    return report.write(findings, data, folder)
+    return page.write(findings, data, folder)
 
 
 @pytest.fixture(scope="module")
-def written(page):
-    return page.read_text(encoding="utf-8")
+def written(file):
+    return file.read_text(encoding="utf-8")
 
 
 def test_answer_comes_first(study, written):
@@ -75,10 +78,10 @@ def test_answer_comes_first(study, written):
 
 
 def test_page_is_one_file_without_scripts(written):
-    page = Page(written)
-    assert "script" not in page.tags
-    assert "link" not in page.tags
-    for name, value in page.attributes:
+    parsed = Page(written)
+    assert "script" not in parsed.tags
+    assert "link" not in parsed.tags
+    for name, value in parsed.attributes:
         if name in ("src", "href"):
             assert value.startswith(("data:image/svg+xml;base64,", "#")), value[:60]
         assert not name.startswith("on")
@@ -86,16 +89,16 @@ def test_page_is_one_file_without_scripts(written):
 
 
 def test_links_lead_somewhere(written):
-    page = Page(written)
-    ids = {value for name, value in page.attributes if name == "id"}
-    assert {value[1:] for name, value in page.attributes if name == "href"} <= ids
+    parsed = Page(written)
+    ids = {value for name, value in parsed.attributes if name == "id"}
+    assert {value[1:] for name, value in parsed.attributes if name == "href"} <= ids
 
 
 def test_figures_are_described_and_missing_ones_explained(study, written):
-    page = Page(written)
-    text = " ".join(page.text)
-    assert page.tags.count("img") == sum(caption.missing is None for caption in report.captions(*study)) > 5
-    assert all(value for name, value in page.attributes if name == "alt")
+    parsed = Page(written)
+    text = " ".join(parsed.text)
+    assert parsed.tags.count("img") == sum(caption.missing is None for caption in page.captions(*study)) > 5
+    assert all(value for name, value in parsed.attributes if name == "alt")
     assert "There is only one learning rate to choose." in text
 
 
@@ -103,16 +106,16 @@ def test_every_table_and_figure_is_shown_exactly_once(study, written):
     ids = [value for name, value in Page(written).attributes if name == "id"]
     shown = sorted(i for i in ids if i.startswith(("table-", "figure-")))
     expected = [f"table-{table.name}" for table in tables.build(*study)]
-    expected += [f"figure-{caption.name}" for caption in report.captions(*study) if caption.missing is None]
+    expected += [f"figure-{caption.name}" for caption in page.captions(*study) if caption.missing is None]
     assert shown == sorted(expected)
 
 
 def test_a_table_that_does_not_exist_is_an_error(study):
     built = dict.fromkeys(tables.TABLES)
     del built["gaps"]
-    pictures = {c.name: report._picture(dataclasses.replace(c, missing="."), None) for c in report.captions(*study)}
+    pictures = {c.name: page._picture(dataclasses.replace(c, missing="."), None) for c in page.captions(*study)}
     with pytest.raises(KeyError, match="gaps"):
-        report.sections(*study, pictures, built)
+        page.sections(*study, pictures, built)
 
 
 def test_failures_and_problems_are_visible(written):
@@ -123,33 +126,33 @@ def test_failures_and_problems_are_visible(written):
     assert "stray.json" in text
 
 
-def test_names_are_never_markup(study, page, tmp_path):
+def test_names_are_never_markup(study, file, tmp_path):
     findings, data = study
     renamed = Findings.model_validate_json(findings.to_json().replace('mlp"', f'{NASTY}"').replace("mlp ", f"{NASTY} "))
     runs = data.runs.replace({"model": {"mlp": NASTY}})
     data = dataclasses.replace(data, runs=runs)
-    shutil.copytree(page.parent / "figures", tmp_path / "figures")
+    shutil.copytree(file.parent / "figures", tmp_path / "figures")
     scene = figures.Scene(renamed, data, None, style.looks(["lenet5", NASTY]))
     with style.applied():
         style.save(figures.FIGURES["gap"](scene), tmp_path / "figures", "gap")
-    source = report.write(renamed, data, tmp_path).read_text(encoding="utf-8")
+    source = page.write(renamed, data, tmp_path).read_text(encoding="utf-8")
     parsed = Page(source)
     assert not {"script", "net"} & set(parsed.tags)
     assert NASTY in " ".join(parsed.text)
     assert "<script" not in (tmp_path / "figures" / "gap.svg").read_text()
 
 
-def test_same_findings_give_the_same_bytes(study, page):
-    before = page.read_bytes()
-    assert report.write(*study, page.parent).read_bytes() == before
+def test_same_findings_give_the_same_bytes(study, file):
+    before = file.read_bytes()
+    assert page.write(*study, file.parent).read_bytes() == before
 
 
 def test_a_study_without_any_outcome_has_a_page(tmp_path):
     states = {("lenet5", 0.01, 0): "missing", ("mlp", 0.01, 0): "missing"}
     models = {"lenet5": synthetic.LENET, "mlp": synthetic.MLP}
     data = frames.load(synthetic.write(tmp_path, models=models, learning_rates=[0.01], seeds=1, states=states))
-    findings = collect.collect(data)
+    findings = build.collect(data)
     figures.draw(findings, data, tmp_path / "figures")
-    text = " ".join(Page(report.write(findings, data, tmp_path).read_text(encoding="utf-8")).text)
+    text = " ".join(Page(page.write(findings, data, tmp_path).read_text(encoding="utf-8")).text)
     assert "no answer" in text
     assert "is not drawn:" in text

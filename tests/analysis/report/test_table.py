@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import formats, text
-from analysis.estimate import Estimate
+from analysis import text
+from analysis.report import table
+from analysis.stats.estimate import Estimate
 
 NASTY = r"my_pkg.nets:My<Net>&%_#$~^\{}|\"[x]--``"
 
@@ -54,7 +55,7 @@ def test_short_names_stay_distinct():
     assert len(set(text.short_names(alike).values())) == 2
 
 
-def example(name: str = "mlp") -> formats.Table:
+def example(name: str = "mlp") -> table.Table:
     gap = Estimate(
         estimate=0.0057312345,
         low=0.005,
@@ -67,12 +68,12 @@ def example(name: str = "mlp") -> formats.Table:
         unit="pairs",
     )
     none = Estimate(method="mean ± t", n=1, planned=20, unit="pairs", declined="one pair has no spread")
-    rows = formats.Rows()
+    rows = table.Rows()
     for e in (gap, none, none):
         rows.add(
-            Baseline=formats.words("baseline", name),
+            Baseline=table.words("baseline", name),
             Gap=rows.estimate("gap", e, text.points(e.estimate)),
-            Runs=formats.words("runs", text.rests_on(e)),
+            Runs=table.words("runs", text.rests_on(e)),
         )
     return rows.table("example", "An example", "95% t intervals.")
 
@@ -86,11 +87,11 @@ def test_a_declined_number_is_a_dash_with_its_reason_once():
 
 
 def test_csv_keeps_every_digit():
-    assert "0.0057312345,0.005,0.0064,0.95,1e-06,,,,mean ± t,18,20,pairs" in formats.as_csv(example())
+    assert "0.0057312345,0.005,0.0064,0.95,1e-06,,,,mean ± t,18,20,pairs" in table.as_csv(example())
 
 
 def test_markdown_has_one_row_a_line_and_as_many_columns():
-    lines = [line for line in formats.as_markdown(example(NASTY)).splitlines() if line.startswith("|")]
+    lines = [line for line in table.as_markdown(example(NASTY)).splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 3
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {4}
     assert "<Net>" not in lines[2]
@@ -98,7 +99,7 @@ def test_markdown_has_one_row_a_line_and_as_many_columns():
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles_and_prints_a_name_as_it_is_spelt(tmp_path):
-    (tmp_path / "table.tex").write_text(formats.as_latex(example(NASTY)))
+    (tmp_path / "table.tex").write_text(table.as_latex(example(NASTY)))
     printed = compiled(tmp_path, ["table"])
     assert NASTY in printed
     assert "one pair has no spread" in printed

@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import collect, costs, frames, tables, text
-from analysis.estimate import Estimate
-from analysis.gap import Gap
-from analysis.tables import choice, methods
+from analysis import frames, text
+from analysis.findings import build, costs
+from analysis.report import tables
+from analysis.report.tables import methods, selection
+from analysis.stats.estimate import Estimate
+from analysis.stats.paired import Gap
 from tests import synthetic
-from tests.test_formats import compiled
+from tests.analysis.report.test_table import compiled
 
 STATES = {
     ("lenet5", 0.03, 0): "diverged",
@@ -30,7 +32,7 @@ ANALYSIS = {
 def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ledger")
     data = frames.load(synthetic.write(folder, seeds=4, n_test=400, states=STATES, analysis=ANALYSIS))
-    return collect.collect(data), data
+    return build.collect(data), data
 
 
 def test_written_in_three_forms(study, tmp_path):
@@ -110,7 +112,7 @@ def test_every_estimate_over_seeds_is_among_the_checks():
 
 def test_every_other_choice_has_a_name(study):
     for comparison in study[0].comparisons:
-        assert set(comparison.sensitivity) <= set(choice.OTHER)
+        assert set(comparison.sensitivity) <= set(selection.OTHER)
 
 
 def test_checks_name_the_population_the_criterion_and_the_margin_supported(study):

@@ -11,7 +11,7 @@ from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from analysis.digits import (
+from analysis.stats.crossed import (
     bootstrap_variance,
     by_class,
     confusion,

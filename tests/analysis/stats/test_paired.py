@@ -13,8 +13,8 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from analysis.estimate import Estimate
-from analysis.gap import Gap, holm, mcnemar, paired, sign_flip, t_interval, verdict
+from analysis.stats.estimate import Estimate
+from analysis.stats.paired import Gap, holm, mcnemar, paired, sign_flip, t_interval, verdict
 
 RNG = np.random.default_rng(20)
 CANDIDATE = 9885 + RNG.integers(-12, 13, 12)

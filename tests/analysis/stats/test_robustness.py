@@ -9,9 +9,10 @@ from scipy import stats
 from scipy.special import expit, logit
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from analysis.estimate import Estimate
-from analysis.robustness import outcomes, random_halves, robustness, sensitivity
-from analysis.specifications import ModelRuns, fixed, reselected
+from analysis.grid import ModelRuns
+from analysis.stats.estimate import Estimate
+from analysis.stats.robustness import outcomes, random_halves, robustness, sensitivity
+from analysis.stats.specifications import fixed, reselected
 
 N_DIGITS, CLASSES = 1000, 10
 OPTIONS = dict(n_digits=N_DIGITS, classes=CLASSES, level=0.95)

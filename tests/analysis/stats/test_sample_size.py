@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.digits import gap_over_digits
-from analysis.gap import t_interval
-from analysis.planning import MOST, OverDigits, first, half_width, hours, plan, sign_test_power, sign_test_seeds
+from analysis.stats.crossed import gap_over_digits
+from analysis.stats.paired import t_interval
+from analysis.stats.sample_size import (
+    MOST,
+    OverDigits,
+    first,
+    half_width,
+    hours,
+    plan,
+    sign_test_power,
+    sign_test_seeds,
+)
 
 RNG = np.random.default_rng(11)
 HARD = RNG.standard_normal(2000)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from analysis import selection
-from analysis.selection import best_of_n, cross_fitted, luck, select
+from analysis.stats import selection
+from analysis.stats.selection import best_of_n, cross_fitted, luck, select
 
 RATES = [0.003, 0.01, 0.03, 0.1]
 VAL = np.array([[0.97, 0.96, 0.98], [0.98, 0.99, 0.97], [0.99, 0.90, 0.99], [0.10, 0.10, 0.10]])
@@ -24,7 +24,7 @@ def test_best_mean_wins_and_median_may_differ():
 
 def test_nothing_but_best_of_n_can_receive_a_test_number():
     for name, function in inspect.getmembers(selection, inspect.isfunction):
-        if function.__module__ == "analysis.selection" and name != "best_of_n":
+        if function.__module__ == "analysis.stats.selection" and name != "best_of_n":
             assert not [p for p in inspect.signature(function).parameters if "test" in p], name
 
 

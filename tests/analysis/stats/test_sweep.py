@@ -8,8 +8,8 @@ from numpy.testing import assert_allclose
 from scipy import stats
 from statsmodels.stats import multivariate
 
-from analysis.gap import sign_flip, t_interval
-from analysis.sweep import EXACT, across_rates, critical_value, largest_t, signs
+from analysis.stats.paired import sign_flip, t_interval
+from analysis.stats.sweep import EXACT, across_rates, critical_value, largest_t, signs
 
 RNG = np.random.default_rng(3)
 N = 10_000
@@ -122,7 +122,7 @@ def test_drawn_flips_agree_with_enumerated_ones(monkeypatch):
     x = np.random.default_rng(1).standard_normal((n, 4))
     exact = critical_value(x - x.mean(0), np.ones_like(x, bool), 0.95, signs(n, 0))
     assert len(signs(n, 0)) == 2 ** (n - 1)
-    monkeypatch.setattr("analysis.sweep.EXACT", 0)
+    monkeypatch.setattr("analysis.stats.sweep.EXACT", 0)
     assert len(signs(n, 0)) == 10_000
     drawn = critical_value(x - x.mean(0), np.ones_like(x, bool), 0.95, signs(n, 0))
     assert drawn == pytest.approx(exact, rel=0.05)

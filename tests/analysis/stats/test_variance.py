@@ -8,8 +8,8 @@ from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from analysis.gap import sign_flip
-from analysis.variance import FACTORS, against_itself, components, mean_squares, variance
+from analysis.stats.paired import sign_flip
+from analysis.stats.variance import FACTORS, against_itself, components, mean_squares, variance
 
 RNG = np.random.default_rng(2)
 SETTINGS = dict(level=0.95, resamples=2000, seed=0)

@@ -8,11 +8,12 @@ import sys
 import pytest
 from rich.console import Console
 
-from study import checkpoints, launch, planning, session
 from study.config_file import validate
 from study.errors import UserError
-from study.planning import Prepared
-from study.records import METRICS, Provenance, Record
+from study.launch import plan, ray_tune, session
+from study.launch.plan import Prepared
+from study.ledger.records import METRICS, Provenance, Record
+from study.training import checkpoints
 from tests import idx
 
 
@@ -45,10 +46,10 @@ def failed(prepared):
 
 
 def test_an_interrupted_retry_keeps_its_checkpoints(config):
-    prepared = planning.prepare(config())
-    planning.commit(prepared)
+    prepared = plan.prepare(config())
+    plan.commit(prepared)
     failed(prepared)
-    prepared = planning.prepare(config())
+    prepared = plan.prepare(config())
     assert len(prepared.todo(retry_failed=True)) == 2
     prepared.tidy(retry_failed=True)
     assert len(prepared.ledger.storage.names("checkpoints")) == 2
@@ -58,8 +59,8 @@ def test_an_interrupted_retry_keeps_its_checkpoints(config):
 
 @pytest.mark.parametrize("retry_failed", [True, False])
 def test_a_launch_tidies_under_its_lock_and_keeps_what_it_retries(config, monkeypatch, retry_failed):
-    prepared = planning.prepare(config())
-    planning.commit(prepared)
+    prepared = plan.prepare(config())
+    plan.commit(prepared)
     failed(prepared)
     tidied = []
 
@@ -67,18 +68,18 @@ def test_a_launch_tidies_under_its_lock_and_keeps_what_it_retries(config, monkey
         tidied.append((self.ledger.storage.exists("driver.lock"), *arguments))
 
     monkeypatch.setattr(Prepared, "tidy", tidy)
-    monkeypatch.setattr(launch, "launch", lambda *arguments, **options: None)
+    monkeypatch.setattr(ray_tune, "launch", lambda *arguments, **options: None)
     console = Console(file=io.StringIO())
     assert session.run(config(), console, again="", retry_failed=retry_failed) == 1
     assert tidied == [(True, retry_failed)] + [(True,)] * retry_failed
 
 
 def test_a_study_of_another_name_is_refused(config):
-    prepared = planning.prepare(config())
+    prepared = plan.prepare(config())
     renamed = prepared.study.model_copy(update={"name": "other"})
-    planning.commit(dataclasses.replace(prepared, study=renamed))
+    plan.commit(dataclasses.replace(prepared, study=renamed))
     with pytest.raises(UserError, match=r"study\.json: found the study 'other'; allowed: 'small'"):
-        planning.prepare(config())
+        plan.prepare(config())
 
 
 @pytest.mark.parametrize(
@@ -90,14 +91,14 @@ def test_a_study_of_another_name_is_refused(config):
 )
 def test_other_digits_never_join_a_study(config, changes, message):
     """Its predictions would be held against the labels that the study keeps."""
-    planning.commit(planning.prepare(config()))
+    plan.commit(plan.prepare(config()))
     with pytest.raises(UserError, match="holds a study of other digits") as error:
-        planning.prepare(config(**changes), mix_recipes=True)
+        plan.prepare(config(**changes), mix_recipes=True)
     assert message in str(error.value)
     another = config(training={"epochs": 4, "validation_size": 100})
-    assert len(planning.prepare(another, mix_recipes=True).planned) == 2
+    assert len(plan.prepare(another, mix_recipes=True).planned) == 2
     with pytest.raises(UserError, match="epochs: 3 before, 4 now"):
-        planning.prepare(another)
+        plan.prepare(another)
 
 
 MODELS = """
@@ -126,21 +127,21 @@ def test_a_model_that_cannot_be_fused_is_a_mistake_before_anything_is_written(co
         with pytest.raises(UserError, match=r"^models: 'planned_nets:Normed': layer 1 \(BatchNorm2d\) cannot be fused"):
             verb(wrong, Console(file=io.StringIO()))
     assert not (tmp_path / "storage" / "small" / "study.json").exists()
-    assert planning.prepare(config(models=["planned_nets:Fine"])).planned
+    assert plan.prepare(config(models=["planned_nets:Fine"])).planned
 
 
 def test_an_edited_model_joins_no_study_of_its_name_unless_told_to(config, nets, tmp_path):
     ours = config(models=["mlp_matched", "planned_nets:Fine"])
-    planning.commit(planning.prepare(ours))
-    before = planning.prepare(ours)
+    plan.commit(plan.prepare(ours))
+    before = plan.prepare(ours)
     (tmp_path / "planned_nets.py").write_text(MODELS + "# edited")
     with pytest.raises(UserError, match=r"of another planned_nets:Fine: its source has changed .* or --mix-recipes"):
-        planning.prepare(ours)
-    assert planning.prepare(config()).planned, "a model that is not asked for may have changed"
-    mixed = planning.prepare(ours, mix_recipes=True)
+        plan.prepare(ours)
+    assert plan.prepare(config()).planned, "a model that is not asked for may have changed"
+    mixed = plan.prepare(ours, mix_recipes=True)
     assert len(mixed.todo()) == 2 + 2
-    planning.commit(mixed)
-    after = planning.prepare(ours)
+    plan.commit(mixed)
+    after = plan.prepare(ours)
     assert {p.run_id for p in after.planned} != {p.run_id for p in before.planned}
     assert len(after.study.packs) == 2 + 2 + 2
 
@@ -148,14 +149,14 @@ def test_an_edited_model_joins_no_study_of_its_name_unless_told_to(config, nets,
 @pytest.mark.parametrize(("pack", "shared"), [("learning_rates", {True}), (2, {False}), (1, {True})])
 def test_models_are_checked_with_the_batches_that_their_packs_have(config, monkeypatch, pack, shared):
     checked = set()
-    monkeypatch.setattr("study.models.check", lambda *_, shared: checked.add(shared))
-    planning.prepare(config(launch={"pack": pack}))
+    monkeypatch.setattr("study.training.models.check", lambda *_, shared: checked.add(shared))
+    plan.prepare(config(launch={"pack": pack}))
     assert checked == shared
 
 
 def test_another_analysis_of_an_ended_study_is_noted_once(config):
-    prepared = planning.prepare(config())
-    planning.commit(prepared)
+    prepared = plan.prepare(config())
+    plan.commit(prepared)
     failed(prepared)
     said = io.StringIO()
     for margin, launches in ((0.001, 1), (0.002, 2), (0.002, 2), (0.001, 3)):
@@ -188,9 +189,9 @@ def test_a_pack_that_was_dropped_is_launched_again_while_that_helps(config, monk
 
     for most, expected in ((1, [3, 2, 1]), (0, [1])):
         launches.clear()
-        monkeypatch.setattr(launch, "launch", functools.partial(dropping, most=most))
+        monkeypatch.setattr(ray_tune, "launch", functools.partial(dropping, most=most))
         seeds = 3 if most else 4
         output = io.StringIO()
         assert session.run(config(seeds=seeds), Console(file=output), again="the same command") == 1
         assert launches == expected, output.getvalue()
-    assert len(planning.prepare(config(seeds=4)).ledger.read_study().launches) == 2, "a launch again is no new one"
+    assert len(plan.prepare(config(seeds=4)).ledger.read_study().launches) == 2, "a launch again is no new one"

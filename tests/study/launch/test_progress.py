@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from study import progress
-from study.runs import PlannedRun, packs
-from tests.test_runs import RUN
+from study.launch import progress
+from study.ledger.runs import PlannedRun, packs
+from tests.study.ledger.test_runs import RUN
 
 
 @pytest.fixture

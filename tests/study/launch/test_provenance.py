@@ -2,7 +2,7 @@ import importlib.util
 import shutil
 import subprocess
 
-from study import provenance
+from study.launch import provenance
 
 
 def git(folder, *arguments):

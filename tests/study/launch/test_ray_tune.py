@@ -10,21 +10,21 @@ import psutil
 import pytest
 from rich.console import Console
 
-from study import data
-from study.cluster import CONNECT_SECONDS
-from study.driver import Driver
 from study.errors import UserError
-from study.launch import Interrupted, launch
-from study.ledger import Ledger
-from study.progress import Progress
-from study.storage import Storage
-from tests import cli, idx
-from tests.test_driver import PACK
-from tests.test_ledger import RUN2
+from study.launch.cluster import CONNECT_SECONDS
+from study.launch.progress import Progress
+from study.launch.ray_tune import Interrupted, launch
+from study.launch.recorder import Driver
+from study.ledger.ledger import Ledger
+from study.ledger.storage import Storage
+from study.training import data
+from tests import idx, processes
+from tests.study.launch.test_recorder import PACK
+from tests.study.ledger.test_ledger import RUN2
 
 pytestmark = pytest.mark.slow
 
-KEY = cli.KEY[::-1]
+KEY = processes.KEY[::-1]
 """Not the one that other tests search Ray's logs for: what is raised before our code runs, Ray writes there itself."""
 
 
@@ -59,7 +59,7 @@ def start(folder, train, **options):
     dataset = data.load(str(idx.write(folder / "digits", idx.learnable())))
     ledger, console = Ledger(Storage(folder / "ledger")), Console(file=io.StringIO(), width=200)
     driver = Driver(ledger, [PACK], {}, Progress([PACK], console))
-    launch([PACK], dataset, train, driver, **{"address": cli.ray_address(), **options})
+    launch([PACK], dataset, train, driver, **{"address": processes.ray_address(), **options})
     return ledger, console.file.getvalue()
 
 
@@ -67,7 +67,7 @@ def start(folder, train, **options):
     ("train", "why"), [(unloadable(), "No module named 'nets'"), (raising(), "ValueError: before a word was sent")]
 )
 def test_workers_that_cannot_start_are_not_retried_for_ever(tmp_path, monkeypatch, train, why):
-    monkeypatch.setattr("study.driver.MOST_DEATHS", 2)
+    monkeypatch.setattr("study.launch.ray_tune.recorder.MOST_DEATHS", 2)
     ledger, printed = start(tmp_path, train)
     record = ledger.records()[0][RUN2.run_id]
     assert record.state == "failed"
@@ -86,7 +86,7 @@ def test_a_wrong_address_is_one_line_and_soon(address, tmp_path):
 
 
 def test_a_start_that_failed_is_no_launch(place):
-    code, output = cli.run("run", cli.config(place), "--address", "127.0.0.1:1")
+    code, output = processes.run("run", processes.config(place), "--address", "127.0.0.1:1")
     assert code == 2, output
     assert "error: --address: found '127.0.0.1:1', where nothing answers" in output
     assert "Traceback" not in output
@@ -95,12 +95,12 @@ def test_a_start_that_failed_is_no_launch(place):
 
 def test_a_termination_before_training_ends_cleanly(place):
     """While the plan is made, and while Ray starts, which has a handler of its own."""
-    path = cli.config(place)
+    path = processes.config(place)
     for seconds in (0, 1.5):
-        process = cli.start("run", path, own_ray=True)
+        process = processes.start("run", path, own_ray=True)
         assert "8 of 8 runs" in process.stdout.readline()
         time.sleep(seconds)
-        code, output, _ = cli.stop(process, signal.SIGTERM)
+        code, output, _ = processes.stop(process, signal.SIGTERM)
         assert code == 130, output
         assert output.strip().startswith("stopped"), output
         assert output.strip().count("\n") == 0, output
@@ -108,14 +108,14 @@ def test_a_termination_before_training_ends_cleanly(place):
 
 
 def test_the_dashboard_listens_on_loopback_only_and_its_address_is_printed(place):
-    process = cli.start("run", cli.config(place, **cli.LONGER), "--dashboard", own_ray=True)
+    process = processes.start("run", processes.config(place, **processes.LONGER), "--dashboard", own_ray=True)
     try:
         assert "8 of 8 runs" in process.stdout.readline()
         found = re.fullmatch(r"Ray's dashboard: http://127\.0\.0\.1:(\d+)\n", process.stdout.readline())
         listening = [c.laddr for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN]
         assert {address.ip for address in listening if address.port == int(found[1])} == {"127.0.0.1"}
     finally:
-        cli.stop(process)
+        processes.stop(process)
 
 
 def test_an_error_of_ray_is_an_interruption(tmp_path):

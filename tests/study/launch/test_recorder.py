@@ -4,14 +4,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from study import checkpoints
-from study.driver import MOST_DEATHS, Driver
-from study.ledger import Ledger
-from study.progress import Progress
-from study.runs import Pack, PlannedRun
-from study.storage import Storage
-from tests.cli import KEY
-from tests.test_ledger import PREDICTIONS, RUN2, record
+from study.launch.progress import Progress
+from study.launch.recorder import MOST_DEATHS, Driver
+from study.ledger.ledger import Ledger
+from study.ledger.runs import Pack, PlannedRun
+from study.ledger.storage import Storage
+from study.training import checkpoints
+from tests.processes import KEY
+from tests.study.ledger.test_ledger import PREDICTIONS, RUN2, record
 
 PACK = Pack(pack_id="0" * 12, runs=(PlannedRun(run_id=RUN2.run_id, run=RUN2, n_parameters=10, macs=10),))
 STARTED = {"started": True, "node": "here"}

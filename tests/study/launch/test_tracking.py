@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from study import tracking
 from study.config_file import validate
-from study.records import METRICS
-from study.runs import PlannedRun
-from study.secrets import mask
-from study.tracking import Settings, Tracker
-from tests import cli
-from tests.test_runs import RUN
+from study.launch import tracking
+from study.launch.tracking import Settings, Tracker
+from study.ledger.records import METRICS
+from study.ledger.runs import PlannedRun
+from study.redaction import mask
+from tests import processes
+from tests.study.ledger.test_runs import RUN
 
 
 def planned(k=2):
@@ -37,7 +37,7 @@ def metrics(epoch, k=2):
 def read_offline(file: Path) -> tuple[str, dict[int, dict[str, float]], dict[str, object]]:
     """A W&B file as wandb itself reads it: run id, step → what was logged, and the run's own record."""
     command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=cli.environment())
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=processes.environment())
     history, run = {}, {}
     for line in done.stdout.splitlines():
         content = json.loads(line)
@@ -78,8 +78,8 @@ def test_no_key_in_any_file_or_line(offline):
     where = Path(re.search(r"W&B files of this launch, offline: (.*)", output)[1])
     # The ledger and W&B's cache, its offline files, the logs of Ray, its workers and Tune.
     assert any("worker" in path.name for path in ray.rglob("*.err"))
-    assert cli.leaks(folder.parent.parent, where, ray) == []
-    assert cli.KEY not in output
+    assert processes.leaks(folder.parent.parent, where, ray) == []
+    assert processes.KEY not in output
 
 
 @pytest.mark.slow
@@ -100,7 +100,7 @@ def test_an_unreachable_server_costs_bounded_time_and_nothing_else(tmp_path, mon
     wandb = pytest.importorskip("wandb")
     wandb.teardown()  # a worker reads its environment once, when it first logs
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("WANDB_API_KEY", cli.KEY)
+    monkeypatch.setenv("WANDB_API_KEY", processes.KEY)
     monkeypatch.setattr(tracking, "_away_until", 0.0)
     tracker = Tracker(settings(tmp_path, mode="online", init_timeout=3), planned())
     began = time.monotonic()
@@ -110,7 +110,7 @@ def test_an_unreachable_server_costs_bounded_time_and_nothing_else(tmp_path, mon
     tracker.fail("broken")
     assert time.monotonic() - began < 60
     assert any("logged offline" in w for w in tracker.warnings), tracker.warnings
-    assert not any(cli.KEY in w for w in tracker.warnings)
+    assert not any(processes.KEY in w for w in tracker.warnings)
     written = [file for file in files(tmp_path) if "offline-run-" in str(file)]
     assert [len(history) for _, history, _ in map(read_offline, written)] == [2, 2]
     # The next pack does not wait for it again.
@@ -207,13 +207,18 @@ def test_the_id_is_the_same_every_time_and_tells_studies_apart():
 
 
 def test_settings_hold_no_key(monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", cli.KEY)
-    assert cli.KEY not in repr(settings("x"))
+    monkeypatch.setenv("WANDB_API_KEY", processes.KEY)
+    assert processes.KEY not in repr(settings("x"))
 
 
 @pytest.mark.parametrize(
     "secret",
-    [cli.KEY, "AKIAABCDEFGHIJKLMNOP", "wandb_v1_abcdefghijklmnopqrstuvwxyz", "ghp_abcdefghijklmnopqrstuvwxyz012345"],
+    [
+        processes.KEY,
+        "AKIAABCDEFGHIJKLMNOP",
+        "wandb_v1_abcdefghijklmnopqrstuvwxyz",
+        "ghp_abcdefghijklmnopqrstuvwxyz012345",
+    ],
 )
 def test_what_looks_like_a_key_is_masked(secret):
     assert secret not in mask(f"request failed with key {secret}: 401")

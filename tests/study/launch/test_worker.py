@@ -6,13 +6,14 @@ import time
 import numpy as np
 import pytest
 
-from study import checkpoints, data, tracking, training, worker
-from study.records import METRICS, Provenance, Record
-from study.runs import Pack, PlannedRun, digest
-from study.storage import Storage
-from study.worker import Settings, record, train_pack
+from study.launch import tracking, worker
+from study.launch.worker import Settings, record, train_pack
+from study.ledger.records import METRICS, Provenance, Record
+from study.ledger.runs import Pack, PlannedRun, digest
+from study.ledger.storage import Storage
+from study.training import checkpoints, data, loop
 from tests import idx
-from tests.test_runs import RUN
+from tests.study.ledger.test_runs import RUN
 
 WHERE = Provenance(pack_id="0" * 12, pack_size=2)
 
@@ -46,7 +47,7 @@ def train(pack, dataset, tmp_path):
 
 @pytest.fixture(scope="module")
 def undisturbed(pack, dataset):
-    *_, last = training.train([planned.run for planned in pack.runs], dataset)
+    *_, last = loop.train([planned.run for planned in pack.runs], dataset)
     return last
 
 
@@ -55,13 +56,13 @@ def before_epoch(monkeypatch):
     """Have something done before every epoch: it is given the number of epochs trained before, also in vain."""
 
     def set_(do):
-        train_epoch, count = training.train_epoch, itertools.count()
+        train_epoch, count = loop.train_epoch, itertools.count()
 
         def disturbed(model, *arguments):
             do(next(count), model)
             return train_epoch(model, *arguments)
 
-        monkeypatch.setattr(training, "train_epoch", disturbed)
+        monkeypatch.setattr(loop, "train_epoch", disturbed)
 
     return set_
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from study.errors import UserError
-from study.ledger import Ledger, LedgerError, export, from_npz, npz
-from study.records import METRICS, DatasetInfo, Launch, Provenance, Record, Study
-from study.runs import PlannedRun, packs
-from study.storage import Storage
-from tests.test_runs import RUN
+from study.ledger.ledger import Ledger, LedgerError, export, from_npz, npz
+from study.ledger.records import METRICS, DatasetInfo, Launch, Provenance, Record, Study
+from study.ledger.runs import PlannedRun, packs
+from study.ledger.storage import Storage
+from tests.study.ledger.test_runs import RUN
 
 PREDICTIONS = {"val": np.arange(5, dtype=np.uint8), "test": np.arange(7, dtype=np.uint8)}
 RUN2 = RUN.model_copy(update={"epochs": 2})

@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from study import lock
 from study.errors import LockedError, StorageError
-from study.lock import Lock
-from study.storage import Storage
+from study.ledger import lock
+from study.ledger.lock import Lock
+from study.ledger.storage import Storage
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_beating_driver_elsewhere_is_respected_a_silent_one_is_not(storage):
 
 def test_a_killed_driver_of_this_host_is_recognised_at_once(storage, tmp_path):
     code = (
-        "import time; from study.lock import Lock; from study.storage import Storage\n"
+        "import time; from study.ledger.lock import Lock; from study.ledger.storage import Storage\n"
         f"with Lock(Storage({str(tmp_path)!r})): print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -7,12 +7,12 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from study import lock, object_store
 from study.errors import LockedError, StorageError
-from study.ledger import Ledger
-from study.lock import Lock
-from study.storage import Storage
-from tests import cli
+from study.ledger import lock
+from study.ledger.ledger import Ledger
+from study.ledger.lock import Lock
+from study.ledger.storage import PAUSES, Storage
+from tests import processes
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIAABCDEFGHIJKLMNOP", "AWS_SECRET_ACCESS_KEY": "a-secret-of-this-test"}
 
@@ -100,7 +100,7 @@ class OutOfOrder:
     ("answered", "times", "error", "asked", "slept"),
     [
         (True, 3, "SLOW_DOWN", 4, [1, 2, 4]),
-        (True, 99, "SERVICE_UNAVAILABLE", 8, list(object_store.PAUSES)),
+        (True, 99, "SERVICE_UNAVAILABLE", 8, list(PAUSES)),
         (True, 99, "ACCESS_DENIED", 1, []),
         (False, 99, "NETWORK_CONNECTION", 1, []),
     ],
@@ -147,20 +147,22 @@ def checkpoints(storage):
 
 @pytest.mark.slow
 def test_a_study_in_an_object_store_outlives_kills_and_a_spell_of_503(bucket, gate, longer, place):
-    path, storage = cli.config(place, **cli.LONGER), Storage(bucket) / "small"
-    process = cli.start("run", path, f"storage={bucket}", own_ray=True)
-    cli.until(lambda: checkpoints(storage), 60, "a checkpoint")
+    path, storage = processes.config(place, **processes.LONGER), Storage(bucket) / "small"
+    process = processes.start("run", path, f"storage={bucket}", own_ray=True)
+    processes.until(lambda: checkpoints(storage), 60, "a checkpoint")
     gate.out_of_order = True
     time.sleep(9)
     gate.out_of_order = False
-    for end in (lambda: cli.workers()[0].kill(), lambda: cli.kill(process)):
+    for end in (lambda: processes.workers()[0].kill(), lambda: processes.kill(process)):
         before = checkpoints(storage)
-        cli.until(lambda before=before: checkpoints(storage) != before and cli.workers(), 60, "the next checkpoint")
+        processes.until(
+            lambda before=before: checkpoints(storage) != before and processes.workers(), 60, "the next checkpoint"
+        )
         end()
-    code, output = cli.run("run", path, f"storage={bucket}", own_ray=True)
+    code, output = processes.run("run", path, f"storage={bucket}", own_ray=True)
     assert code == 0, output
     assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"] not in output
     download(bucket, place / "small")
-    cli.assert_same(place / "small", longer)
-    code, output = cli.run("status", path, f"storage={bucket}")
+    processes.assert_same(place / "small", longer)
+    code, output = processes.run("status", path, f"storage={bucket}")
     assert "8 finished, 0 diverged, 0 failed, 0 running, 0 missing, of 8 runs planned" in output

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study import data, models
 from study.config_file import load, validate
-from study.runs import Run, packs, plan
+from study.ledger.runs import Run, packs, plan
+from study.training import data, models
 
 MNIST = dict(dataset="mnist", dataset_sha256="c65580678af93f1ea48c2c0d01d543ec89307c6b8a0eb7ca542d7c18c5f4c681")
 DATASET = MNIST | dict(pixel_mean=0.1307, pixel_sd=0.3081)

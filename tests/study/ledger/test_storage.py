@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study import secrets
+from study import redaction
 from study.config_file import load
 from study.errors import LockedError, StorageError, UserError
-from study.storage import TEMPORARY, Storage, check_relative
+from study.ledger.storage import TEMPORARY, Storage, check_relative
 
 
 def test_write_read_list_delete(tmp_path):
@@ -104,7 +104,7 @@ def test_credentials_in_a_uri_are_refused_and_not_repeated(uri):
     "uri", ["s3://bucket/a@b", "s3://bucket/x?endpoint_override=127.0.0.1:9000&scheme=http", "a@b:c@d"]
 )
 def test_no_credentials_are_seen_where_there_are_none(uri):
-    assert not secrets.in_address(uri)
+    assert not redaction.in_address(uri)
 
 
 def test_a_path_that_cannot_be_one_is_one_line():

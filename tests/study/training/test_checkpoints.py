@@ -5,11 +5,11 @@ import pickle
 import pytest
 import torch
 
-from study import checkpoints
-from study.records import METRICS
-from study.runs import Pack, PlannedRun
-from study.storage import Storage
-from tests.test_runs import RUN
+from study.ledger.records import METRICS
+from study.ledger.runs import Pack, PlannedRun
+from study.ledger.storage import Storage
+from study.training import checkpoints
+from tests.study.ledger.test_runs import RUN
 
 
 def pack(*rates):

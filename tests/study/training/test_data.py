@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision import datasets
 
-from study import data
 from study.__main__ import main
 from study.errors import UserError
+from study.training import data
 from tests import idx
 
 

@@ -3,12 +3,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from study import models
 from study.errors import UserError
-from study.fusion import fuse
-from study.fusion_check import check
-from study.optimizer import SGD
-from study.training import cross_entropy
+from study.training import models
+from study.training.fusion import fuse
+from study.training.fusion_check import check
+from study.training.loop import cross_entropy
+from study.training.optimizer import SGD
 
 RATES = [0.001, 0.01, 0.1, 0.3, 1e308]
 """The last member diverges within a few steps."""
@@ -285,7 +285,7 @@ def test_ways_to_write_a_model_that_can_be_fused(model, shared):
 
 def test_the_check_sees_a_wrong_gradient(monkeypatch):
     """The values are right: only training would tell."""
-    monkeypatch.setattr("study.fused_layers.Flatten.forward", lambda self, x: _doubled(self, x))
+    monkeypatch.setattr("study.training.fused_layers.Flatten.forward", lambda self, x: _doubled(self, x))
     with pytest.raises(UserError, match=r"does not compute what it computes alone \(gradient of conv\.weight\)"):
         check("mine:Net", [Layers(), Layers()], (1, 28, 28))
 

@@ -5,12 +5,12 @@ from scipy import stats
 from torch import nn
 from torch.nn import functional as F
 
-from study import data, models, training
-from study.records import METRICS
+from study.ledger.records import METRICS
 from study.seeding import generator
-from study.training import initialised, train
+from study.training import data, loop, models
+from study.training.loop import initialised, train
 from tests import idx
-from tests.test_runs import RUN
+from tests.study.ledger.test_runs import RUN
 
 RATES = (0.003, 0.01, 0.03)
 
@@ -130,13 +130,13 @@ def test_once_diverged_always_diverged(dataset):
 def test_the_same_seed_gives_the_same_batches_to_every_model_and_rate(dataset, monkeypatch):
     """Seen where they are trained on; another seed, and another epoch, has others."""
     seen = []
-    original = training.train_epoch
+    original = loop.train_epoch
 
     def watched(model, optimizer, splits, orders, batch_size):
         seen[-1].append(np.stack(orders).tobytes())
         return original(model, optimizer, splits, orders, batch_size)
 
-    monkeypatch.setattr(training, "train_epoch", watched)
+    monkeypatch.setattr(loop, "train_epoch", watched)
     for pack in (runs(), runs("lenet5", (0.3,)), runs(init_seed=3), runs(order_seed=1)):
         seen.append([])
         last(pack, dataset)
@@ -206,7 +206,7 @@ def test_a_users_model_trains(dataset, tmp_path, monkeypatch):
 
 def test_a_member_whose_last_evaluation_overflows_has_diverged(dataset, monkeypatch):
     """Only the loss over the whole training split, taken after the last epoch, is not finite."""
-    real = training.evaluate
+    real = loop.evaluate
 
     def overflowing(model, split, splits, shared):
         labels, loss, accuracy = real(model, split, splits, shared)
@@ -214,5 +214,5 @@ def test_a_member_whose_last_evaluation_overflows_has_diverged(dataset, monkeypa
             loss[1] = torch.inf
         return labels, loss, accuracy
 
-    monkeypatch.setattr(training, "evaluate", overflowing)
+    monkeypatch.setattr(loop, "evaluate", overflowing)
     assert last(runs(), dataset).finite.tolist() == [[True] * 3, [True, False, True]]

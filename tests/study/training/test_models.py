@@ -5,8 +5,8 @@ import pytest
 from rich.console import Console
 from torch import nn
 
-from study import models
 from study.errors import UserError
+from study.training import models
 
 MNIST = ((1, 28, 28), 10)
 SOURCE = """

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from study.optimizer import SGD
+from study.training.optimizer import SGD
 
 RATES = [0.01, 0.1, 1.0]
 SHAPES = [(4, 5), (4,)]
