@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from study.errors import UserError
+from study.errors import StorageError, UserError
 from study.ledger.ledger import Ledger, LedgerError, Problem
 from study.ledger.records import METRICS, Record, Study
 from study.ledger.runs import PlannedRun
-from study.ledger.storage import Storage
+from study.ledger.storage import Storage, check_relative
 
 STATES = ("finished", "diverged", "failed", "missing")
 LARGEST_ARCHIVE = 20 * 2**30
@@ -78,83 +78,6 @@ class Frames:
         return np.stack([self.predictions[run_id][split] for run_id in run_ids]) == labels
 
 
-def load(path: str | Path) -> Frames:
-    """The study at a folder or URI, or in a ZIP that `python -m study export` wrote.
-
-    Raises UserError, one line, when there is none or it lacks its digits.
-    """
-    if str(path).lower().endswith(".zip") and Path(path).is_file():
-        with tempfile.TemporaryDirectory(prefix="study-") as folder:
-            _unpack(Path(path), Path(folder))
-            return _load(Storage(folder), str(path))
-    return _load(Storage(path), str(path))
-
-
-def _load(storage: Storage, source: str) -> Frames:
-    ledger = Ledger(storage)
-    study = ledger.read_study()
-    if study is None:
-        raise UserError(f"{source}: holds no study (no study.json)")
-    if not study.launches or not study.packs:
-        raise UserError(f"{source}: the study has no launch or no planned run yet")
-    records, problems = ledger.records()
-    planned = [run for pack in study.packs for run in pack.runs]
-    recipe = dict(study.launches[-1].recipe)
-    ours = [p for p in planned if p.run.recipe == recipe]
-    # A user's model that was edited is another model; packs are planned in order, so its last runs are its latest.
-    latest = {p.run.model: p.run.model_fingerprint for p in ours}
-    ours = [p for p in ours if p.run.model_fingerprint == latest[p.run.model]]
-    kept = {p.run_id for p in ours}
-    foreign = sorted(set(records) - {p.run_id for p in planned})
-    problems = [Problem(p.path.removeprefix(storage.path("")), p.reason) for p in problems]
-    problems += [Problem(f"runs/{run_id}.json", "belongs to no run this study planned") for run_id in foreign]
-    order = {model: i for i, model in enumerate(study.launches[-1].config["models"])}
-    ours.sort(key=lambda p: (order.get(p.run.model, len(order)), p.run.model, p.run.learning_rate, p.run.seed))
-    runs = pd.DataFrame([_row(p, records.get(p.run_id), study.dataset.classes) for p in ours], columns=list(COLUMNS))
-    runs = runs.astype({name: kind for name, kind in COLUMNS.items() if kind is not object})
-    curves = [_epochs(records[p.run_id]) for p in ours if p.run_id in records]
-    epochs = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=["run_id", "epoch", *METRICS])
-    test_labels = ledger.dataset("test_labels")
-    val_labels = {int(s): ledger.dataset(f"val_labels_{s}") for s in runs["split_seed"].unique()}
-    predictions = {}
-    for p in ours:
-        if p.run_id in records and records[p.run_id].state == "finished":
-            labels = {"val": val_labels[p.run.split_seed], "test": test_labels}
-            found = _predictions(ledger, records[p.run_id], labels)
-            if isinstance(found, Problem):
-                problems.append(found)
-            else:
-                predictions[p.run_id] = found
-    return Frames(
-        source=source,
-        study=study,
-        runs=runs,
-        epochs=epochs,
-        predictions=predictions,
-        test_images=ledger.dataset("test_images"),
-        test_labels=test_labels,
-        val_labels=val_labels,
-        problems=problems,
-        set_aside=[p for p in planned if p.run_id not in kept],
-    )
-
-
-def _predictions(ledger: Ledger, record: Record, labels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | Problem:
-    """The labels a run predicted, or why they cannot be those of this study's digits."""
-    name = f"predictions/{record.run_id}.npz"
-    try:
-        arrays = ledger.predictions(record)
-    except LedgerError as error:
-        return Problem(name, str(error).removeprefix(f"{ledger.storage.path(name)}: "))
-    found = {split: (array.shape, array.dtype) for split, array in arrays.items()}
-    if found != {split: (true.shape, np.dtype(np.uint8)) for split, true in labels.items()}:
-        return Problem(name, "holds no labels of this study's digits")
-    for split, true in labels.items():
-        if round(record.final[f"{split}_accuracy"] * true.size) != np.count_nonzero(arrays[split] == true):
-            return Problem(name, f"gives another {split} accuracy than its record")
-    return arrays
-
-
 COLUMNS: dict[str, object] = {
     "run_id": object,
     "configuration_id": object,
@@ -190,6 +113,75 @@ COLUMNS: dict[str, object] = {
 """
 
 
+def load(path: str | Path) -> Frames:
+    """The study at a folder or URI, or in a ZIP that `python -m study export` wrote.
+
+    Raises UserError, one line, when there is none or it lacks its digits.
+    """
+    if str(path).lower().endswith(".zip") and Path(path).is_file():
+        with tempfile.TemporaryDirectory(prefix="study-") as folder:
+            _unpack(Path(path), Path(folder))
+            return _load(Storage(folder), str(path))
+    return _load(Storage(path), str(path))
+
+
+def _load(storage: Storage, source: str) -> Frames:
+    """The frames of the study at `storage`, step by step."""
+    ledger = Ledger(storage)
+    study = ledger.read_study()
+    if study is None:
+        raise UserError(f"{source}: holds no study (no study.json)")
+    if not study.packs:
+        raise UserError(f"{source}: the study has no planned run yet")
+    planned = [run for pack in study.packs for run in pack.runs]
+    plan = _current_plan(study, planned)
+    records, problems = _records(ledger, planned)
+    test_labels = ledger.dataset("test_labels")
+    val_labels = {split: ledger.dataset(f"val_labels_{split}") for split in {p.run.split_seed for p in plan}}
+    ended = [records[p.run_id] for p in plan if p.run_id in records]
+    predictions, unsound = _sound_predictions(ledger, ended, test_labels, val_labels)
+    current = {p.run_id for p in plan}
+    return Frames(
+        source=source,
+        study=study,
+        runs=_runs_frame(plan, records, study.dataset.classes),
+        epochs=_epochs_frame(ended),
+        predictions=predictions,
+        test_images=ledger.dataset("test_images"),
+        test_labels=test_labels,
+        val_labels=val_labels,
+        problems=problems + unsound,
+        set_aside=[p for p in planned if p.run_id not in current],
+    )
+
+
+def _current_plan(study: Study, planned: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """The runs of the last launch's recipe and of each model's latest source, by model, learning rate and seed."""
+    recipe = dict(study.launches[-1].recipe)
+    of_recipe = [p for p in planned if p.run.recipe == recipe]
+    # A user's model that was edited is another model; packs are planned in order, so its last runs are its latest.
+    latest = {p.run.model: p.run.model_fingerprint for p in of_recipe}
+    order = {model: i for i, model in enumerate(study.launches[-1].config["models"])}
+    return sorted(
+        (p for p in of_recipe if p.run.model_fingerprint == latest[p.run.model]),
+        key=lambda p: (order.get(p.run.model, len(order)), p.run.model, p.run.learning_rate, p.run.seed),
+    )
+
+
+def _records(ledger: Ledger, planned: Sequence[PlannedRun]) -> tuple[dict[str, Record], list[Problem]]:
+    """Every valid record by run_id, and what is no record or belongs to no planned run; paths within the study."""
+    records, problems = ledger.records()
+    problems = [Problem(p.path.removeprefix(ledger.storage.path("")), p.reason) for p in problems]
+    foreign = sorted(set(records) - {p.run_id for p in planned})
+    return records, problems + [Problem(f"runs/{r}.json", "belongs to no run this study planned") for r in foreign]
+
+
+def _runs_frame(plan: Sequence[PlannedRun], records: Mapping[str, Record], classes: int) -> pd.DataFrame:
+    """One row per planned run: see COLUMNS."""
+    runs = pd.DataFrame([_row(p, records.get(p.run_id), classes) for p in plan], columns=list(COLUMNS))
+    return runs.astype({name: kind for name, kind in COLUMNS.items() if kind is not object})
+
+
 def _row(planned: PlannedRun, record: Record | None, classes: int) -> dict[str, object]:
     run = planned.run
     row: dict[str, object] = {name: getattr(run, name) for name in COLUMNS if name in type(run).model_fields}
@@ -215,9 +207,48 @@ def _no_better_than_chance(classes: int) -> float:
     return min(2 / classes, (1 + 1 / classes) / 2)
 
 
-def _epochs(record: Record) -> pd.DataFrame:
-    values = {name: np.array(record.epochs[name], dtype=float) for name in METRICS}
-    return pd.DataFrame({"run_id": record.run_id, "epoch": np.arange(1, record.n_epochs + 1), **values})
+def _epochs_frame(records: Sequence[Record]) -> pd.DataFrame:
+    """One row per run and finite epoch: `run_id`, `epoch` (from 1), METRICS."""
+    lengths = [record.n_epochs for record in records]
+    values = {name: [x for record in records for x in record.epochs[name]] for name in METRICS}
+    return pd.DataFrame(
+        {
+            "run_id": np.repeat(np.array([record.run_id for record in records], dtype=object), lengths),
+            "epoch": np.concatenate([np.arange(1, n + 1) for n in lengths] or [np.zeros(0, int)]),
+            **{name: np.array(column, dtype=float) for name, column in values.items()},
+        }
+    )
+
+
+def _sound_predictions(
+    ledger: Ledger, ended: Sequence[Record], test_labels: np.ndarray, val_labels: Mapping[int, np.ndarray]
+) -> tuple[dict[str, dict[str, np.ndarray]], list[Problem]]:
+    """The labels that finished runs predicted, by run_id, and the files that cannot hold those of this study."""
+    sound, problems = {}, []
+    for record in ended:
+        if record.state == "finished":
+            found = _predictions(ledger, record, {"val": val_labels[record.run.split_seed], "test": test_labels})
+            if isinstance(found, Problem):
+                problems.append(found)
+            else:
+                sound[record.run_id] = found
+    return sound, problems
+
+
+def _predictions(ledger: Ledger, record: Record, labels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | Problem:
+    """The labels a run predicted, or why they cannot be those of this study's digits."""
+    name = f"predictions/{record.run_id}.npz"
+    try:
+        arrays = ledger.predictions(record)
+    except LedgerError as error:
+        return Problem(name, str(error).removeprefix(f"{ledger.storage.path(name)}: "))
+    found = {split: (array.shape, array.dtype) for split, array in arrays.items()}
+    if found != {split: (true.shape, np.dtype(np.uint8)) for split, true in labels.items()}:
+        return Problem(name, "holds no labels of this study's digits")
+    for split, true in labels.items():
+        if round(record.final[f"{split}_accuracy"] * true.size) != np.count_nonzero(arrays[split] == true):
+            return Problem(name, f"gives another {split} accuracy than its record")
+    return arrays
 
 
 def _unpack(archive: Path, folder: Path) -> None:
@@ -226,9 +257,12 @@ def _unpack(archive: Path, folder: Path) -> None:
         with zipfile.ZipFile(archive) as file:
             if sum(info.file_size for info in file.infolist()) > LARGEST_ARCHIVE:
                 raise UserError(f"{archive}: unpacks to more than {LARGEST_ARCHIVE:,} bytes")
-            storage = Storage(folder)
             for info in file.infolist():
                 if not info.is_dir():
-                    storage.write(info.filename, file.read(info))
+                    target = folder / check_relative(info.filename)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(file.read(info))
+    except OSError as error:
+        raise StorageError(f"{archive}: cannot be unpacked: {error.strerror or error}") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{archive}: not a ZIP that `python -m study export` wrote ({error})") from None
