@@ -15,7 +15,8 @@ from analysis import text
 from analysis.findings.schema import Findings
 from analysis.frames import Frames
 from analysis.report import tables
-from analysis.report.captions import Caption, captions
+from analysis.report.figures import captions
+from analysis.report.figures.canvas import Caption
 from analysis.report.table import Table
 
 
@@ -115,7 +116,7 @@ def sections(
                 tables="selection",
             ),
             section(
-                "digits",
+                "images",
                 "Digits and classes",
                 figures="classes hard_digits confusion",
                 tables="classes components",

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from analysis.findings.schema import Findings
 from analysis.frames import Frames
-from analysis.report.captions import CAPTIONS, captions
-from analysis.report.figures import digits, gap, learning, spread, style
-from analysis.report.figures.canvas import Scene
+from analysis.report.figures import gap, images, learning, spread, style
+from analysis.report.figures.canvas import Caption, Drawing, Scene
 from analysis.stats.curves import curves
 
-_DRAWN_IN = vars(gap) | vars(learning) | vars(digits) | vars(spread)
+FIGURES: Mapping[str, Drawing] = {
+    drawing.name: drawing
+    for drawing in (
+        gap.gap,
+        learning.learning_rates,
+        gap.sweep,
+        learning.learning_curves,
+        learning.losses,
+        learning.selection,
+        gap.classes,
+        images.hard_digits,
+        images.confusion,
+        gap.specifications,
+        spread.variance,
+        spread.planning,
+        spread.normality,
+    )
+}
+"""By name, in the order a reader meets them."""
 
-FIGURES: Mapping[str, Callable[[Scene], Figure]] = {name: _DRAWN_IN[name] for name in CAPTIONS}
-"""The function that draws each figure, by the name of its caption: both are called alike."""
+
+def captions(findings: Findings, frames: Frames) -> tuple[Caption, ...]:
+    """The caption of every figure."""
+    return tuple(drawing.caption(findings, frames) for drawing in FIGURES.values())
 
 
 def draw(findings: Findings, frames: Frames, folder: Path) -> list[Path]:
@@ -34,5 +51,5 @@ def draw(findings: Findings, frames: Frames, folder: Path) -> list[Path]:
         written += caption.write(folder)
         if caption.missing is None:
             with style.applied():
-                written += style.save(FIGURES[caption.name](scene), folder, caption.name)
+                written += style.save(FIGURES[caption.name].draw(scene), folder, caption.name)
     return written

@@ -1,9 +1,10 @@
-"""What all figures draw from and share: the scene, and the marks, rows and legends that look the same everywhere."""
+"""What a figure of the report is, what it draws from, and the marks, rows and legends that look the same everywhere."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,50 @@ from analysis.report.figures.style import Look
 
 BINS = 30
 """Places along a dot plot in which dots pile up."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A figure's text; `missing` says why there is nothing to draw."""
+
+    text: str
+    missing: str | None = None
+    wide: bool = False
+    """Drawn at the full text width, not at one column's."""
+    name: str = ""
+    """The figure's, as its title: both are filled in from it."""
+    title: str = ""
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write the caption as .txt and .tex beside the figure; the paths written."""
+        shown = f"{self.title}. {self.text}" if self.missing is None else f"{self.title}: not drawn. {self.missing}"
+        paths = {folder / f"{self.name}.txt": shown, folder / f"{self.name}.tex": text.latex(shown)}
+        for path, content in paths.items():
+            path.write_text(content + "\n", encoding="utf-8")
+        return list(paths)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of the report: where it stands, what it is called, what it says and how it is drawn."""
+
+    name: str
+    section: str
+    title: str
+    says: Callable[[Findings, Frames], Caption]
+    draw: Callable[[Scene], Figure]
+
+    def caption(self, findings: Findings, frames: Frames) -> Caption:
+        """What the figure shows in this study, in words."""
+        title = self.title.format(candidate=findings.about.settings.candidate)
+        return replace(self.says(findings, frames), name=self.name, title=title)
+
+
+def figure(
+    *, section: str, title: str, caption: Callable[[Findings, Frames], Caption]
+) -> Callable[[Callable[[Scene], Figure]], Drawing]:
+    """Make the function below a figure of the report, named as it is; `title` may hold {candidate}."""
+    return lambda draw: Drawing(draw.__name__, section, title, caption, draw)
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,41 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from analysis import text
-from analysis.report.captions import panel_rates
-from analysis.report.figures import style
-from analysis.report.figures.canvas import Scene, error, legend, spread
+from analysis.findings.schema import Findings
+from analysis.frames import Frames
+from analysis.report.figures import canvas, style
+from analysis.report.figures.canvas import Caption, Scene, error, legend, spread
 from analysis.report.figures.style import COLUMN, INK, MUTED, PAGE, Look
+from analysis.report.phrases import each, guessing, level, runs
+
+PANELS = 18
+"""Learning rates that get a panel each; of more, only the selected ones do."""
 
 
+def panel_rates(findings: Findings) -> tuple[float, ...]:
+    """The learning rates that the learning curves show, in order."""
+    rates = tuple(sorted(findings.about.learning_rates))
+    if len(rates) <= PANELS:
+        return rates
+    chosen = {choice.mean.learning_rate for choice in findings.selection.values()} - {None}
+    return tuple(sorted(chosen)) or rates[:PANELS]
+
+
+def learning_curves_caption(findings: Findings, frames: Frames) -> Caption:
+    """Of the error over epochs."""
+    shown, planned = len(panel_rates(findings)), len(findings.about.learning_rates)
+    some = "" if shown == planned else f" ({shown} of {planned}: those selected)"
+    return Caption(
+        f"Error on the test digits after each epoch, one panel per learning rate{some}. Thin lines: runs, a cross "
+        f"where one diverged; dotted: guessing ({guessing(findings)} error). Thick lines: mean over the runs that "
+        f"trained, with its {level(findings)} t interval over seeds where all runs did. Outlined end marks: the rate "
+        f"selected for that model. {_untrained(findings)}{runs(findings)}",
+        None if len(frames.epochs) else "No run has completed an epoch.",
+        wide=shown > 2,
+    )
+
+
+@canvas.figure(section="learning", title="Learning curves", caption=learning_curves_caption)
 def learning_curves(scene: Scene) -> Figure:
     """Test error against epoch, one panel per learning rate: every run faint, the mean with its band."""
     rates = panel_rates(scene.findings)
@@ -61,6 +90,18 @@ def _runs(axes: Axes, runs: pd.DataFrame, look: Look, last: int) -> None:
     axes.plot(*stopped.T, "x", ms=2.5, mew=0.6, color=look.colour)
 
 
+def learning_rates_caption(findings: Findings, frames: Frames) -> Caption:
+    """Of the error of every run against its learning rate."""
+    return Caption(
+        "Every finished run is a point, on a logarithmic axis; lines join the means over the runs that trained, so "
+        f"collapsed runs, which lie about the dotted line of guessing ({guessing(findings)} error), are in no mean. "
+        "Rings: the rate with the best mean validation accuracy. Crosses above the frame count diverged runs. Models "
+        f"are set slightly apart. {runs(findings)}",
+        _nothing_finished(frames),
+    )
+
+
+@canvas.figure(section="rates", title="Test error across learning rates", caption=learning_rates_caption)
 def learning_rates(scene: Scene) -> Figure:
     """Test error against learning rate: every run a point, means joined, the selected rate ringed."""
     figure = Figure(figsize=(COLUMN, 2.7))
@@ -72,6 +113,18 @@ def learning_rates(scene: Scene) -> Figure:
     return figure
 
 
+def losses_caption(findings: Findings, frames: Frames) -> Caption:
+    """Of calibration, and of validation against test."""
+    return Caption(
+        "Left: mean cross-entropy on the test digits of every finished run, marked as in the figure of test errors. "
+        "Right: validation and test error of every finished run, filled at its model's selected rate; the line "
+        f"marks equality, and a run without an error stands at half an error. {runs(findings)}",
+        _nothing_finished(frames),
+        wide=True,
+    )
+
+
+@canvas.figure(section="learning", title="Test loss, and validation against test", caption=losses_caption)
 def losses(scene: Scene) -> Figure:
     """Test loss against learning rate, and test against validation error of every run."""
     figure = Figure(figsize=(PAGE, 2.7))
@@ -81,10 +134,10 @@ def losses(scene: Scene) -> Figure:
     ended = scene.frames.runs[scene.frames.runs["state"] == "finished"]
     for model, look in scene.looks.items():
         of_model = ended[ended["model"] == model]
-        for chosen, runs in of_model.groupby(of_model["learning_rate"] == scene.selected(model)):
+        for chosen, group in of_model.groupby(of_model["learning_rate"] == scene.selected(model)):
             right.plot(
-                error(runs["final_val_accuracy"], scene.findings.about.n_val),
-                scene.test_error(runs["final_test_accuracy"]),
+                error(group["final_val_accuracy"], scene.findings.about.n_val),
+                scene.test_error(group["final_test_accuracy"]),
                 ls="",
                 marker=look.marker,
                 ms=3,
@@ -103,6 +156,19 @@ def losses(scene: Scene) -> Figure:
     return figure
 
 
+def selection_caption(findings: Findings, frames: Frames) -> Caption:
+    """Of how near the choice of each learning rate was."""
+    known = [c for c in findings.selection.values() if c.luck]
+    digits = "and validation digits " if known and all(c.digits_resampled for c in known) else ""
+    return Caption(
+        f"Share of {text.count(findings.about.settings.resamples)} resamples of seeds {digits}in which each learning "
+        "rate has the best mean validation accuracy. Without a claim to coverage. Models are set slightly apart. "
+        f"{runs(findings)}",
+        None if known and len(findings.about.learning_rates) > 1 else "There is only one learning rate to choose.",
+    )
+
+
+@canvas.figure(section="learning", title="Luck in choosing the learning rate", caption=selection_caption)
 def selection(scene: Scene) -> Figure:
     """How often each learning rate is the one selected when seeds and validation digits are drawn again."""
     figure = Figure(figsize=(COLUMN, 1.9))
@@ -157,3 +223,23 @@ def _count_above(axes: Axes, x: float, n: int, look: Look) -> None:
 def chance(axes: Axes, scene: Scene) -> None:
     """A thin line at the error of guessing."""
     axes.axhline(100 * (1 - 1 / scene.findings.about.classes), color=MUTED, lw=0.6, ls=(0, (1, 2)), zorder=1)
+
+
+def _untrained(findings: Findings) -> str:
+    """Where the runs drawn are not all in the mean, or none is."""
+    shown = panel_rates(findings)
+    rates: dict[str, list[str]] = {}
+    for c in findings.completeness:
+        if c.learning_rate in shown and c.diverged + c.collapsed:
+            ended = c.finished + c.diverged
+            trained = c.finished - c.collapsed
+            rates.setdefault(c.model, []).append(f"{text.of(trained, ended)} at {text.plain(c.learning_rate)}")
+    if not rates:
+        return ""
+    counts = each((model, " and ".join(found)) for model, found in rates.items())
+    return f"Not all trained: {counts}; lines of runs that guess lie upon each other. "
+
+
+def _nothing_finished(frames: Frames) -> str | None:
+    """Why no finished run can be drawn."""
+    return None if (frames.runs["state"] == "finished").any() else "No run has finished."

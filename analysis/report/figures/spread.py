@@ -10,13 +10,29 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from analysis import text
-from analysis.report.figures import style
-from analysis.report.figures.canvas import Scene, legend, name_rows, spread
+from analysis.findings.schema import Findings
+from analysis.frames import Frames
+from analysis.report.figures import canvas, style
+from analysis.report.figures.canvas import Caption, Scene, legend, name_rows, spread
 from analysis.report.figures.style import COLUMN, MUTED
+from analysis.report.phrases import each, level, pairs
 from analysis.stats.curves import normal_line
 from analysis.stats.variance import Component
 
 
+def planning_caption(findings: Findings, frames: Frames) -> Caption:
+    """Of what more seeds would bring."""
+    margin = text.plain(100 * findings.about.settings.margin)
+    return Caption(
+        f"Expected half-width of the {level(findings)} interval of the gap if what was seen holds: over seeds (this "
+        "test set), and over seeds and digits (new digits of the same kind), which more seeds never push below its "
+        f"floor. Marks: this study, over seeds. Grey line: the margin of {margin} points. Planned pairs: "
+        f"{pairs(findings)}.",
+        None if any(p.precision for p in findings.planning.values()) else "The spread over seeds is unknown.",
+    )
+
+
+@canvas.figure(section="planning", title="Precision against the number of seeds", caption=planning_caption)
 def planning(scene: Scene) -> Figure:
     """Half-width of both intervals against the number of seeds, with the floor that the test digits set."""
     figure = Figure(figsize=(COLUMN, 2.5))
@@ -51,6 +67,22 @@ def planning(scene: Scene) -> Figure:
     return figure
 
 
+def variance_caption(findings: Findings, frames: Frames) -> Caption:
+    """Of the components of variance."""
+    drawn = {
+        model: [c.variance for c in v.components.components if c.variance.estimate is not None]
+        for model, v in findings.variance.items()
+    }
+    n = each((model, text.rests_on(known[0])) for model, known in drawn.items() if known)
+    return Caption(
+        "Components of variance of test accuracy at the selected rate, as standard deviations, with "
+        f"{level(findings)} bootstrap intervals; negative estimates stand at 0. The highest interaction includes "
+        f"nondeterminism. Planned: {n}.",
+        None if n else "The seeds of this study are no complete factorial.",
+    )
+
+
+@canvas.figure(section="robustness", title="Where the spread comes from", caption=variance_caption)
 def variance(scene: Scene) -> Figure:
     """Components of variance of every model's accuracy, as standard deviations."""
     drawn = {m: v.components for m, v in scene.findings.variance.items() if _known(v.components.components)}
@@ -72,6 +104,18 @@ def variance(scene: Scene) -> Figure:
     return figure
 
 
+def normality_caption(findings: Findings, frames: Frames) -> Caption:
+    """Of the QQ plot."""
+    enough = any(len(c.seeds.quantiles) > 2 for c in findings.comparisons)
+    return Caption(
+        "Paired differences in order, against the quantiles that a normal sample would have. Lines: a normal "
+        "distribution of the same mean and SD; points near them speak for the t interval. Descriptive, for no test of "
+        f"normality gates the analysis. Planned pairs: {pairs(findings)}.",
+        None if enough else "Fewer than three pairs have trained.",
+    )
+
+
+@canvas.figure(section="appendix", title="Differences against a normal distribution", caption=normality_caption)
 def normality(scene: Scene) -> Figure:
     """QQ plot of the pairs' differences against a normal distribution of their mean and SD."""
     drawn = [c for c in scene.findings.comparisons if len(c.seeds.quantiles) > 2]

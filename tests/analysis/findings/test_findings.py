@@ -15,7 +15,7 @@ from analysis import frames, text
 from analysis.findings import costs, preregistration
 from analysis.findings.build import collect
 from analysis.findings.schema import FORMAT, Findings
-from analysis.report import captions
+from analysis.report import figures
 from analysis.stats.estimate import Basis, Estimate
 from analysis.stats.specifications import Specification
 from study.errors import UserError
@@ -735,7 +735,7 @@ def test_lost_predictions_cost_their_pairs_alone(tmp_path):
     assert whole.digits.n == 5
     assert whole.digits.warning is None
     # The caption of the confusions counts predictions, not runs.
-    (caption,) = (c for c in captions.captions(found, data) if c.name == "confusion")
+    (caption,) = (c for c in figures.captions(found, data) if c.name == "confusion")
     assert "mlp 4 of 5" in caption.text
 
 

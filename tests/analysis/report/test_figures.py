@@ -9,8 +9,8 @@ import pytest
 
 from analysis import frames
 from analysis.findings import build
-from analysis.report import captions, figures
-from analysis.report.figures import style
+from analysis.report import figures
+from analysis.report.figures import images, style
 from analysis.stats import curves
 from tests import synthetic
 
@@ -44,12 +44,12 @@ def test_every_figure_is_there_with_its_caption(drawn):
     findings, data, folder, written = drawn
     written = {path.name for path in written}
     assert written == {path.name for path in folder.iterdir()}
-    for caption in captions.captions(findings, data):
+    for caption in figures.captions(findings, data):
         assert {f"{caption.name}.txt", f"{caption.name}.tex"} <= written
         drawn_files = {f"{caption.name}.pdf", f"{caption.name}.svg"}
         assert drawn_files <= written if caption.missing is None else not drawn_files & written
         assert caption.missing or re.search(r"\d of \d", caption.text), f"{caption.name} says no n of N"
-    assert {caption.name for caption in captions.captions(findings, data)} == set(figures.FIGURES)
+    assert {caption.name for caption in figures.captions(findings, data)} == set(figures.FIGURES)
 
 
 @pytest.mark.slow
@@ -64,7 +64,7 @@ def test_bytes_are_the_same_each_time_and_hold_no_date(drawn, tmp_path):
 
 def test_drawing_leaves_matplotlib_as_it_was(drawn, tmp_path, monkeypatch):
     findings, data, *_ = drawn
-    few = [captions.CAPTIONS[name](findings, data) for name in ("gap", "confusion")]
+    few = [figures.FIGURES[name].caption(findings, data) for name in ("gap", "confusion")]
     monkeypatch.setattr(figures, "captions", lambda *_: few)
     mpl.rcParams["font.size"] = 11.5  # neither matplotlib's default nor ours
     before = dict(mpl.rcParams)
@@ -86,7 +86,7 @@ def test_fonts_are_embedded_and_all_but_the_digits_is_vectors(drawn):
 
 def test_widths_are_those_of_a_paper(drawn):
     findings, data, folder, _ = drawn
-    for caption in captions.captions(findings, data):
+    for caption in figures.captions(findings, data):
         if caption.missing is None:
             width = float(re.search(r'width="([\d.]+)pt"', (folder / f"{caption.name}.svg").read_text())[1]) / 72
             assert width == pytest.approx(style.PAGE if caption.wide else style.COLUMN), caption.name
@@ -96,7 +96,7 @@ def test_every_run_is_in_the_figure_of_learning_rates(drawn):
     findings, data, *_ = drawn
     scene = scene_of(findings, data)
     with style.applied():
-        axes = figures.FIGURES["learning_rates"](scene).axes[0]
+        axes = figures.FIGURES["learning_rates"].draw(scene).axes[0]
     points = [line for line in axes.lines if line.get_markersize() == 2.2]
     finished = data.runs[data.runs["state"] == "finished"]
     heights = np.sort(np.concatenate([line.get_ydata() for line in points]))
@@ -108,7 +108,7 @@ def test_every_run_is_in_the_figure_of_learning_rates(drawn):
 def test_every_pair_is_in_the_figure_of_the_gap(drawn):
     findings, data, *_ = drawn
     with style.applied():
-        axes = figures.FIGURES["gap"](scene_of(findings, data)).axes[0]
+        axes = figures.FIGURES["gap"].draw(scene_of(findings, data)).axes[0]
     (points,) = (line for line in axes.lines if line.get_marker() == "o")
     comparison = findings.comparisons[0]
     runs = data.runs[data.runs["trained"]].set_index(["model", "learning_rate", "seed"])["final_test_accuracy"]
@@ -122,16 +122,16 @@ def test_every_pair_is_in_the_figure_of_the_gap(drawn):
 def drawn_alone(study, name):
     """One figure, laid out, and the texts in it."""
     with style.applied():
-        figure = figures.FIGURES[name](scene_of(*study[:2]))
+        figure = figures.FIGURES[name].draw(scene_of(*study[:2]))
         figure.draw_without_rendering()
         shown = [t for t in figure.findobj(mpl.text.Text) if t.get_text() and t.get_visible()]
     return figure, [t.get_text() for t in shown]
 
 
-@pytest.mark.parametrize("name", list(captions.CAPTIONS))
+@pytest.mark.parametrize("name", list(figures.FIGURES))
 def test_nothing_is_cut_off(drawn, name):
     findings, data, *_ = drawn
-    if captions.CAPTIONS[name](findings, data).missing is not None:
+    if figures.FIGURES[name].caption(findings, data).missing is not None:
         pytest.skip("not drawn")
     figure, _ = drawn_alone(drawn, name)
     room = figure.bbox.padded(1)
@@ -206,13 +206,13 @@ def test_hard_digits_say_what_they_are_and_what_they_are_taken_for(drawn):
 
 def test_few_hard_digits_take_one_column(drawn):
     findings, *_ = drawn
-    for n, wide in ((captions.digits.PER_COLUMN, False), (captions.digits.PER_COLUMN + 1, True)):
+    for n, wide in ((images.PER_COLUMN, False), (images.PER_COLUMN + 1, True)):
         hard = findings.digits["mlp"].hard.model_copy(
             update=dict(baseline_alone_wrong=tuple(range(n)), candidate_alone_wrong=())
         )
         found = findings.digits["mlp"].model_copy(update=dict(hard=hard))
         changed = findings.model_copy(update=dict(digits={"mlp": found}))
-        assert captions.CAPTIONS["hard_digits"](changed, None).wide == wide
+        assert figures.FIGURES["hard_digits"].says(changed, None).wide == wide
 
 
 def test_specifications_count_from_one(drawn):
@@ -242,10 +242,10 @@ def test_guessing_is_marked_across_learning_rates(drawn):
 def test_degenerate_studies_are_drawn_or_say_why_not(study, tmp_path, recwarn):
     findings, data = analysed(tmp_path, n_test=120, analysis={"resamples": 100}, **study)
     scene = scene_of(findings, data)
-    for caption in captions.captions(findings, data):
+    for caption in figures.captions(findings, data):
         if caption.missing is None:
             with style.applied():
-                figures.FIGURES[caption.name](scene).draw_without_rendering()
+                figures.FIGURES[caption.name].draw(scene).draw_without_rendering()
         else:
             assert caption.missing.endswith(".")
     assert not [str(w.message) for w in recwarn if "constrained" in str(w.message) or "limits" in str(w.message)]

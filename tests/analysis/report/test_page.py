@@ -134,7 +134,7 @@ def test_names_are_never_markup(study, file, tmp_path):
     shutil.copytree(file.parent / "figures", tmp_path / "figures")
     scene = figures.Scene(renamed, data, None, style.looks(["lenet5", NASTY]))
     with style.applied():
-        style.save(figures.FIGURES["gap"](scene), tmp_path / "figures", "gap")
+        style.save(figures.FIGURES["gap"].draw(scene), tmp_path / "figures", "gap")
     source = page.write(renamed, data, tmp_path).read_text(encoding="utf-8")
     parsed = Page(source)
     assert not {"script", "net"} & set(parsed.tags)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -9,10 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import text
-from analysis.report.captions import PER_ROW, hard_rows
-from analysis.report.figures.canvas import Scene
-from analysis.report.figures.misread import read_as
+from analysis.findings.schema import Findings
+from analysis.frames import Frames
+from analysis.report.figures import canvas
+from analysis.report.figures.canvas import Caption, Scene
 from analysis.report.figures.style import COLUMN, INK, PAGE
+from analysis.report.phrases import each, pairs
 
 TALL = 1.3
 """Height of a row in widths of a digit: the digit, and its class above."""
@@ -20,7 +25,57 @@ TALL = 1.3
 # Light enough that dark numbers stand out on all of it.
 SHADES = sns.light_palette("#56B4E9", as_cmap=True)
 
+PER_ROW = 14
+"""Digits drawn side by side across the page ..."""
 
+PER_COLUMN = 5
+"""... and across one column of it."""
+
+
+class HardRow(NamedTuple):
+    """Test digits that every run of one model gets wrong and every run of another right."""
+
+    wrong: str
+    right: str
+    digits: tuple[int, ...]
+    """Positions in the test file."""
+    runs: str
+    """Key into findings' `run_sets`."""
+
+    @property
+    def wide(self) -> bool:
+        """Whether it needs the page's width."""
+        return len(self.digits) > PER_COLUMN
+
+
+def hard_rows(findings: Findings) -> list[HardRow]:
+    """What the figure of hard digits shows, row by row."""
+    candidate = findings.about.settings.candidate
+    rows = []
+    for baseline, found in findings.digits.items():
+        if found.hard is not None:
+            runs = found.hard.rests_on.runs
+            rows += [HardRow(baseline, candidate, found.hard.baseline_alone_wrong, runs)]
+            rows += [HardRow(candidate, baseline, found.hard.candidate_alone_wrong, runs)]
+    return [row for row in rows if row.digits]
+
+
+def hard_digits_caption(findings: Findings, frames: Frames) -> Caption:
+    """Of the digits that only one model can read."""
+    rows = hard_rows(findings)
+    hard = {b: d.hard for b, d in findings.digits.items() if d.hard is not None}
+    both = each((b, text.count(len(h.both_wrong))) for b, h in hard.items())
+    first = f", of which the first {PER_ROW} are shown" if any(len(row.digits) > PER_ROW for row in rows) else ""
+    return Caption(
+        "Test digits that one model gets wrong with every seed and the other right with every seed. Above each: its "
+        "true class, and what the model that is wrong takes it for most often. In brackets: how many there are"
+        f"{first}. Read by neither with any seed: {both}. Planned pairs: {pairs(findings)}.",
+        None if rows else "No test digit is read by every run of one model and by none of the other.",
+        wide=any(row.wide for row in rows),
+    )
+
+
+@canvas.figure(section="images", title="Digits that only one model reads", caption=hard_digits_caption)
 def hard_digits(scene: Scene) -> Figure:
     """Test digits that every seed of one model gets wrong and every seed of the other right, with what it reads."""
     rows = hard_rows(scene.findings)
@@ -47,6 +102,18 @@ def hard_digits(scene: Scene) -> Figure:
     return figure
 
 
+def confusion_caption(findings: Findings, frames: Frames) -> Caption:
+    """Of the confusion matrices."""
+    n = each((model, text.of(found.rests_on.n, found.rests_on.planned)) for model, found in findings.confusion.items())
+    return Caption(
+        "Per cent of each true class predicted as each other class, mean over the runs that trained; right answers "
+        f"are left out, and numbers below 0.05%. Planned runs: {n}.",
+        None if findings.confusion else "No run has trained whose predictions are there.",
+        wide=len(findings.confusion) > 1,
+    )
+
+
+@canvas.figure(section="images", title="Confusions at the selected learning rates", caption=confusion_caption)
 def confusion(scene: Scene) -> Figure:
     """Mean share of each true class predicted as each class, right answers left out."""
     matrices = scene.findings.confusion
@@ -88,3 +155,14 @@ def _shares(axes: Axes, matrix: np.ndarray, highest: float) -> None:
         linecolor="#f2f2f2",
     )
     axes.tick_params(length=0, rotation=0)
+
+
+def read_as(frames: Frames, run_ids: Sequence[str], model: str, digits: Sequence[int]) -> list[int]:
+    """What the runs of `model` among `run_ids` predict most often for each of the test digits; of equals the smallest.
+
+    Runs without predictions are left out; there must be one with them.
+    """
+    own = set(frames.runs.loc[frames.runs["model"] == model, "run_id"])
+    known = [run_id for run_id in run_ids if run_id in own and run_id in frames.predictions]
+    predicted = np.stack([frames.predictions[run_id]["test"] for run_id in known])[:, list(digits)]
+    return [int(np.bincount(column).argmax()) for column in predicted.T]

@@ -1,0 +1,35 @@
+"""Phrases that captions of figures and tables share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from analysis import text
+from analysis.findings.schema import Findings
+
+
+def each(pairs: Iterable[tuple[str, object]]) -> str:
+    """Names with their values: "mlp 20 of 20, mlp_matched 20 of 20"."""
+    return ", ".join(f"{name} {value}" for name, value in pairs)
+
+
+def pairs(findings: Findings) -> str:
+    """The pairs behind every comparison: "mlp 20 of 20, mlp_matched 20 of 20"."""
+    return each((c.baseline, text.of(c.pairs, c.planned)) for c in findings.comparisons)
+
+
+def runs(findings: Findings) -> str:
+    """What became of all planned runs, in a sentence."""
+    counts = findings.completeness
+    finished, diverged = (sum(getattr(c, name) for c in counts) for name in ("finished", "diverged"))
+    return f"{text.of(finished, findings.about.planned)} planned runs finished, {text.count(diverged)} diverged."
+
+
+def guessing(findings: Findings) -> str:
+    """The test error of guessing: "90%"."""
+    return f"{text.plain(round(100 * (1 - 1 / findings.about.classes), 1))}%"
+
+
+def level(findings: Findings) -> str:
+    """The confidence of all intervals: "95%"."""
+    return text.level(findings.about.settings.confidence)
