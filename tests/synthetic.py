@@ -11,9 +11,10 @@ import numpy as np
 from scipy.stats import norm
 
 from study.config_file import validate
+from study.launch.plan import packs, plan
 from study.ledger.ledger import Ledger, npz
-from study.ledger.records import METRICS, DatasetInfo, Launch, Provenance, Record, Study
-from study.ledger.runs import PlannedRun, packs, plan
+from study.ledger.records import METRICS, DatasetInfo, Launch, ModelInfo, Provenance, Record, Study
+from study.ledger.runs import PlannedRun
 from study.ledger.storage import Storage
 
 
@@ -79,16 +80,15 @@ def write(
         pixel_mean=0.13,
         pixel_sd=0.31,
     )
-    identity = dict(dataset=dataset, dataset_sha256=info.sha256, pixel_mean=0.13, pixel_sd=0.31)
-    sizes = {
-        model: dict(
-            model_fingerprint=hashlib.sha256(model.encode()).hexdigest()[:12],
+    described = {
+        model: ModelInfo(
+            fingerprint=hashlib.sha256(model.encode()).hexdigest()[:12],
             n_parameters=truth.n_parameters,
             macs=truth.n_parameters,
         )
         for model, truth in models.items()
     }
-    planned = plan(config, identity, sizes)
+    planned = plan(config, info, described)
     ledger = Ledger(Storage(folder) / name)
     labels = {"test": _labels(rng, n_test, classes), "val": _labels(rng, n_val, classes)}
     ledger.write_dataset(
@@ -174,7 +174,7 @@ def _write(
             error="RuntimeError: broken" if state == "failed" else None,
         ),
     )
-    ledger.write_record(record, predictions if finished else None)
+    ledger.write_record(record, npz(predictions) if finished else None)
     if state == "unpredicted":
         ledger.storage.delete(f"predictions/{record.run_id}.npz")
 

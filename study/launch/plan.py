@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby, product
 
-from study.config import StudyConfig
+from study.config import Seeds, StudyConfig
 from study.errors import UserError
 from study.launch import provenance
 from study.ledger.ledger import Ledger, Problem
 from study.ledger.lock import STALE_SECONDS
-from study.ledger.records import Launch, Record, Study
-from study.ledger.runs import Pack, PlannedRun, packs, plan, share_batches, work
+from study.ledger.records import DatasetInfo, Launch, ModelInfo, Record, Study
+from study.ledger.runs import Pack, PlannedRun, Run, digest, share_batches, work
 from study.ledger.storage import Storage
 from study.training import checkpoints, data, models
 from study.training.data import Dataset
@@ -62,6 +63,66 @@ class Prepared:
         checkpoints.delete_ended(self.ledger.storage, self.study.packs, self.ended(retry_failed))
 
 
+def seed_table(seeds: Seeds, split_seed: int) -> list[dict[str, int]]:
+    """Every seed of a study as the three it stands for, in order.
+
+    A plain seed s initialises and orders by s, on the study's one split. In a factorial the seed is
+    the position in the order split × order × init, and only labels the combination.
+    """
+    if isinstance(seeds, int):
+        seeds = tuple(range(seeds))
+    if isinstance(seeds, tuple):
+        return [dict(seed=s, init_seed=s, order_seed=s, split_seed=split_seed) for s in seeds]
+    combinations = product(range(seeds.split), range(seeds.order), range(seeds.init))
+    return [
+        dict(seed=position, init_seed=init, order_seed=order, split_seed=split)
+        for position, (split, order, init) in enumerate(combinations)
+    ]
+
+
+def plan(config: StudyConfig, dataset: DatasetInfo, models: Mapping[str, ModelInfo]) -> tuple[PlannedRun, ...]:
+    """All runs of the study, ordered by model, seed, learning rate as the config lists them; `models` by their name."""
+    training, learning_rates = config.training, config.learning_rate_grid()
+    planned = []
+    for name in config.models:
+        model = models[name]
+        for seeds in seed_table(config.seeds, training.split_seed):
+            for learning_rate in learning_rates:
+                run = Run(
+                    dataset=dataset.name,
+                    dataset_sha256=dataset.sha256,
+                    pixel_mean=dataset.pixel_mean,
+                    pixel_sd=dataset.pixel_sd,
+                    validation_size=training.validation_size,
+                    model=name,
+                    model_fingerprint=model.fingerprint,
+                    learning_rate=learning_rate,
+                    **seeds,
+                    batch_size=training.batch_size,
+                    epochs=training.epochs,
+                    momentum=training.momentum,
+                    weight_decay=training.weight_decay,
+                )
+                planned.append(PlannedRun(run_id=run.run_id, run=run, n_parameters=model.n_parameters, macs=model.macs))
+    return tuple(planned)
+
+
+def packs(runs: Sequence[PlannedRun], width: str | int) -> tuple[Pack, ...]:
+    """Group planned runs into packs.
+
+    `width` "learning_rates" packs the learning rates of one (model, seed); a number packs at most that
+    many members, across seeds of one model and one split.
+    """
+    if width == "learning_rates":
+        groups = [list(g) for _, g in groupby(runs, key=lambda r: (r.run.model, r.run.seed))]
+    else:
+        groups = []
+        for _, members in groupby(runs, key=lambda r: (r.run.model, r.run.split_seed)):
+            members = list(members)
+            groups += [members[i : i + width] for i in range(0, len(members), width)]
+    return tuple(Pack(pack_id=digest([r.run_id for r in g]), runs=tuple(g)) for g in groups)
+
+
 def prepare(config: StudyConfig, *, mix_recipes: bool = False, to_train: bool = True) -> Prepared:
     """Load the data, plan all runs, join the plan to what the ledger holds, and check the models still `to_train`.
 
@@ -73,7 +134,7 @@ def prepare(config: StudyConfig, *, mix_recipes: bool = False, to_train: bool = 
     dataset = data.load(config.dataset)
     data.split(dataset.info.n_train, config.training.validation_size, config.training.split_seed)
     described = {name: models.identity(name, dataset.info.shape, dataset.info.classes) for name in config.models}
-    planned = plan(config, dataset.identity(), described)
+    planned = plan(config, dataset.info, described)
     ledger = Ledger(Storage(config.storage) / config.name)
     study = ledger.read_study()
     records, problems = ledger.records()

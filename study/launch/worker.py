@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from study.errors import StorageError
@@ -126,19 +125,19 @@ def _attempt(pack: Pack, data: Dataset, settings: Settings, report: Report, wher
     }
 
 
-def record(planned: PlannedRun, k: int, last: Epoch, where: Provenance) -> tuple[Record, dict[str, np.ndarray] | None]:
-    """The record of member k after the last epoch, and its predictions if it has finished."""
+def record(planned: PlannedRun, k: int, last: Epoch, where: Provenance) -> tuple[Record, bytes | None]:
+    """The record of member k after the last epoch, and its predictions as the ledger keeps them if it has finished."""
     n_finite = int(last.finite[:, k].sum())
     finished = n_finite == planned.run.epochs
     epochs = {name: tuple(values[:n_finite, k].tolist()) for name, values in last.history.items()}
-    predictions = {split: labels[k] for split, labels in last.predictions.items()} if finished else None
+    predictions = npz({split: labels[k] for split, labels in last.predictions.items()}) if finished else None
     ended = Record(
         **dict(planned),
         state="finished" if finished else "diverged",
         epochs=epochs,
         diverged_epoch=None if finished else n_finite + 1,
         final={name: float(values[k]) for name, values in last.final.items()} if finished else None,
-        predictions_sha256=hashlib.sha256(npz(predictions)).hexdigest() if finished else None,
+        predictions_sha256=hashlib.sha256(predictions).hexdigest() if finished else None,
         provenance=where,
     )
     return ended, predictions

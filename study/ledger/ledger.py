@@ -74,17 +74,16 @@ class Ledger:
                 problems.append(Problem(self.storage.path(path), _first(error)))
         return found, problems
 
-    def write_record(self, record: Record, predictions: dict[str, np.ndarray] | None = None) -> None:
+    def write_record(self, record: Record, predictions: bytes | None = None) -> None:
         """Write a run's predictions, then its record, which is the commit mark.
 
-        `predictions` holds the labels predicted, uint8, `val` of shape [validation digits] and `test` of
-        shape [test digits].
+        `predictions` are the bytes of an .npz file (see `npz`) of the labels predicted, uint8: `val`
+        [validation image] and `test` [test image].
         """
         if predictions is not None:
-            content = npz(predictions)
-            if hashlib.sha256(content).hexdigest() != record.predictions_sha256:
+            if hashlib.sha256(predictions).hexdigest() != record.predictions_sha256:
                 raise ValueError(f"run {record.run_id}: the predictions are not those of its record")
-            self.storage.write(f"predictions/{record.run_id}.npz", content)
+            self.storage.write(f"predictions/{record.run_id}.npz", predictions)
         self.storage.write(f"runs/{record.run_id}.json", record.model_dump_json(indent=1).encode() + b"\n")
 
     def predictions(self, record: Record) -> dict[str, np.ndarray]:

@@ -108,6 +108,16 @@ class DatasetInfo(Frozen):
     pixel_sd: float
 
 
+class ModelInfo(Frozen):
+    """What the runs of a model say of it, beside its name."""
+
+    fingerprint: Hex12
+    """Of parameter names and shapes, and of a user's source."""
+    n_parameters: int = Field(ge=0)
+    macs: int = Field(ge=0)
+    """Multiply-accumulates of one image's forward pass."""
+
+
 class Launch(BaseModel):
     """One start of the driver."""
 

@@ -47,15 +47,6 @@ class Dataset:
     test_labels: np.ndarray
     info: DatasetInfo
 
-    def identity(self) -> dict[str, object]:
-        """The fields of a run that describe its data."""
-        return dict(
-            dataset=self.info.name,
-            dataset_sha256=self.info.sha256,
-            pixel_mean=self.info.pixel_mean,
-            pixel_sd=self.info.pixel_sd,
-        )
-
 
 def load(name: str) -> Dataset:
     """The dataset of a config: mnist, fashion_mnist, kmnist, or a folder of IDX files, compressed or not.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from study.errors import UserError
+from study.ledger.records import ModelInfo
 from study.ledger.runs import digest
 from study.redaction import mask
 from study.training import fusion_check
@@ -112,8 +113,8 @@ def check(name: str, shape: Shape, classes: int, *, shared: bool = True) -> None
     fusion_check.check(name, [build(name, shape, classes) for _ in range(2)], shape, shared=shared)
 
 
-def identity(name: str, shape: Shape, classes: int) -> dict[str, object]:
-    """`model_fingerprint` of parameter names and shapes (and a user's source), `n_parameters`, `macs`.
+def identity(name: str, shape: Shape, classes: int) -> ModelInfo:
+    """What a model's runs say of it.
 
     Raises UserError if there is no such model; see `build`.
     """
@@ -123,7 +124,7 @@ def identity(name: str, shape: Shape, classes: int) -> dict[str, object]:
         content += [hashlib.sha256(file.read_bytes()).hexdigest() for file in _sources(name, type(model))]
     layers = describe(model, shape)
     n_parameters = sum(p.numel() for p in model.parameters())
-    return dict(model_fingerprint=digest(content), n_parameters=n_parameters, macs=sum(layer.macs for layer in layers))
+    return ModelInfo(fingerprint=digest(content), n_parameters=n_parameters, macs=sum(layer.macs for layer in layers))
 
 
 def describe(model: nn.Module, shape: Shape) -> list[Layer]:

@@ -10,10 +10,11 @@ import pytest
 from analysis import frames
 from analysis.grid import grids
 from study.errors import UserError
+from study.launch.plan import packs
 from study.ledger import ledger
 from study.ledger.ledger import Ledger, npz
 from study.ledger.records import METRICS, Study
-from study.ledger.runs import PlannedRun, packs
+from study.ledger.runs import PlannedRun
 from study.ledger.storage import Storage
 from tests import synthetic
 

@@ -15,12 +15,13 @@ from rich.console import Console
 
 from study.config_file import validate
 from study.launch import ray_tune
+from study.launch.plan import packs, plan
 from study.launch.progress import Progress
 from study.launch.recorder import Driver
 from study.launch.worker import Report, train_pack
 from study.ledger.ledger import Ledger, npz
 from study.ledger.records import METRICS, Provenance, Record
-from study.ledger.runs import Pack, packs, plan
+from study.ledger.runs import Pack
 from study.ledger.storage import Storage
 from study.training import data, models
 from study.training.data import Dataset
@@ -64,7 +65,7 @@ def planned(dataset: Dataset, **changes: object) -> tuple[Pack, ...]:
     tree = {"name": "timed", "learning_rates": [0.001, 0.003, 0.01, 0.03, 0.1, 0.3], "training": {"epochs": 1}}
     config = validate(tree | changes, "benchmark")
     sizes = {name: models.identity(name, dataset.info.shape, dataset.info.classes) for name in config.models}
-    return packs(plan(config, dataset.identity(), sizes), "learning_rates")
+    return packs(plan(config, dataset.info, sizes), "learning_rates")
 
 
 def scheduling(n: int) -> None:
@@ -89,8 +90,8 @@ def scheduling(n: int) -> None:
 def report_only(pack: Pack, data: Dataset, report: Report) -> None:
     """What a worker reports of a pack, without the training."""
     report({"started": True, "node": "none"})
-    predictions = {"val": np.zeros(5_000, np.uint8), "test": np.zeros(10_000, np.uint8)}
-    checksum = hashlib.sha256(npz(predictions)).hexdigest()
+    predictions = npz({"val": np.zeros(5_000, np.uint8), "test": np.zeros(10_000, np.uint8)})
+    checksum = hashlib.sha256(predictions).hexdigest()
     records = [
         Record(
             **dict(run),

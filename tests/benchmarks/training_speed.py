@@ -100,7 +100,10 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y:
 def fused(name: str, dataset: data.Dataset, members: int) -> Callable[[], int]:
     """The study's own loop, a pack of `members` learning rates."""
     run = Run(
-        **dataset.identity(),
+        dataset=dataset.info.name,
+        dataset_sha256=dataset.info.sha256,
+        pixel_mean=dataset.info.pixel_mean,
+        pixel_sd=dataset.info.pixel_sd,
         validation_size=len(dataset.train_labels) - STEPS[name] * BATCH,
         model=name,
         model_fingerprint="0" * 12,

@@ -1,20 +1,124 @@
-"""A config joined to what its ledger holds, and what a launch tidies; nothing is trained."""
+"""A config's runs and packs, joined to what its ledger holds, and what a launch tidies; nothing is trained."""
 
 import dataclasses
 import functools
 import io
+import itertools
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
-from study.config_file import validate
+from study.config_file import load, validate
 from study.errors import UserError
 from study.launch import plan, ray_tune, session
 from study.launch.plan import Prepared
-from study.ledger.records import METRICS, Provenance, Record
-from study.training import checkpoints
+from study.ledger.records import METRICS, DatasetInfo, ModelInfo, Provenance, Record
+from study.training import checkpoints, data, models
 from tests import idx
+from tests.study.ledger.test_runs import MNIST_SHA256
+
+MNIST = DatasetInfo(
+    name="mnist",
+    sha256=MNIST_SHA256,
+    files=data.MNIST_SHA256,
+    n_train=60_000,
+    n_test=10_000,
+    classes=10,
+    shape=(1, 28, 28),
+    pixel_mean=0.1307,
+    pixel_sd=0.3081,
+)
+SIZES = {
+    "lenet5": ModelInfo(fingerprint="0123456789ab", n_parameters=44426, macs=416520),
+    "mlp": ModelInfo(fingerprint="ba9876543210", n_parameters=469160, macs=468500),
+    "mlp_matched": ModelInfo(fingerprint="00112233aabb", n_parameters=44439, macs=44355),
+}
+QUICK = load("configs/quick.yaml")
+
+
+def planned(config):
+    return plan.plan(config, MNIST, SIZES)
+
+
+def test_run_ids_of_the_paper_are_frozen():
+    """With the data and the models as they are: those that its published records carry."""
+    dataset = data.load("mnist")
+    assert dataset.info == MNIST
+    config = load("configs/paper.yaml")
+    identities = {name: models.identity(name, dataset.info.shape, dataset.info.classes) for name in config.models}
+    runs = plan.plan(config, dataset.info, identities)
+    found = {p.run.model: p.run_id for p in runs if (p.run.learning_rate, p.run.seed) == (0.01, 0)}
+    assert found == {"lenet5": "6616d91bbaf4", "mlp": "3698f8ca14e8", "mlp_matched": "0f262357615e"}
+
+
+MACHINE_KNOBS = [
+    "launch.cpus_per_trial=2",
+    "launch.gpus_per_trial=0.5",
+    "launch.pack=4",
+    "launch.workers=3",
+    "launch.max_failures=0",
+    "launch.checkpoint_seconds=0",
+    "wandb.mode=disabled",
+    "wandb.project=other",
+    "wandb.entity=me",
+    "storage=s3://bucket/x",
+    "name=other",
+    "analysis.margin=0.01",
+]
+
+
+@pytest.mark.parametrize("knob", MACHINE_KNOBS)
+def test_machine_knobs_are_not_in_the_identity(knob):
+    ids = [p.run_id for p in planned(QUICK)]
+    assert [p.run_id for p in planned(load("configs/quick.yaml", [knob]))] == ids
+
+
+def test_the_plan_is_the_whole_grid_once():
+    runs = planned(QUICK)
+    grid = itertools.product(QUICK.models, range(5), (0.003, 0.01, 0.03))
+    assert [(p.run.model, p.run.seed, p.run.learning_rate) for p in runs] == list(grid)
+    assert len({p.run_id for p in runs}) == 45
+    assert len({p.run.configuration_id for p in runs}) == 9
+
+
+def test_growing_a_study_keeps_the_old_ids():
+    before = {p.run_id for p in planned(QUICK)}
+    after = {
+        p.run_id for p in planned(load("configs/quick.yaml", ["seeds=7", "learning_rates=[0.003, 0.01, 0.03, 0.1]"]))
+    }
+    assert before < after
+    assert len(after) == 3 * 7 * 4
+
+
+def test_a_plain_seed_equals_its_cell_of_a_factorial():
+    factorial = planned(load("configs/quick.yaml", ["seeds={init: 2, order: 2, split: 2}"]))
+    assert len(factorial) == 3 * 8 * 3
+    assert len({p.run_id for p in factorial}) == 72
+    assert {p.run.seed for p in factorial} == set(range(8))
+    plain = {p.run_id for p in planned(QUICK) if p.run.seed < 2}
+    assert plain < {p.run_id for p in factorial}
+
+
+def test_packs_hold_the_learning_rates_of_one_seed():
+    found = plan.packs(planned(QUICK), "learning_rates")
+    assert len(found) == 15
+    for pack in found:
+        assert [p.run.learning_rate for p in pack.runs] == [0.003, 0.01, 0.03]
+        assert len({(p.run.model, p.run.seed) for p in pack.runs}) == 1
+
+
+@given(width=st.integers(1, 50), seeds=st.integers(1, 6))
+def test_any_width_packs_every_run_once(width, seeds):
+    runs = planned(
+        validate({"name": "x", "models": ["mlp", "lenet5"], "learning_rates": [0.1, 0.2], "seeds": seeds}, "x")
+    )
+    found = plan.packs(runs, width)
+    assert [p.run_id for pack in found for p in pack.runs] == [p.run_id for p in runs]
+    assert all(len(pack.runs) <= width and len({p.run.model for p in pack.runs}) == 1 for pack in found)
+    assert len({pack.pack_id for pack in found}) == len(found)
 
 
 @pytest.fixture

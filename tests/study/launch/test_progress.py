@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from study.launch import progress
-from study.ledger.runs import PlannedRun, packs
+from study.launch.plan import packs
+from study.ledger.runs import PlannedRun
 from tests.study.ledger.test_runs import RUN
 
 

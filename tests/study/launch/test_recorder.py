@@ -6,7 +6,7 @@ from rich.console import Console
 
 from study.launch.progress import Progress
 from study.launch.recorder import MOST_DEATHS, Driver
-from study.ledger.ledger import Ledger
+from study.ledger.ledger import Ledger, npz
 from study.ledger.runs import Pack, PlannedRun
 from study.ledger.storage import Storage
 from study.training import checkpoints
@@ -15,7 +15,7 @@ from tests.study.ledger.test_ledger import PREDICTIONS, RUN2, record
 
 PACK = Pack(pack_id="0" * 12, runs=(PlannedRun(run_id=RUN2.run_id, run=RUN2, n_parameters=10, macs=10),))
 STARTED = {"started": True, "node": "here"}
-DONE = {"done": True, "records": [(record().model_dump_json(), PREDICTIONS)]}
+DONE = {"done": True, "records": [(record().model_dump_json(), npz(PREDICTIONS))]}
 
 
 @pytest.fixture

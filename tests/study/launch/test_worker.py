@@ -69,8 +69,8 @@ def before_epoch(monkeypatch):
 
 def science(reports):
     """The records in the last report, without provenance, and their predictions as bytes."""
-    found = [(Record.model_validate_json(text), arrays) for text, arrays in reports[-1]["records"]]
-    return [(r.model_dump(exclude={"provenance"}), {k: a.tobytes() for k, a in p.items()}) for r, p in found]
+    found = [(Record.model_validate_json(text), predictions) for text, predictions in reports[-1]["records"]]
+    return [(r.model_dump(exclude={"provenance"}), predictions) for r, predictions in found]
 
 
 def finished(pack, last):

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from study.errors import UserError
+from study.launch.plan import packs
 from study.ledger.ledger import Ledger, LedgerError, export, from_npz, npz
 from study.ledger.records import METRICS, DatasetInfo, Launch, Provenance, Record, Study
-from study.ledger.runs import PlannedRun, packs
+from study.ledger.runs import PlannedRun
 from study.ledger.storage import Storage
 from tests.study.ledger.test_runs import RUN
 
@@ -45,7 +46,7 @@ def ledger(tmp_path):
 
 def write(ledger, run=RUN2):
     written = record(run)
-    ledger.write_record(written, PREDICTIONS)
+    ledger.write_record(written, npz(PREDICTIONS))
     return written
 
 
@@ -73,7 +74,7 @@ def test_floats_survive_to_the_last_bit(ledger, state):
     value = 0.1 + 0.2
     given_ = record(state=state)
     given_ = given_.model_copy(update={"epochs": {k: tuple(value for _ in v) for k, v in given_.epochs.items()}})
-    ledger.write_record(given_, PREDICTIONS if state == "finished" else None)
+    ledger.write_record(given_, npz(PREDICTIONS) if state == "finished" else None)
     assert ledger.records()[0][given_.run_id].epochs == given_.epochs
 
 

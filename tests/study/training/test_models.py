@@ -45,7 +45,7 @@ def test_sizes(name, n_parameters, macs):
     model = models.build(name, *MNIST)
     assert sum(p.numel() for p in model.parameters()) == n_parameters
     identity = models.identity(name, *MNIST)
-    assert (identity["n_parameters"], identity["macs"]) == (n_parameters, macs)
+    assert (identity.n_parameters, identity.macs) == (n_parameters, macs)
     assert sum(layer.n_parameters for layer in models.describe(model, MNIST[0])) == n_parameters
 
 
@@ -83,14 +83,14 @@ def test_a_users_model_by_import_path(nets):
     name = nets("mynets", 7)
     assert isinstance(models.build(name, *MNIST), nn.Module)
     identity = models.identity(name, *MNIST)
-    assert identity["n_parameters"] == 785 * 7 + 8 * 10
+    assert identity.n_parameters == 785 * 7 + 8 * 10
 
 
 def test_a_users_source_is_in_the_fingerprint(nets):
     one = models.identity(nets("nets_one", 7), *MNIST)
     two = models.identity(nets("nets_two", 8), *MNIST)
-    assert one["model_fingerprint"] != two["model_fingerprint"]
-    assert one["model_fingerprint"] == models.identity("nets_one:Tiny", *MNIST)["model_fingerprint"]
+    assert one.fingerprint != two.fingerprint
+    assert one.fingerprint == models.identity("nets_one:Tiny", *MNIST).fingerprint
 
 
 FACTORY = """
@@ -112,18 +112,18 @@ def test_the_source_of_what_makes_a_model_is_in_the_fingerprint(tmp_path, monkey
     found = []
     for source in (FACTORY, FACTORY, FACTORY.replace("Flatten()", "Flatten(1)")):
         (tmp_path / "factories.py").write_text(source)
-        found.append(models.identity(f"factories:{attribute}", *MNIST)["model_fingerprint"])
+        found.append(models.identity(f"factories:{attribute}", *MNIST).fingerprint)
     assert found[0] == found[1] != found[2]
 
 
 def test_a_users_fingerprint_is_frozen(tmp_path, monkeypatch):
     (tmp_path / "frozen_nets.py").write_text(SOURCE.format(hidden=7))
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert models.identity("frozen_nets:Tiny", *MNIST)["model_fingerprint"] == "3474751ba9d5"
+    assert models.identity("frozen_nets:Tiny", *MNIST).fingerprint == "3474751ba9d5"
 
 
 def test_fingerprints_of_the_models_are_frozen():
-    found = {name: models.identity(name, *MNIST)["model_fingerprint"] for name in models.BUILT_IN}
+    found = {name: models.identity(name, *MNIST).fingerprint for name in models.BUILT_IN}
     assert found == {"lenet5": "71b80d5cb2cc", "mlp": "e46bbba3f80c", "mlp_matched": "d023326501b0"}
 
 
