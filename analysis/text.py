@@ -117,9 +117,14 @@ def hundredfold(x: float) -> float:
     return round(100 * x, 9)
 
 
-def percent(x: float | None, digits: int = 2) -> str:
-    """A fraction as a percentage: 98.85%."""
-    return DASH if x is None else f"{hundredfold(x):.{digits}f}%"
+def percent(x: float | None, digits: int = 2, sign: str = "%") -> str:
+    """A fraction as a percentage: 98.85%; 98.85 where the sign stands elsewhere."""
+    return DASH if x is None else f"{hundredfold(x):.{digits}f}{sign}"
+
+
+def percent_interval(low: float | None, high: float | None, sign: str = "%") -> str:
+    """An interval of fractions as percentages: "98.80% to 98.90%"."""
+    return DASH if low is None else f"{percent(low, sign=sign)} to {percent(high, sign=sign)}"
 
 
 def level(x: float | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +14,10 @@ import jinja2
 from analysis import text
 from analysis.findings.schema import Findings
 from analysis.frames import Frames
-from analysis.report import tables
-from analysis.report.figures import captions
+from analysis.report.figures import FIGURES
 from analysis.report.figures.canvas import Caption
 from analysis.report.table import Table
+from analysis.report.tables import TABLES
 
 
 class Tile(NamedTuple):
@@ -59,8 +59,6 @@ def write(findings: Findings, frames: Frames, folder: Path) -> Path:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    pictures = {c.name: _picture(c, folder / "figures") for c in captions(findings, frames)}
-    built = {name: make(findings, frames) for name, make in tables.TABLES.items()}
     page = environment.get_template("index.html.j2").render(
         title=f"{findings.about.name}: {' and '.join(m.name for m in findings.about.models)}"
         if len(findings.about.models) < 3
@@ -68,7 +66,7 @@ def write(findings: Findings, frames: Frames, folder: Path) -> Path:
         answer=findings.answer.split("\n\n"),
         alarms=findings.warnings,
         tiles=tiles(findings),
-        sections=sections(findings, frames, pictures, built),
+        sections=sections(findings, frames, folder / "figures"),
     )
     path = folder / "index.html"
     path.write_text(page, encoding="utf-8")
@@ -87,56 +85,37 @@ def tiles(findings: Findings) -> list[Tile]:
     return shown
 
 
-def sections(
-    findings: Findings, frames: Frames, pictures: Mapping[str, Picture], built: Mapping[str, Table | None]
-) -> list[Section]:
-    """The page from top to bottom; a section with nothing in it is left out.
+SECTIONS = {
+    "gap": "The gap",
+    "rates": "Across learning rates",
+    "learning": "Learning, and the choice of the learning rate",
+    "images": "Digits and classes",
+    "robustness": "Does the answer survive?",
+    "planning": "Would more seeds help?",
+    "literature": "Beside published results",
+    "completeness": "What became of every run",
+    "appendix": "Appendix: other methods",
+}
+"""The parts of the page that figures and tables stand in, from top to bottom."""
 
-    `pictures` and `built` hold every figure and table by name, so that a name that nothing has raises KeyError.
-    """
 
-    def section(name: str, title: str, *, figures: str = "", tables: str = "") -> Section:
-        shown = [built[t] for t in tables.split()]
-        return Section(
+def sections(findings: Findings, frames: Frames, folder: Path) -> list[Section]:
+    """The page from top to bottom, with the SVGs in `folder`; a section with nothing in it is left out."""
+    shown = [
+        Section(
             name,
             title,
-            figures=[pictures[f] for f in figures.split()],
-            tables=[table for table in shown if table is not None],
+            figures=[_picture(d.caption(findings, frames), folder) for d in FIGURES.values() if d.section == name],
+            tables=[t for made in TABLES.values() if made.section == name and (t := made.table(findings, frames))],
         )
-
-    return [
-        s
-        for s in (
-            section("gap", "The gap", figures="gap", tables="gaps"),
-            section("rates", "Across learning rates", figures="learning_rates sweep", tables="sweep configurations"),
-            section(
-                "learning",
-                "Learning, and the choice of the learning rate",
-                figures="learning_curves losses selection",
-                tables="selection",
-            ),
-            section(
-                "images",
-                "Digits and classes",
-                figures="classes hard_digits confusion",
-                tables="classes components",
-            ),
-            section(
-                "robustness",
-                "Does the answer survive?",
-                figures="specifications variance",
-                tables="outcomes sensitivity specifications variance",
-            ),
-            section("planning", "Would more seeds help?", figures="planning", tables="planning hours sign_test"),
-            section("literature", "Beside published results", tables="literature"),
-            section("completeness", "What became of every run", tables="completeness not_trained"),
-            section("appendix", "Appendix: other methods", figures="normality", tables="checks best_of_n"),
-            Section("methods", "Methods", methods(findings), facts=recipe(findings)),
-            Section("preregistration", "Pre-registration", facts=preregistration(findings)),
-            Section("problems", "Problems", [f"{p.path}: {p.reason}" for p in frames.problems]),
-        )
-        if s.paragraphs or s.facts or s.figures or s.tables
+        for name, title in SECTIONS.items()
     ]
+    shown += [
+        Section("methods", "Methods", methods(findings), facts=recipe(findings)),
+        Section("preregistration", "Pre-registration", facts=preregistration(findings)),
+        Section("problems", "Problems", [f"{p.path}: {p.reason}" for p in frames.problems]),
+    ]
+    return [s for s in shown if s.paragraphs or s.facts or s.figures or s.tables]
 
 
 def recipe(findings: Findings) -> list[tuple[str, str]]:

@@ -1,15 +1,17 @@
-"""One table in four forms: CSV with every digit, and Markdown, LaTeX and HTML as a reader sees it."""
+"""What a table is, how numbers stand in its cells, and its forms: CSV with every digit, Markdown, LaTeX."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import pandas as pd
 
 from analysis import text
+from analysis.findings.schema import Findings
+from analysis.frames import Frames
 from analysis.stats.estimate import Basis, Estimate
 
 LINE = {"float": 115, "long": 130}
@@ -68,6 +70,7 @@ class Rows:
     notes: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     """What else is to be said below the table."""
+    caption: str = ""
 
     def add(self, **cells: Cell) -> None:
         """Append a row; keyword names become column heads, with their underscores as spaces."""
@@ -87,20 +90,97 @@ class Rows:
             return Cell(text.DASH, {column: None})
         return Cell(self.marked(shown, e.declined or e.warning), flat(column, e))
 
-    def table(self, name: str, title: str, caption: str, *, long: bool = False) -> Table | None:
-        """The table of all rows added; None if there are none."""
-        if not self.cells:
-            return None
+    def captioned(self, caption: str) -> Self:
+        """These rows, with what they are called together."""
+        self.caption = caption
+        return self
+
+    def table(self, name: str, title: str, *, long: bool = False) -> Table:
+        """The table of all rows added; there must be one."""
         return Table(
             name=name,
             title=title,
-            caption=caption,
+            caption=self.caption,
             shown=pd.DataFrame([{head: cell.shown for head, cell in row.items()} for row in self.cells]),
             data=pd.DataFrame([{k: v for cell in row.values() for k, v in cell.data.items()} for row in self.cells]),
             numbers=frozenset(head for row in self.cells for head, cell in row.items() if cell.number),
             notes=(*(f"[{i}] {note}" for i, note in enumerate(self.notes, 1)), *self.remarks),
             long=long,
         )
+
+
+@dataclass(frozen=True)
+class Tabulation:
+    """A table of the report: where it stands, what it is called and how its rows are made."""
+
+    name: str
+    section: str
+    title: str
+    long: bool
+    rows: Callable[[Findings, Frames], Rows]
+
+    def table(self, findings: Findings, frames: Frames) -> Table | None:
+        """The table in this study; None if it has no rows."""
+        rows = self.rows(findings, frames)
+        title = self.title.format(candidate=findings.about.settings.candidate)
+        return rows.table(self.name, title, long=self.long) if rows.cells else None
+
+
+def table(
+    *, section: str, title: str, long: bool = False
+) -> Callable[[Callable[[Findings, Frames], Rows]], Tabulation]:
+    """Make the function below a table of the report, named as it is; `title` may hold {candidate}."""
+    return lambda rows: Tabulation(rows.__name__, section, title, long, rows)
+
+
+def rate(x: float | None, *, chosen: bool = False) -> str:
+    """A learning rate, with a star where it is the one selected."""
+    return text.DASH if x is None else text.plain(x) + (" ★" if chosen else "")
+
+
+def whole(e: Estimate) -> str:
+    """An estimated number of things."""
+    return text.DASH if e.estimate is None else text.count(e.estimate)
+
+
+def percent(x: float | None) -> str:
+    """A fraction in per cent, where the head of the column has the sign."""
+    return text.percent(x, sign="")
+
+
+def figures(x: float | None) -> str:
+    """Three significant figures."""
+    return text.DASH if x is None else f"{x:.3g}".replace("-", text.MINUS)
+
+
+def percent_interval(e: Estimate) -> str:
+    """An interval of fractions, in per cent."""
+    return text.percent_interval(e.low, e.high, sign="")
+
+
+def interval(e: Estimate) -> str:
+    """An interval to three significant figures."""
+    return text.DASH if e.low is None else f"{figures(e.low)} to {figures(e.high)}"
+
+
+def method_row(rows: Rows, baseline: str, what: str, e: Estimate, unit: str = "") -> None:
+    """A row that says of an estimate all there is to say, in percentage points where `unit` is "pp"."""
+    shown, limits = figures(e.estimate), interval(e)
+    if unit == "pp":
+        shown, limits = text.points(e.estimate), text.points_interval(e.low, e.high)
+    # A test has a p-value and no estimate, and needs no reason for that.
+    only_p = e.estimate is None and e.p_value is not None
+    rows.add(
+        Baseline=words("baseline", baseline),
+        What=words("what", f"{what} ({unit})" if unit else what),
+        Estimate=rows.estimate("value", e, text.DASH if only_p else shown),
+        Interval=Cell(limits, {}),
+        Level=number("level", e.level, text.level(e.level)),
+        p=number("p", e.p_value, text.p_value(e.p_value)),
+        Population=words("population", e.population or text.DASH),
+        Method=words("method", e.method),
+        Runs=words("runs", text.rests_on(e)),
+    )
 
 
 def flat(column: str, e: Estimate) -> dict[str, object]:

@@ -72,8 +72,8 @@ def _models(findings: Findings) -> Table:
         table.add_row(
             c.model,
             text.plain(c.learning_rate) + (" *" if chosen else "  "),
-            text.DASH if e.estimate is None else f"{text.hundredfold(e.estimate):.2f}",
-            text.DASH if e.low is None else f"{text.hundredfold(e.low):.2f} to {text.hundredfold(e.high):.2f}",
+            text.percent(e.estimate, sign=""),
+            text.percent_interval(e.low, e.high, sign=""),
             text.of(e.n, e.planned),
             str(count.diverged + count.collapsed),
             str(count.failed + count.missing),

@@ -15,12 +15,9 @@ from analysis.frames import Frames
 from analysis.report.figures import canvas, style
 from analysis.report.figures.canvas import Caption, Scene, legend, name_rows, spread, stacked
 from analysis.report.figures.style import COLUMN, INK, MARGIN, MUTED, PAGE
-from analysis.report.phrases import each, level, pairs
+from analysis.report.phrases import WAYS, each, level, pairs
 from analysis.stats.estimate import Estimate
 from analysis.stats.specifications import Specification
-
-WAYS = ("selection", "outcomes", "pairing", "transform", "population")
-"""What specifications differ in."""
 
 CURVES = 3
 """Baselines whose specification curves fit side by side; the table holds all."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from analysis.findings.schema import Findings
 from analysis.frames import Frames
 from analysis.report import table
-from analysis.report.table import Table
-from analysis.report.tables import gap, methods, planning, runs, selection
+from analysis.report.table import Table, Tabulation
+from analysis.report.tables import gap, methods, runs, selection
 
-TABLES: Mapping[str, Callable[[Findings, Frames], Table | None]] = {
-    make.__name__: make
-    for make in (
+TABLES: Mapping[str, Tabulation] = {
+    tabulation.name: tabulation
+    for tabulation in (
         gap.gaps,
         runs.configurations,
         gap.sweep,
@@ -24,8 +24,8 @@ TABLES: Mapping[str, Callable[[Findings, Frames], Table | None]] = {
         selection.sensitivity,
         methods.specifications,
         methods.variance,
-        planning.planning,
-        planning.sign_test,
+        methods.planning,
+        methods.sign_test,
         runs.hours,
         methods.literature,
         runs.completeness,
@@ -34,12 +34,12 @@ TABLES: Mapping[str, Callable[[Findings, Frames], Table | None]] = {
         selection.best_of_n,
     )
 }
-"""By name, in the order a reader meets them; None from one without rows."""
+"""By name, in the order a reader meets them."""
 
 
 def build(findings: Findings, frames: Frames) -> tuple[Table, ...]:
     """All tables that have rows."""
-    tables = (make(findings, frames) for make in TABLES.values())
+    tables = (tabulation.table(findings, frames) for tabulation in TABLES.values())
     return tuple(table for table in tables if table is not None)
 
 

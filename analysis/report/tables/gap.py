@@ -5,11 +5,11 @@ from __future__ import annotations
 from analysis import text
 from analysis.findings.schema import Comparison, Findings
 from analysis.frames import Frames
-from analysis.report.table import Cell, Rows, Table, number, words
-from analysis.report.tables.cells import figures, percent, rate
+from analysis.report.table import Cell, Rows, figures, number, percent, rate, table, words
 
 
-def gaps(findings: Findings, frames: Frames) -> Table | None:
+@table(section="gap", title="Gap of {candidate} to each baseline")
+def gaps(findings: Findings, frames: Frames) -> Rows:
     """The primary comparison: the gap per baseline, both populations, test and verdict."""
     rows = Rows()
     settings = findings.about.settings
@@ -37,9 +37,7 @@ def gaps(findings: Findings, frames: Frames) -> Table | None:
             Ahead=number("wins", c.seeds.wins, f"{c.seeds.wins} : {c.seeds.ties} : {c.seeds.losses}"),
             Pairs=Cell(text.of(c.pairs, c.planned), {"pairs": c.pairs, "pairs_planned": c.planned}),
         )
-    return rows.table(
-        "gaps",
-        f"Gap of {settings.candidate} to each baseline",
+    return rows.captioned(
         f"Test accuracy of {settings.candidate} minus that of the baseline, in percentage points, each at the "
         "learning rate with the best mean validation accuracy. Errors: mean per cent of test digits wrong, "
         f"candidate / baseline. Intervals at {text.level(settings.confidence)}: over seeds by t (this test set); and "
@@ -50,7 +48,8 @@ def gaps(findings: Findings, frames: Frames) -> Table | None:
     )
 
 
-def sweep(findings: Findings, frames: Frames) -> Table | None:
+@table(section="rates", title="Gap at equal learning rates")
+def sweep(findings: Findings, frames: Frames) -> Rows:
     """The gap at equal learning rates."""
     rows = Rows()
     for baseline, swept in findings.sweep.items():
@@ -72,16 +71,15 @@ def sweep(findings: Findings, frames: Frames) -> Table | None:
             f"Model × learning rate, {baseline}: {e.method}, {text.p_statement(e.p_value)}"
             f"{'' if e.declined is None else f' ({e.declined})'}, {text.rests_on(e)}."
         )
-    return rows.table(
-        "sweep",
-        "Gap at equal learning rates",
+    return rows.captioned(
         f"Percentage points, over seeds (this test set); {text.level(findings.about.settings.confidence)} t interval "
         "for each rate alone, and simultaneous band. p: exact sign-flip test, unadjusted and by Holm over all "
         "baselines and learning rates. Trained: of the runs with an outcome, candidate / baseline.",
     )
 
 
-def classes(findings: Findings, frames: Frames) -> Table | None:
+@table(section="images", title="Gap by class", long=True)
+def classes(findings: Findings, frames: Frames) -> Rows:
     """The gap on the digits of each class."""
     rows = Rows()
     for baseline, found in findings.digits.items():
@@ -99,17 +97,15 @@ def classes(findings: Findings, frames: Frames) -> Table | None:
                     "Pairs": words("pairs", text.of(c.gap.n, c.gap.planned)),
                 },
             )
-    return rows.table(
-        "classes",
-        "Gap by class",
+    return rows.captioned(
         "Accuracy on the test digits of each class and its gap in percentage points, with "
         f"{text.level(findings.about.settings.confidence)} intervals over seeds and digits (new digits of the same "
         "kind), two-way crossed closed form; p-values by Holm over all baselines and classes.",
-        long=True,
     )
 
 
-def components(findings: Findings, frames: Frames) -> Table | None:
+@table(section="images", title="Where the uncertainty of the gap comes from")
+def components(findings: Findings, frames: Frames) -> Rows:
     """Where the uncertainty over seeds and digits comes from."""
     rows = Rows()
     for baseline, found in findings.digits.items():
@@ -132,9 +128,7 @@ def components(findings: Findings, frames: Frames) -> Table | None:
                 f"{baseline}: {text.percent(share, 0)} of the squared standard error is the digits' share, which more "
                 "seeds cannot remove."
             )
-    return rows.table(
-        "components",
-        "Where the uncertainty of the gap comes from",
+    return rows.captioned(
         "Components of variance of one pair's difference on one test digit (right minus right: −1, 0 or 1), by two-way "
         "crossed analysis of variance. A negative one prints as 0 beside its raw value; none is truncated inside a "
         "standard error. SD: its root, in percentage points.",

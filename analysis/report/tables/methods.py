@@ -1,46 +1,47 @@
-"""The same gap by other methods, and where the spread comes from."""
+"""The same gap by other methods, where the spread comes from, and what more seeds would bring."""
 
 from __future__ import annotations
 
 from analysis import text
 from analysis.findings.schema import Comparison, Findings
 from analysis.frames import Frames
-from analysis.report.table import Cell, Rows, Table, number, words
-from analysis.report.tables.cells import figures, interval, method_row
+from analysis.report.phrases import WAYS, pairs
+from analysis.report.table import Cell, Rows, figures, interval, method_row, number, table, whole, words
 
 OVER_SEEDS = {
-    "verdict_interval": "interval of the verdict (pp)",
-    "equivalence_interval": "interval of equivalence (pp)",
-    "sign_flip": "sign-flip test",
-    "paired_t": "paired t test",
-    "wilcoxon": "Wilcoxon test",
-    "tost": "equivalence (TOST)",
-    "bca": "BCa bootstrap (pp)",
-    "welch": "Welch, unpaired (pp)",
-    "brunner_munzel": "Brunner–Munzel, unpaired",
-    "outperforming": "probability of being ahead",
-    "error_ratio": "ratio of errors",
-    "effect_size": "effect size",
-    "correlation": "correlation over seeds",
-    "pairing_gain": "gain of pairing",
+    "verdict_interval": ("interval of the verdict", "pp"),
+    "equivalence_interval": ("interval of equivalence", "pp"),
+    "sign_flip": ("sign-flip test", ""),
+    "paired_t": ("paired t test", ""),
+    "wilcoxon": ("Wilcoxon test", ""),
+    "tost": ("equivalence (TOST)", ""),
+    "bca": ("BCa bootstrap", "pp"),
+    "welch": ("Welch, unpaired", "pp"),
+    "brunner_munzel": ("Brunner–Munzel, unpaired", ""),
+    "outperforming": ("probability of being ahead", ""),
+    "error_ratio": ("ratio of errors", ""),
+    "effect_size": ("effect size", ""),
+    "correlation": ("correlation over seeds", ""),
+    "pairing_gain": ("gain of pairing", ""),
 }
-"""What findings over seeds, but for the primary estimate, are called; (pp) where they are gaps."""
+"""What findings over seeds, but for the primary estimate, are called, and the unit of those that have one."""
 
 
-def checks(findings: Findings, frames: Frames) -> Table | None:
+@table(section="appendix", title="The same gap by other methods", long=True)
+def checks(findings: Findings, frames: Frames) -> Rows:
     """The same comparison by other methods."""
     rows = Rows()
     for c in findings.comparisons:
-        for name, called in OVER_SEEDS.items():
-            method_row(rows, c.baseline, called, getattr(c.seeds, name))
+        for name, (what, unit) in OVER_SEEDS.items():
+            method_row(rows, c.baseline, what, getattr(c.seeds, name), unit)
         _criterion(rows, c)
         _supported(rows, c)
-        method_row(rows, c.baseline, "interval of the verdict (pp)", c.digits_verdict)
+        method_row(rows, c.baseline, "interval of the verdict", c.digits_verdict, "pp")
         crossed = findings.digits[c.baseline].crossed
         if crossed is not None:
-            method_row(rows, c.baseline, "crossed bootstrap (pp)", crossed.bootstrap)
+            method_row(rows, c.baseline, "crossed bootstrap", crossed.bootstrap, "pp")
             for half, e in zip(("first", "second"), crossed.halves, strict=True):
-                method_row(rows, c.baseline, f"{half} half of the test digits (pp)", e)
+                method_row(rows, c.baseline, f"{half} half of the test digits", e, "pp")
         if c.mcnemar is not None:
             rows.remarks.append(
                 f"McNemar's exact test of each of {c.mcnemar.pairs} pairs of networks against {c.baseline}, each by "
@@ -49,12 +50,9 @@ def checks(findings: Findings, frames: Frames) -> Table | None:
             )
     for model, e in findings.random_halves.items():
         method_row(rows, model, "random halves of its own runs", e)
-    return rows.table(
-        "checks",
-        "The same gap by other methods",
+    return rows.captioned(
         "Values marked pp are in percentage points. Population: seeds is this test set; seeds and digits, new digits "
         "of the same kind. The confirmatory test is the sign-flip test; everything else is a check or descriptive.",
-        long=True,
     )
 
 
@@ -65,8 +63,7 @@ def _criterion(rows: Rows, c: Comparison) -> None:
         method = (
             f"Bouthillier et al. (2021), from the interval of the probability of being ahead: {c.seeds.bouthillier}"
         )
-        e = won.model_copy(update=dict(method=method))
-        method_row(rows, c.baseline, "Bouthillier et al.'s criterion", e)
+        method_row(rows, c.baseline, "Bouthillier et al.'s criterion", won.changed(method=method))
 
 
 def _supported(rows: Rows, c: Comparison) -> None:
@@ -76,15 +73,16 @@ def _supported(rows: Rows, c: Comparison) -> None:
         fields = dict(estimate=margin, low=None, high=None, p_value=None)
         method = f"lower limit of the verdict interval at {text.level(outer.level)}, at least 0"
         e = outer.changed(**fields, method=method)
-        method_row(rows, c.baseline, "largest supported margin (pp)", e)
+        method_row(rows, c.baseline, "largest supported margin", e, "pp")
 
 
-def specifications(findings: Findings, frames: Frames) -> Table | None:
+@table(section="robustness", title="Every way to analyse the same data", long=True)
+def specifications(findings: Findings, frames: Frames) -> Rows:
     """Every way to analyse the same data."""
     rows = Rows()
     for baseline, asked in findings.robustness.items():
         for s in asked.specifications:
-            ways = {way: getattr(s, way) for way in ("selection", "outcomes", "pairing", "transform", "population")}
+            ways = {way: getattr(s, way) for way in WAYS}
             limits = {"low": s.low, "high": s.high, "level": s.level}
             rows.add(
                 Baseline=words("baseline", baseline + (" ★" if s.primary else "")),
@@ -98,17 +96,15 @@ def specifications(findings: Findings, frames: Frames) -> Table | None:
                 f"{baseline}: {text.of(asked.same_sign, asked.alternatives)} alternatives have the sign of the primary "
                 f"analysis; {asked.distinct} of the estimates differ, {asked.undefined} specifications give none."
             )
-    return rows.table(
-        "specifications",
-        "Every way to analyse the same data",
+    return rows.captioned(
         f"Gap in percentage points, in order, with {text.level(findings.about.settings.confidence)} intervals where "
         "one is defined; ★ the primary analysis. Unpaired: runs of the model with fewer stand for the pairs. "
         "Descriptive: specifications share data.",
-        long=True,
     )
 
 
-def variance(findings: Findings, frames: Frames) -> Table | None:
+@table(section="robustness", title="Where the spread comes from")
+def variance(findings: Findings, frames: Frames) -> Rows:
     """Components of variance."""
     rows = Rows()
     for model, v in findings.variance.items():
@@ -127,15 +123,14 @@ def variance(findings: Findings, frames: Frames) -> Table | None:
             f"A/A, {model} against itself under two init seeds: {rejected.method}, {text.percent(rejected.estimate)}"
             f"{'' if rejected.declined is None else f' ({rejected.declined})'}, {text.rests_on(rejected)}."
         )
-    return rows.table(
-        "variance",
-        "Where the spread comes from",
+    return rows.captioned(
         f"Components of variance of test accuracy (a fraction), {text.level(findings.about.settings.confidence)} "
         "bootstrap intervals; a negative estimate prints as 0 beside its raw value.",
     )
 
 
-def literature(findings: Findings, frames: Frames) -> Table | None:
+@table(section="literature", title="Beside published results")
+def literature(findings: Findings, frames: Frames) -> Rows:
     """Published results beside ours."""
     rows = Rows()
     for r in findings.literature:
@@ -148,9 +143,51 @@ def literature(findings: Findings, frames: Frames) -> Table | None:
             Runs=words("runs", text.DASH if r.ours is None else text.rests_on(r.ours)),
             Note=words("note", r.note),
         )
-    return rows.table(
-        "literature",
-        "Beside published results",
+    return rows.captioned(
         "Mean test accuracy at the selected learning rate; recipes differ as noted, so these are no like-for-like "
         "comparisons.",
+    )
+
+
+@table(section="planning", title="Pairs that a narrower interval needs")
+def planning(findings: Findings, frames: Frames) -> Rows:
+    """Seeds that an interval of a stated half-width needs."""
+    rows = Rows()
+    for baseline, plan in findings.planning.items():
+        for need in plan.needed:
+            rows.add(
+                Baseline=words("baseline", baseline),
+                **{
+                    "Half-width": number("half_width", need.half_width, f"±{text.plain(100 * need.half_width)}"),
+                    "Seeds": rows.estimate("seeds", need.over_seeds, whole(need.over_seeds)),
+                    "Seeds, and digits": rows.estimate("over_digits", need.over_digits, whole(need.over_digits)),
+                    "Seen in": words("runs", text.rests_on(need.over_seeds)),
+                },
+            )
+        rows.remarks.append(f"{baseline}: {plan.sentence}")
+    return rows.captioned(
+        f"Half-widths in percentage points, of the {text.level(findings.about.settings.confidence)} t interval over "
+        "seeds (this test set) and of the one over seeds and digits (new digits of the same kind), if what was seen "
+        "holds.",
+    )
+
+
+@table(section="planning", title="Seeds that the sign test needs")
+def sign_test(findings: Findings, frames: Frames) -> Rows:
+    """Seeds that the sign test needs: no data enter, so all baselines need the same."""
+    rows = Rows()
+    plans = list(findings.planning.values())
+    for need in plans[0].sign_test if plans else ():
+        rows.add(
+            **{
+                "Ahead in": number("ahead", need.ahead, text.percent(need.ahead, 0)),
+                "Power": number("power", need.power, text.percent(need.power, 0)),
+                "Seeds": number("seeds", need.seeds, text.count(need.seeds)),
+            }
+        )
+    return rows.captioned(
+        "Fewest pairs with which the exact two-sided sign test at "
+        f"{text.level(1 - findings.about.settings.confidence)} finds, with the power stated, a model that is ahead in "
+        "that share of pairs: exact binomial power, no data enter. "
+        f"Planned pairs of this study: {pairs(findings)}.",
     )

@@ -6,11 +6,11 @@ from analysis import text
 from analysis.findings import costs
 from analysis.findings.schema import Counts, Findings
 from analysis.frames import Frames
-from analysis.report.table import Cell, Rows, Table, number, words
-from analysis.report.tables.cells import figures, percent, percent_interval, rate
+from analysis.report.table import Cell, Rows, figures, number, percent, percent_interval, rate, table, words
 
 
-def configurations(findings: Findings, frames: Frames) -> Table | None:
+@table(section="rates", title="Accuracy of every configuration")
+def configurations(findings: Findings, frames: Frames) -> Rows:
     """Every model at every learning rate."""
     rows = Rows()
     counts = {(c.model, c.learning_rate): c for c in findings.completeness}
@@ -30,16 +30,15 @@ def configurations(findings: Findings, frames: Frames) -> Table | None:
                 "Not trained": words("not_trained", _outcomes(counts[c.model, c.learning_rate])),
             },
         )
-    return rows.table(
-        "configurations",
-        "Accuracy of every configuration",
+    return rows.captioned(
         "Mean over the runs that trained, of all planned; ★ the rate selected by mean validation accuracy; SD of test "
         f"accuracy with n − 1, and the {text.level(findings.about.settings.confidence)} t interval of its mean over "
         "seeds, both in per cent.",
     )
 
 
-def completeness(findings: Findings, frames: Frames) -> Table | None:
+@table(section="completeness", title="What became of the planned runs")
+def completeness(findings: Findings, frames: Frames) -> Rows:
     """What became of every planned run."""
     rows = Rows()
     for c in findings.completeness:
@@ -49,16 +48,15 @@ def completeness(findings: Findings, frames: Frames) -> Table | None:
             Rate=number("learning_rate", c.learning_rate, rate(c.learning_rate)),
             **{name.capitalize(): number(name, k, text.of(k, c.planned)) for name, k in states.items()},
         )
-    return rows.table(
-        "completeness",
-        "What became of the planned runs",
+    return rows.captioned(
         "Finished runs include the collapsed, whose final training accuracy stayed below twice that of guessing. "
         "Diverged and collapsed runs are outcomes of training; failed and missing ones are the absence of one and "
         "enter no number.",
     )
 
 
-def outcomes(findings: Findings, frames: Frames) -> Table | None:
+@table(section="robustness", title="Runs that did not train at the selected rates")
+def outcomes(findings: Findings, frames: Frames) -> Rows:
     """How often training itself did not work at the selected rates."""
     shares = {}
     for c in findings.comparisons:
@@ -66,24 +64,22 @@ def outcomes(findings: Findings, frames: Frames) -> Table | None:
             shares.setdefault(model, findings.robustness[c.baseline].outcomes[role].not_trained)
     rows = Rows()
     for model, share in shares.items():
-        limits = text.DASH if share.low is None else f"{text.percent(share.low)} to {text.percent(share.high)}"
         rows.add(
             Model=words("model", model),
             **{
                 "Did not train": rows.estimate("not_trained", share, text.percent(share.estimate)),
-                "Interval": number("low", share.low, limits),
+                "Interval": number("low", share.low, text.percent_interval(share.low, share.high)),
                 "Runs with an outcome": words("runs", text.of(share.n, share.planned)),
             },
         )
-    return rows.table(
-        "outcomes",
-        "Runs that did not train at the selected rates",
+    return rows.captioned(
         "Share of the runs with an outcome that diverged or collapsed, with Clopper–Pearson limits at "
         f"{text.level(findings.about.settings.confidence)}.",
     )
 
 
-def not_trained(findings: Findings, frames: Frames) -> Table | None:
+@table(section="completeness", title="Runs that did not train", long=True)
+def not_trained(findings: Findings, frames: Frames) -> Rows:
     """Every run that did not train, and why."""
     rows = Rows()
     runs = frames.runs
@@ -103,10 +99,13 @@ def not_trained(findings: Findings, frames: Frames) -> Table | None:
             Why=words("why", why[run.state]),
         )
     counted = text.of(len(rows.cells), len(runs))
-    return rows.table("not_trained", "Runs that did not train", f"{counted} planned runs.", long=len(rows.cells) > 12)
+    return rows.captioned(
+        f"{counted} planned runs.",
+    )
 
 
-def hours(findings: Findings, frames: Frames) -> Table | None:
+@table(section="planning", title="Hours that a narrower interval would take")
+def hours(findings: Findings, frames: Frames) -> Rows:
     """Hours that the seeds for a narrower interval would take."""
     rows = Rows()
     for cost in costs.of_more_seeds(frames, findings):
@@ -121,9 +120,7 @@ def hours(findings: Findings, frames: Frames) -> Table | None:
             },
         )
     timed = text.of(int(frames.runs["train_seconds"].notna().sum()), len(frames.runs))
-    return rows.table(
-        "hours",
-        "Hours that a narrower interval would take",
+    return rows.captioned(
         "Of training, one run at a time: seeds for an interval of the half-width in percentage points, times the "
         "median seconds of a run at each model's selected rate, or of all its rates. Runs that trained together share "
         f"their time. Timed: {timed} planned runs.",

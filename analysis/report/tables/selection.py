@@ -5,8 +5,8 @@ from __future__ import annotations
 from analysis import text
 from analysis.findings.schema import Findings
 from analysis.frames import Frames
-from analysis.report.table import Cell, Rows, Table, number, words
-from analysis.report.tables.cells import pairs, percent, rate
+from analysis.report.phrases import pairs
+from analysis.report.table import Cell, Rows, number, percent, rate, table, words
 
 OTHER = {
     "median": "best median",
@@ -19,7 +19,8 @@ OTHER = {
 """What other rules of selection and other treatments of runs that did not train are called."""
 
 
-def selection(findings: Findings, frames: Frames) -> Table | None:
+@table(section="learning", title="How the learning rates were chosen")
+def selection(findings: Findings, frames: Frames) -> Rows:
     """The validation score of every rate, and how often each wins when the choice is made again."""
     rows = Rows()
     planned = {(c.model, c.learning_rate): c.planned for c in findings.completeness}
@@ -42,9 +43,7 @@ def selection(findings: Findings, frames: Frames) -> Table | None:
                 },
             )
     resampled = "seeds and validation digits" if _digits_too(findings) else "seeds"
-    return rows.table(
-        "selection",
-        "How the learning rates were chosen",
+    return rows.captioned(
         "Mean and median validation accuracy over the runs with an outcome, of all planned; diverged and collapsed "
         "runs score as guessing. ★ the rate each rule selects; the analysis uses the mean. In resamples: share of "
         f"{text.count(findings.about.settings.resamples)} resamples of {resampled} in which the rate has the best "
@@ -52,7 +51,8 @@ def selection(findings: Findings, frames: Frames) -> Table | None:
     )
 
 
-def sensitivity(findings: Findings, frames: Frames) -> Table | None:
+@table(section="robustness", title="The gap under other choices")
+def sensitivity(findings: Findings, frames: Frames) -> Rows:
     """The gap under other treatments of selection and of runs that did not train."""
     rows = Rows()
     for c in findings.comparisons:
@@ -67,15 +67,14 @@ def sensitivity(findings: Findings, frames: Frames) -> Table | None:
                 Method=words("method", e.method),
                 Pairs=Cell(text.of(e.n, e.planned), {}),
             )
-    return rows.table(
-        "sensitivity",
-        "The gap under other choices",
+    return rows.captioned(
         "In percentage points: points, and for rates chosen again in resamples the range that holds "
         f"{text.level(findings.about.settings.confidence)} of them. Without a claim to coverage.",
     )
 
 
-def best_of_n(findings: Findings, frames: Frames) -> Table | None:
+@table(section="appendix", title="The gap when fewer learning rates are tried", long=True)
+def best_of_n(findings: Findings, frames: Frames) -> Rows:
     """The gap when each model tries fewer learning rates."""
     rows = Rows()
     for c in findings.comparisons:
@@ -86,13 +85,10 @@ def best_of_n(findings: Findings, frames: Frames) -> Table | None:
                 Gap=rows.estimate("gap", e, text.points(e.estimate)),
                 Runs=words("runs", text.rests_on(e)),
             )
-    return rows.table(
-        "best_of_n",
-        "The gap when fewer learning rates are tried",
+    return rows.captioned(
         "Expected gap, in percentage points, when each model uses the validation-best of so many of the learning "
         "rates, over all subsets of that size; runs that diverged or collapsed score as guessing. Over seeds (this "
-        f"test set); points without intervals. {pairs(findings)} trained at the selected rates.",
-        long=True,
+        f"test set); points without intervals. Planned pairs that trained at the selected rates: {pairs(findings)}.",
     )
 
 

@@ -97,7 +97,7 @@ def test_links_lead_somewhere(written):
 def test_figures_are_described_and_missing_ones_explained(study, written):
     parsed = Page(written)
     text = " ".join(parsed.text)
-    assert parsed.tags.count("img") == sum(caption.missing is None for caption in page.captions(*study)) > 5
+    assert parsed.tags.count("img") == sum(caption.missing is None for caption in figures.captions(*study)) > 5
     assert all(value for name, value in parsed.attributes if name == "alt")
     assert "There is only one learning rate to choose." in text
 
@@ -106,16 +106,12 @@ def test_every_table_and_figure_is_shown_exactly_once(study, written):
     ids = [value for name, value in Page(written).attributes if name == "id"]
     shown = sorted(i for i in ids if i.startswith(("table-", "figure-")))
     expected = [f"table-{table.name}" for table in tables.build(*study)]
-    expected += [f"figure-{caption.name}" for caption in page.captions(*study) if caption.missing is None]
+    expected += [f"figure-{caption.name}" for caption in figures.captions(*study) if caption.missing is None]
     assert shown == sorted(expected)
 
 
-def test_a_table_that_does_not_exist_is_an_error(study):
-    built = dict.fromkeys(tables.TABLES)
-    del built["gaps"]
-    pictures = {c.name: page._picture(dataclasses.replace(c, missing="."), None) for c in page.captions(*study)}
-    with pytest.raises(KeyError, match="gaps"):
-        page.sections(*study, pictures, built)
+def test_every_figure_and_table_stands_in_a_section_of_the_page():
+    assert {made.section for made in [*figures.FIGURES.values(), *tables.TABLES.values()]} == set(page.SECTIONS)
 
 
 def test_failures_and_problems_are_visible(written):

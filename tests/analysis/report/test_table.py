@@ -75,7 +75,7 @@ def example(name: str = "mlp") -> table.Table:
             Gap=rows.estimate("gap", e, text.points(e.estimate)),
             Runs=table.words("runs", text.rests_on(e)),
         )
-    return rows.table("example", "An example", "95% t intervals.")
+    return rows.captioned("95% t intervals.").table("example", "An example")
 
 
 def test_a_declined_number_is_a_dash_with_its_reason_once():
