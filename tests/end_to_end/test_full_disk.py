@@ -13,8 +13,7 @@ from study.launch.recorder import Driver
 from study.ledger.ledger import Ledger
 from study.ledger.storage import Storage
 from tests import processes
-from tests.study.launch.test_recorder import DONE, PACK, STARTED
-from tests.study.ledger.test_ledger import RUN2
+from tests.examples import DONE, PACK, RUN2, STARTED
 
 pytestmark = pytest.mark.slow
 

@@ -152,3 +152,10 @@ def test_rules_can_fail(file, source):
 )
 def test_rules_allow_what_they_should(file, source):
     assert violations(file, source) == []
+
+
+def test_no_test_file_imports_another():
+    tests = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py"))
+    found = {file: imported(file, (ROOT / file).read_text()) for file in tests}
+    assert any("tests.examples" in names for names in found.values())
+    assert {file for file, names in found.items() if any(".test_" in name for name in names)} == set()

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import subprocess
 
 import pandas as pd
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from analysis import text
 from analysis.report import table
 from analysis.stats.estimate import Estimate
+from tests.latex import compiled
 
 NASTY = r"my_pkg.nets:My<Net>&%_#$~^\{}|\"[x]--``"
 
@@ -103,27 +103,6 @@ def test_latex_compiles_and_prints_a_name_as_it_is_spelt(tmp_path):
     printed = compiled(tmp_path, ["table"])
     assert NASTY in printed
     assert "one pair has no spread" in printed
-
-
-def compiled(folder, names) -> str:
-    r"""The text of the PDF of a document that \inputs the files; an error or a table too wide fails the test."""
-    inputs = "\n".join(rf"\input{{{name}}}" for name in names)
-    (folder / "paper.tex").write_text(
-        "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs,longtable,lmodern}"
-        f"\\usepackage[paperwidth=8.5in,textwidth=7in]{{geometry}}\\begin{{document}}{inputs}\\end{{document}}"
-    )
-    run = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"],
-        cwd=folder,
-        capture_output=True,
-        encoding="latin-1",
-        timeout=120,
-    )
-    assert run.returncode == 0, run.stdout[-2000:]
-    assert "Overfull" not in run.stdout, re.findall(r"Overfull.*", run.stdout)
-    if shutil.which("pdftotext") is None:
-        pytest.skip("pdftotext is not installed")
-    return subprocess.run(["pdftotext", "-layout", "paper.pdf", "-"], cwd=folder, capture_output=True, text=True).stdout
 
 
 @settings(max_examples=300, deadline=None)

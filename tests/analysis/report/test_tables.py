@@ -14,7 +14,7 @@ from analysis.report.tables import methods, selection
 from analysis.stats.estimate import Estimate
 from analysis.stats.paired import Gap
 from tests import synthetic
-from tests.analysis.report.test_table import compiled
+from tests.latex import compiled
 
 STATES = {
     ("lenet5", 0.03, 0): "diverged",

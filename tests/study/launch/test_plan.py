@@ -18,7 +18,7 @@ from study.launch.plan import Prepared
 from study.ledger.records import METRICS, DatasetInfo, ModelInfo, Provenance, Record
 from study.training import checkpoints, data, models
 from tests import idx
-from tests.study.ledger.test_runs import MNIST_SHA256
+from tests.examples import MNIST_SHA256
 
 MNIST = DatasetInfo(
     name="mnist",

@@ -19,8 +19,7 @@ from study.ledger.ledger import Ledger
 from study.ledger.storage import Storage
 from study.training import data
 from tests import idx, processes
-from tests.study.launch.test_recorder import PACK
-from tests.study.ledger.test_ledger import RUN2
+from tests.examples import PACK, RUN2
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from study.ledger.records import METRICS
 from study.ledger.runs import PlannedRun
 from study.redaction import mask
 from tests import processes
-from tests.study.ledger.test_runs import RUN
+from tests.examples import RUN
 
 
 def planned(k=2):

@@ -13,7 +13,7 @@ from study.ledger.runs import Pack, PlannedRun, digest
 from study.ledger.storage import Storage
 from study.training import checkpoints, data, loop
 from tests import idx
-from tests.study.ledger.test_runs import RUN
+from tests.examples import RUN
 
 WHERE = Provenance(pack_id="0" * 12, pack_size=2)
 

@@ -9,7 +9,7 @@ from study.ledger.records import METRICS
 from study.ledger.runs import Pack, PlannedRun
 from study.ledger.storage import Storage
 from study.training import checkpoints
-from tests.study.ledger.test_runs import RUN
+from tests.examples import RUN
 
 
 def pack(*rates):

@@ -10,7 +10,7 @@ from study.seeding import generator
 from study.training import data, loop, models
 from study.training.loop import initialised, train
 from tests import idx
-from tests.study.ledger.test_runs import RUN
+from tests.examples import RUN
 
 RATES = (0.003, 0.01, 0.03)
 
