@@ -59,7 +59,7 @@ def test_a_killed_driver_of_this_host_is_recognised_at_once(storage, tmp_path):
     with pytest.raises(LockedError):
         Lock(storage).__enter__()
     process.kill()
-    process.wait()
+    process.communicate()
     assert not lock.alive(lock.read(storage))
     with Lock(storage):
         pass
