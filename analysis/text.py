@@ -85,13 +85,22 @@ def markdown(text: str) -> str:
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def short_names(models: Sequence[str]) -> dict[str, str]:
-    """Model → the name it is drawn under: without its import path where that is unambiguous, at most 22 characters."""
+def short_names(models: Sequence[str], width: int = 22) -> dict[str, str]:
+    """Model → the name it is shown under, of at most `width` characters: without its import path where that is enough.
+
+    Names that would be the same when cut stay whole.
+    """
     names = {model: model.rpartition(":")[2] or model for model in models}
     if len(set(names.values())) < len(names):
         names = {model: model for model in models}
-    cut = {model: name if len(name) <= 22 else f"{name[:10]}…{name[-11:]}" for model, name in names.items()}
+    cut = {model: shortened(name, width) for model, name in names.items()}
     return cut if len(set(cut.values())) == len(cut) else names
+
+
+def shortened(name: str, width: int) -> str:
+    """A name of at most `width` characters, its middle left out where it is longer."""
+    half = max(1, (width - 1) // 2)
+    return name if len(name) <= width else f"{name[:half]}…{name[half + 1 - width :]}"
 
 
 def plain(x: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -196,7 +197,8 @@ def _summary(prepared: Prepared, console: Console) -> int:
     )
     counts = ", ".join(f"{states[s]} {s}" for s in ("finished", "diverged", "failed", "missing") if states[s])
     say(console, f"{prepared.config.name}: {counts}, of {len(prepared.planned)} runs planned")
-    say(console, f"records: {prepared.ledger.storage}")
+    where = prepared.ledger.storage
+    say(console, f"records: {where}")
     if states["failed"]:
         failed = next(
             r for p in prepared.planned if (r := prepared.records.get(p.run_id)) is not None and r.state == "failed"
@@ -204,4 +206,8 @@ def _summary(prepared: Prepared, console: Console) -> int:
         last = (failed.provenance.error or "").splitlines()[-1:]
         say(console, f"last line of a failure ({failed.run_id}, {failed.run.model}): {''.join(last)}", style="red")
         say(console, "to try them again: add --retry-failed")
+    if states["finished"]:
+        say(console, f"next, the answer: python -m analysis {shlex.quote(str(where))}")
+        if where.local:
+            say(console, f"its report will be {where.path('report/index.html')}")
     return 1 if states["failed"] or states["missing"] else 0

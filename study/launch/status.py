@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,7 +42,10 @@ def show(config_or_dir: str, overrides: Sequence[str], console: Console) -> int:
         last = max(failed, key=lambda r: r.provenance.ended_at or "")
         lines = (last.provenance.error or "").splitlines()
         say(console, f"last error ({last.run_id}, {last.run.model}): {lines[-1] if lines else 'unknown'}")
-    say(console, _driver(holder, totals["missing"]))
+    if holder is None and Ledger(storage).read_study() is None:
+        say(console, f"not run yet; to start: {_start(config_or_dir, overrides)}")
+    else:
+        say(console, _driver(holder, totals["missing"]))
     return 1 if totals["failed"] else 0
 
 
@@ -53,6 +57,11 @@ def find(config_or_dir: str, overrides: Sequence[str] = ()) -> Storage:
     if overrides:
         raise UserError(f"{overrides[0]!r}: allowed with a config file only; found {config_or_dir!r}")
     return Storage(config_or_dir)
+
+
+def _start(config: str, overrides: Sequence[str] = ()) -> str:
+    """The command that runs the study of a config file."""
+    return shlex.join(["python", "-m", "study", "run", config, *overrides])
 
 
 def _is_config(config_or_dir: str) -> bool:
@@ -71,7 +80,7 @@ def _read(
         return prepared.study, prepared.planned, prepared.records, prepared.problems
     study = Ledger(storage).read_study()
     if study is None:
-        raise UserError(f"{storage}: holds no study yet (no study.json)")
+        raise UserError(f"{storage}: holds no study yet (no study.json); to start one: {_start('CONFIG')}")
     return study, [run for pack in study.packs for run in pack.runs], *Ledger(storage).records()
 
 
@@ -97,7 +106,9 @@ def _print_counts(planned: Sequence[PlannedRun], states: Mapping[str, str], cons
         configurations[run.run.model, run.run.learning_rate, run.run.configuration_id].append(run)
     table = Table("model", "learning rate", *STATES, "planned", box=None, header_style="bold", pad_edge=False)
     for column in table.columns[1:]:
-        column.justify = "right"
+        column.justify, column.no_wrap = "right", True
+    # Whole names where there is room for them; a line is never folded.
+    table.columns[0].no_wrap, table.columns[0].overflow = True, "ellipsis"
     for (model, learning_rate, _), runs in configurations.items():
         counts = Counter(states[run.run_id] for run in runs)
         table.add_row(model, f"{learning_rate:g}", *(str(counts[s] or "·") for s in STATES), str(len(runs)))

@@ -39,7 +39,9 @@ def told(*arguments):
 def test_status_tells_what_there_is(undisturbed, place):
     code, output = processes.run("status", place / "nothing")
     assert code == 2
-    assert output == f"error: {place / 'nothing'}: holds no study yet (no study.json)\n"
+    assert output == (
+        f"error: {place / 'nothing'}: holds no study yet (no study.json); to start one: python -m study run CONFIG\n"
+    )
     output = told(undisturbed)
     assert "small: 8 finished, 0 diverged, 0 failed, 0 running, 0 missing, of 8 runs planned" in output
     assert output.count("mlp_matched") == 2
@@ -58,6 +60,7 @@ def test_status_tells_what_there_is(undisturbed, place):
 def test_status_counts_what_a_config_plans_now(undisturbed, place):
     path = processes.config(place)
     assert "0 running, 8 missing, of 8 runs planned" in told(path), "nothing has begun"
+    assert told(path, "seeds=3").endswith(f"not run yet; to start: python -m study run {path} seeds=3\n")
     processes.copy(undisturbed, place / "storage" / "small")
     grown = told(path, "seeds=5")
     assert "small: 8 finished, 0 diverged, 0 failed, 0 running, 12 missing, of 20 runs planned" in grown
@@ -121,6 +124,7 @@ def test_a_damaged_record_is_trained_again_to_the_same_bytes(undisturbed, place)
     assert code == 0, output
     assert f"{victim}: " in output
     assert "1 of 8 runs, in 1 pack" in output
+    assert f"next, the answer: python -m analysis {copy}\nits report will be {copy}/report/index.html\n" in output
     processes.assert_same(copy, undisturbed)
 
 
