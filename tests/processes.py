@@ -102,9 +102,9 @@ def run(*arguments: object, timeout: float = 240, own_ray: bool = False, **chang
     process = start(*arguments, own_ray=own_ray, **changes)
     try:
         output, _ = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired as error:
         kill(process)
-        output, _ = process.communicate()
+        output = (error.output or b"").decode()
         raise AssertionError(f"still running after {timeout} s; it printed:\n{output}") from None
     return process.returncode, output
 
@@ -114,6 +114,7 @@ def kill(process: subprocess.Popen[str], wait: bool = True) -> None:
     family, training = psutil.Process(process.pid).children(recursive=True), workers()
     process.kill()
     process.wait()
+    process.stdout.close()
     if not wait:
         return
     assert psutil.wait_procs(training, 60)[1] == [], "the killed driver's workers go on"

@@ -52,6 +52,8 @@ def test_more_than_a_cluster_has_now_is_said_and_waited_for(place):
         processes.until(lambda: any("waiting for a node that has it" in line for line in said), 60, "the warning")
         assert process.poll() is None
     finally:
+        process.kill()
+        reader.join()
         processes.kill(process)
     assert "launch.cpus_per_trial: found 1024; allowed: at most 2 on a node of this cluster now" in "".join(said)
 

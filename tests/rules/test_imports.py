@@ -1,13 +1,10 @@
 """Who may import whom. The rules are read from the source, so that no import needs to happen."""
 
-import ast
-from importlib.util import resolve_name
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[2]
-SOURCES = sorted(str(p.relative_to(ROOT)) for package in ("study", "analysis") for p in (ROOT / package).rglob("*.py"))
+from tests.rules.structure import ROOT, arrows, cycles, floors, imported, sources
+
+SOURCES = sources()
 ORDER = {
     "study": ["redaction", "errors", "seeding", "config", "config_file", "cli", "ledger", "training", "launch"],
     "analysis": ["frames", "grid", "stats", "text", "findings", "report", "calibration"],
@@ -26,19 +23,6 @@ ONLY_IN = {
     "seaborn": ["analysis/report/figures/"],
 }
 """Libraries, and the only files or folders that import them."""
-
-
-def imported(file: str, source: str) -> set[str]:
-    """Every module that a file's source imports, anywhere in it, also for type checking and relative to itself."""
-    package = file.rpartition("/")[0].replace("/", ".")
-    names = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            module = resolve_name("." * node.level + (node.module or ""), package)
-            names |= {module} | {f"{module}.{alias.name}" for alias in node.names}
-    return names
 
 
 def rooms(names: set[str], package: str) -> set[str]:
@@ -69,26 +53,6 @@ def violations(file: str, source: str) -> list[str]:
     return broken
 
 
-def cycles(arrows: dict[str, set[str]]) -> set[str]:
-    """The modules that import themselves, directly or through others."""
-    reach = {module: set(targets) for module, targets in arrows.items()}
-    for middle in reach:
-        for targets in reach.values():
-            if middle in targets:
-                targets |= reach[middle]
-    return {module for module, targets in reach.items() if module in targets}
-
-
-def arrows() -> dict[str, set[str]]:
-    """Every module of ours and the modules of ours that it imports."""
-    modules = {file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file for file in SOURCES}
-    return {
-        module: {name for name in imported(file, (ROOT / file).read_text()) if name in modules}
-        - {module, module.rpartition(".")[0]}
-        for module, file in modules.items()
-    }
-
-
 @pytest.mark.parametrize("file", SOURCES)
 def test_rules_hold(file):
     assert violations(file, (ROOT / file).read_text()) == []
@@ -99,6 +63,10 @@ def test_no_module_imports_itself_through_others():
     assert sum(len(targets) for targets in found.values()) > len(found) > 0
     assert cycles(found) == set()
     assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == {"a", "b", "c"}
+
+
+def test_floors_are_counted_along_the_longest_chain():
+    assert floors({"a": {"b", "c"}, "b": {"c"}, "c": set(), "d": {"c"}}) == 3
 
 
 def test_every_module_and_package_has_its_place_in_the_order():

@@ -66,7 +66,7 @@ def start(folder, train, **options):
     ("train", "why"), [(unloadable(), "No module named 'nets'"), (raising(), "ValueError: before a word was sent")]
 )
 def test_workers_that_cannot_start_are_not_retried_for_ever(tmp_path, monkeypatch, train, why):
-    monkeypatch.setattr("study.launch.ray_tune.recorder.MOST_DEATHS", 2)
+    monkeypatch.setattr("study.launch.recorder.MOST_DEATHS", 2)
     ledger, printed = start(tmp_path, train)
     record = ledger.records()[0][RUN2.run_id]
     assert record.state == "failed"
