@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, product
 
 from study.config import Seeds, StudyConfig
@@ -34,6 +34,8 @@ class Prepared:
     records: Mapping[str, Record]
     """Records that exist, of this plan and of earlier ones."""
     problems: Sequence[Problem]
+    notes: Sequence[str] = ()
+    """What the user is told of models that are to be trained, a line each."""
 
     def todo(self, retry_failed: bool = False) -> list[Pack]:
         """Packs of this plan in which a run has no record yet, longest first, so that no core idles at the end."""
@@ -163,11 +165,12 @@ def prepare(config: StudyConfig, *, mix_recipes: bool = False, to_train: bool = 
         packs=(*frozen, *fresh),
     )
     prepared = Prepared(config, dataset, ledger, planned, study, records, problems)
-    # Whatever cannot be fused is a mistake in the config, not a failure of its runs.
     todo = prepared.todo(retry_failed=True) if to_train else []
+    notes = {}
     for name, shared in sorted({(p.runs[0].run.model, share_batches(r.run for r in p.runs)) for p in todo}):
-        models.check(name, dataset.info.shape, dataset.info.classes, shared=shared)
-    return prepared
+        if reason := models.why_apart(name, dataset.info.shape, dataset.info.classes, shared=shared):
+            notes[name] = f"{name} trains side by side, not fused: {reason}"
+    return replace(prepared, notes=tuple(notes.values()))
 
 
 def commit(prepared: Prepared) -> None:

@@ -58,6 +58,8 @@ def run(
         for problem in prepared.problems:
             say(console, f"{problem.path}: {problem.reason}; it is not counted as a record", style="yellow")
         prepared.tidy(retry_failed)
+        for note in prepared.notes:
+            say(console, note)
         if not todo:
             say(console, f"{config.name}: all {len(prepared.planned)} runs have a record; nothing to train")
             if prepared.redeclared:
@@ -134,6 +136,8 @@ def show_plan(config: StudyConfig, console: Console, *, retry_failed: bool = Fal
     factors += ((config.training.epochs, "epoch"),)
     product = " × ".join(_many(n, noun) for n, noun in factors)
     say(console, f"{config.name}: {product} = {_many(len(prepared.planned), 'run')}")
+    for note in prepared.notes:
+        say(console, note)
     say(console, f"to train: {_extent(prepared, todo, retry_failed)}")
     for model in config.models:
         packs = [pack for pack in todo if pack.runs[0].run.model == model]

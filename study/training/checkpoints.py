@@ -58,11 +58,15 @@ def _complete(state: dict[str, Any], pack: Pack) -> bool:
         members, epochs = len(pack.runs), state["epochs_done"]
         curves = [*(state["history"][metric] for metric in METRICS), state["finite"]]
         parameters, velocities = ([tuple(t.shape) for t in state[key]] for key in ("parameters", "velocities"))
+        buffers = [tuple(t.shape) for t in state["buffers"]]
         size = sum(math.prod(shape) for shape in parameters)
-        return (
+        return bool(
             0 < epochs < pack.runs[0].run.epochs
             and all(tuple(curve.shape) == (epochs, members) for curve in curves)
-            and parameters == velocities
+            # Frozen parameters have no velocity.
+            and velocities
+            and set(velocities) <= set(parameters)
+            and all(shape[:1] == (members,) for shape in buffers)
             and size == sum(planned.n_parameters for planned in pack.runs)
             and state["train_seconds"] >= 0
         )

@@ -1,6 +1,6 @@
 """K models of one kind as one: horizontally fused training (Wang et al., MLSys 2021).
 
-The plain module is traced, and each layer replaced by one that holds K of it (fused_layers.py). Until the first layer
+The plain module is traced, and each layer replaced by one that holds K of it (layers.py). Until the first layer
 with parameters, members that share a batch also share the activations.
 """
 
@@ -10,12 +10,12 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from study.errors import UserError
-from study.training.fused_layers import Flatten, FusedConv2d, FusedLinear, ToImages
+from study.training.layers import Flatten, FusedConv2d, FusedLinear, ToImages
 
 ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.Identity)
 POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
@@ -26,10 +26,10 @@ FUNCTIONS = {
 POOLING_FUNCTIONS = {F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.max_pool2d}
 METHODS = {"relu", "tanh", "sigmoid"}
 SUMS = {operator.add, operator.iadd, torch.add}
-ALLOWED = (
-    "allowed: Linear, Conv2d without groups, pooling, torch.flatten(x, 1), element-wise activations and sums, "
-    "alike in every instance and in training and evaluation"
-)
+
+
+class NotFused(Exception):
+    """Why a model cannot be fused, in a few words: it trains side by side."""
 
 
 @dataclass(frozen=True)
@@ -40,30 +40,76 @@ class Layout:
     images: bool
 
 
-def fuse(models: Sequence[nn.Module], *, shared: bool = True) -> nn.Module:
-    """One module that computes all `models`: [N, C, H, W] (or [K, N, C, H, W] if not `shared`) to [K, N, classes].
+class Fused(fx.GraphModule):
+    """K models of one kind: [N, C, H, W] (or [K, N, C, H, W] if its members do not share batches) to [K, N, classes].
 
-    Its parameters are those of the models, stacked on a leading axis K under the same names. Raises UserError,
-    naming the layer, where the models hold one that cannot be fused.
+    Its parameters and buffers are those of the models, stacked on a leading axis K, under the same names.
     """
+
+    def draw_from(self, streams: Sequence[np.random.Generator]) -> None:
+        """Let every forward pass draw its random numbers by the next seed of these streams: one for all, or K."""
+
+    def stacked_buffers(self) -> list[Tensor]:
+        """The members' buffers, such as running means, stacked on a leading axis K."""
+        return list(self.buffers())
+
+    @torch.no_grad()
+    def load_buffers(self, saved: Sequence[Tensor]) -> None:
+        """Set the members' buffers to what `stacked_buffers` gave."""
+        for buffer, stack in zip(self.buffers(), saved, strict=True):
+            buffer.copy_(stack)
+
+
+def fuse(models: Sequence[nn.Module], *, shared: bool = True) -> Fused:
+    """All `models` as one. Raises NotFused, naming the layer, where they hold one that cannot be fused."""
     if frozen := [name for name, parameter in models[0].named_parameters() if not parameter.requires_grad]:
-        raise UserError(f"models: {frozen[0]} is frozen (requires_grad=False); allowed: parameters that all train")
+        raise NotFused(f"{frozen[0]} is frozen")
     try:
         plain = fx.symbolic_trace(models[0])
-    except (fx.proxy.TraceError, TypeError, RuntimeError) as error:
-        raise UserError(f"models: {type(models[0]).__name__} cannot be traced, so not fused: {error}") from None
+    except (Exception, SystemExit) as error:
+        # A user's code may raise anything when it meets no tensor.
+        raise NotFused(f"it cannot be traced ({type(error).__name__})") from None
     if len(given := [node.name for node in plain.graph.nodes if node.op == "placeholder"]) > 1:
-        raise UserError(f"models: forward takes {', '.join(given)}; allowed: the images alone")
+        raise NotFused(f"forward takes {', '.join(given)}")
     _in_first_place(plain)
     siblings = [dict(model.named_modules()) for model in models]
-    fused = _Fusion(plain, siblings, shared)
-    module = fx.GraphModule(fused.modules, fused.graph)
-    expected, found = dict(models[0].named_parameters()), dict(module.named_parameters())
+    fusion = _Fusion(plain, siblings, shared)
+    fused = Fused(fusion.modules, fusion.graph)
+    expected, found = dict(models[0].named_parameters()), dict(fused.named_parameters())
     if set(expected) != set(found):
-        raise UserError(
-            f"models: parameters outside layers cannot be fused: {', '.join(sorted({*expected} ^ {*found}))}"
-        )
-    return module
+        raise NotFused(f"parameters outside layers: {', '.join(sorted({*expected} ^ {*found}))}")
+    return fused
+
+
+def see_that_it_agrees(models: Sequence[nn.Module], shape: tuple[int, ...], *, shared: bool = True) -> None:
+    """Raise NotFused unless `models` compute fused what they compute apart, in values and gradients.
+
+    `shape` is an image's (channels, height, width). Whatever a tracer cannot see in a model, a random batch in
+    float64 shows. The models are converted, and of no further use.
+    """
+    apart = [model.double() for model in models]
+    fused = fuse(apart, shared=shared).double()
+    random = torch.Generator().manual_seed(0)
+    images = [torch.randn(3, *shape, dtype=torch.float64, generator=random) for _ in models]
+    if shared:
+        images = images[:1] * len(models)
+    # Copies, since layers in place would write into what another member reads.
+    pairs: dict[str, tuple[Tensor, Tensor]] = {}
+    for mode in (False, True):
+        for module in (fused, *apart):
+            module.train(mode)
+        alone = torch.stack([model(x.clone()) for model, x in zip(apart, images, strict=True)])
+        together = fused(images[0].clone() if shared else torch.stack(images))
+        pairs["logits in training" if mode else "logits in evaluation"] = (alone, together)
+    weights = torch.randn(alone.shape, dtype=torch.float64, generator=random)
+    (alone * weights).sum().backward()
+    (together * weights).sum().backward()
+    for name, parameter in fused.named_parameters():
+        pairs[f"gradient of {name}"] = (torch.stack([m.get_parameter(name).grad for m in apart]), parameter.grad)
+    for what, (expected, found) in pairs.items():
+        # Not `>`, which NaN would pass.
+        if not (expected - found).abs().max() <= 1e-9 * expected.abs().max():
+            raise NotFused(f"fused, it computes something else ({what})")
 
 
 class _Fusion:
@@ -89,7 +135,7 @@ class _Fusion:
         if node.op == "output":
             layout = self._layout(node.args[0], node)
             if layout.shared or layout.images:
-                raise UserError("models: a model must end in a linear layer")
+                raise NotFused("it does not end in a linear layer")
             logits = self.graph.call_method("transpose", (self._new[node.args[0]], 1, 2))
             return self.graph.output(logits)
         if node.op == "call_module":
@@ -165,10 +211,10 @@ class _Fusion:
         owner.add_module(leaf, module)
         return self.graph.call_module(name, (source,))
 
-    def _cannot(self, node: fx.Node, why: str | None = None) -> UserError:
+    def _cannot(self, node: fx.Node, why: str | None = None) -> NotFused:
         target = getattr(node.target, "__name__", node.target)
         reason = f" ({why})" if why else ""
-        return UserError(f"models: layer {target}{reason} cannot be fused; {ALLOWED}")
+        return NotFused(f"layer {target}{reason}")
 
 
 def _in_first_place(plain: fx.GraphModule) -> None:

@@ -18,9 +18,9 @@ from study.ledger.records import METRICS
 from study.ledger.runs import Run, share_batches
 from study.seeding import generator, stream
 from study.training import data as datasets
-from study.training import models
+from study.training import models, process
 from study.training.data import Dataset
-from study.training.fusion import fuse
+from study.training.models import Members
 from study.training.optimizer import SGD
 
 EVALUATION_BATCH = 250
@@ -36,7 +36,7 @@ class Epoch:
     history: Mapping[str, np.ndarray]
     """METRICS name → float64 [epoch, K], of all epochs so far, also those of before a checkpoint."""
     finite: np.ndarray
-    """bool [epoch, K]: whether losses and parameters were finite; once False for a member, False from then on."""
+    """bool [epoch, K]: whether losses, parameters and buffers were finite; once False for a member, always False."""
     state: partial[dict[str, Any]]
     """Call it for a checkpoint: tensors and plain numbers. Valid until the next epoch begins."""
     final: Mapping[str, np.ndarray] | None = None
@@ -65,9 +65,11 @@ def train(
     deterministic(device)
     run = runs[0]
     shared = share_batches(runs)
-    model = fuse([initialised(r, data) for r in runs], shared=shared).to(device, dtype)
+    members = [initialised(r, data).to(device, dtype) for r in runs]
+    model = models.joined(run.model, members, data.info.shape, data.info.classes, shared=shared)
     learning_rates = torch.tensor([r.learning_rate for r in runs], device=device, dtype=dtype)
-    optimizer = SGD(list(model.parameters()), learning_rates, run.momentum, run.weight_decay)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = SGD(trained, learning_rates, run.momentum, run.weight_decay)
     splits = Splits(run, data, len(runs), device, dtype)
     history: dict[str, list[np.ndarray]] = {name: [] for name in METRICS}
     finite: list[np.ndarray] = []
@@ -75,16 +77,22 @@ def train(
         _restore(checkpoint, model, optimizer, history, finite)
 
     for epoch in range(len(finite) + 1, run.epochs + 1):
-        orders = [generator("order", seed, epoch).permutation(splits.n_train) for seed in _order_seeds(runs, shared)]
-        with denormals_as_zeros():
-            metrics = train_epoch(model, optimizer, splits, orders, run.batch_size)
-        val_predictions, metrics["val_loss"], metrics["val_accuracy"] = evaluate(model, splits.val, splits, shared)
-        test_predictions, metrics["test_loss"], metrics["test_accuracy"] = evaluate(model, splits.test, splits, shared)
-        for name in METRICS:
-            history[name].append(metrics[name].cpu().numpy())
+        seeds = [runs[0].order_seed] if shared else [r.order_seed for r in runs]
+        orders = [generator("order", seed, epoch).permutation(splits.n_train) for seed in seeds]
+        model.draw_from([generator("masks", seed, epoch) for seed in seeds])
+        with process.undisturbed():
+            with denormals_as_zeros():
+                metrics = train_epoch(model, optimizer, splits, orders, run.batch_size)
+            val_predictions, metrics["val_loss"], metrics["val_accuracy"] = evaluate(model, splits.val, splits, shared)
+            test_predictions, metrics["test_loss"], metrics["test_accuracy"] = evaluate(
+                model, splits.test, splits, shared
+            )
+            for name in METRICS:
+                history[name].append(metrics[name].cpu().numpy())
+            if epoch == run.epochs:
+                _, metrics["train_loss"], metrics["train_accuracy"] = evaluate(model, splits.train, splits, shared)
         final = predictions = None
         if epoch == run.epochs:
-            _, metrics["train_loss"], metrics["train_accuracy"] = evaluate(model, splits.train, splits, shared)
             final = {name: metrics[name].cpu().numpy() for name in METRICS}
             predictions = {"val": val_predictions.cpu().numpy(), "test": test_predictions.cpu().numpy()}
         finite.append(_finite(model, metrics, history) & (finite[-1] if finite else True))
@@ -99,7 +107,7 @@ def train(
 
 
 def train_epoch(
-    model: nn.Module, optimizer: SGD, splits: Splits, orders: Sequence[np.ndarray], batch_size: int
+    model: Members, optimizer: SGD, splits: Splits, orders: Sequence[np.ndarray], batch_size: int
 ) -> dict[str, Tensor]:
     """One pass over the training split in each of `orders` (one for all members, or one a member).
 
@@ -122,7 +130,7 @@ def train_epoch(
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, split: tuple[Tensor, Tensor], splits: Splits, shared: bool
+    model: Members, split: tuple[Tensor, Tensor], splits: Splits, shared: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Labels predicted uint8 [K, digit], mean loss and accuracy float64 [K], in evaluation mode over a whole split."""
     model.eval()
@@ -175,9 +183,8 @@ class Splits:
 
 def initialised(run: Run, data: Dataset) -> nn.Module:
     """The run's model with PyTorch's default initial weights, drawn from the stream of its seed and model."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream("init", run.init_seed, run.model))
-        return models.build(run.model, data.info.shape, data.info.classes)
+    seed = stream("init", run.init_seed, run.model)
+    return models.build(run.model, data.info.shape, data.info.classes, seed=seed)
 
 
 @contextlib.contextmanager
@@ -211,27 +218,24 @@ def _on(device: str, images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Te
     return torch.tensor(images, device=device).unsqueeze(1), torch.tensor(labels, device=device, dtype=torch.int64)
 
 
-def _order_seeds(runs: Sequence[Run], shared: bool) -> list[int]:
-    return [runs[0].order_seed] if shared else [r.order_seed for r in runs]
-
-
-def _finite(model: nn.Module, metrics: Mapping[str, Tensor], history: Mapping[str, list[np.ndarray]]) -> np.ndarray:
-    """Whether, bool [K], each member's losses and parameters are all finite."""
+def _finite(model: Members, metrics: Mapping[str, Tensor], history: Mapping[str, list[np.ndarray]]) -> np.ndarray:
+    """Whether, bool [K], each member's losses, parameters and buffers are all finite."""
     finite = np.isfinite([values[-1] for values in history.values()]).all(0)
     finite &= torch.stack([values.isfinite() for values in metrics.values()]).all(0).cpu().numpy()
-    for parameter in model.parameters():
-        finite &= parameter.detach().flatten(1).isfinite().all(1).cpu().numpy()
+    for stacked in (*model.parameters(), *model.stacked_buffers()):
+        finite &= stacked.detach().reshape(len(stacked), -1).isfinite().all(1).cpu().numpy()
     return finite
 
 
 def _state(
-    runs: Sequence[Run], model: nn.Module, optimizer: SGD, history: Mapping[str, list], finite: list
+    runs: Sequence[Run], model: Members, optimizer: SGD, history: Mapping[str, list], finite: list
 ) -> dict[str, Any]:
     """A checkpoint. The random streams are hashed from the epoch, so the number of epochs is all of their state."""
     return {
         "run_ids": [run.run_id for run in runs],
         "epochs_done": len(finite),
-        "parameters": [p.detach().cpu().clone() for p in optimizer.parameters],
+        "parameters": [p.detach().cpu().clone() for p in model.parameters()],
+        "buffers": [b.cpu().clone() for b in model.stacked_buffers()],
         "velocities": [v.cpu().clone() for v in optimizer.velocities],
         "history": {name: torch.from_numpy(np.stack(values)) for name, values in history.items()},
         "finite": torch.from_numpy(np.stack(finite)),
@@ -240,10 +244,11 @@ def _state(
 
 @torch.no_grad()
 def _restore(
-    checkpoint: Mapping[str, Any], model: nn.Module, optimizer: SGD, history: dict[str, list], finite: list
+    checkpoint: Mapping[str, Any], model: Members, optimizer: SGD, history: dict[str, list], finite: list
 ) -> None:
-    for ours, saved in zip(optimizer.parameters, checkpoint["parameters"], strict=True):
+    for ours, saved in zip(model.parameters(), checkpoint["parameters"], strict=True):
         ours.copy_(saved)
+    model.load_buffers(checkpoint["buffers"])
     for ours, saved in zip(optimizer.velocities, checkpoint["velocities"], strict=True):
         ours.copy_(saved)
     for name in METRICS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,14 +16,20 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from study.errors import UserError
 from study.ledger.records import ModelInfo
 from study.ledger.runs import digest
 from study.redaction import mask
-from study.training import fusion_check
+from study.training import process
+from study.training.fusion import Fused, NotFused, fuse, see_that_it_agrees
+from study.training.side_by_side import SideBySide
 
 Shape = tuple[int, ...]
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+Members = Fused | SideBySide
+"""K models of one kind as one module, parameters and buffers stacked on a leading axis K."""
 
 
 class LeNet5(nn.Module):
@@ -82,35 +89,53 @@ class Layer:
     """Multiply-accumulates for one image."""
 
 
-def build(name: str, shape: Shape, classes: int) -> nn.Module:
+def build(name: str, shape: Shape, classes: int, *, seed: int = 0) -> nn.Module:
     """The model of a config's name: built in, or a user's `package.module:Class`, called without arguments.
 
-    `shape` is an image's (channels, height, width). Raises UserError if there is no such model, or if it
-    does not map images [N, *shape] to logits [N, classes].
+    Its weights are drawn from the stream of `seed`. `shape` is an image's (channels, height, width). Raises UserError
+    if there is no such model, or if it does not map images [N, *shape] to logits [N, classes].
     """
-    try:
-        model = _constructor(name)()
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        # A user's code may raise anything, and what it says may hold anything.
-        raise UserError(f"models: {name!r} cannot be made: {type(error).__name__}: {mask(str(error))}") from None
-    if not isinstance(model, nn.Module):
-        raise UserError(f"models: found {name!r}, which makes a {type(model).__name__}; allowed: a torch.nn.Module")
-    try:
-        with torch.no_grad():
-            output = model.eval()(torch.zeros(2, *shape))
-    except (Exception, SystemExit) as error:
-        raise UserError(f"models: {name!r} cannot take images of shape {shape}: {mask(str(error))}") from None
+    with process.undisturbed():
+        # Imported before anything is seeded: a file may draw and seed as it likes.
+        constructor = _constructor(name)
+        process.seed(seed)
+        try:
+            model = constructor()
+        except (Exception, SystemExit) as error:
+            # A user's code may raise anything, and what it says may hold anything.
+            raise UserError(f"models: {name!r} cannot be made: {type(error).__name__}: {mask(str(error))}") from None
+        if not isinstance(model, nn.Module):
+            raise UserError(f"models: found {name!r}, which makes a {type(model).__name__}; allowed: a torch.nn.Module")
+        try:
+            with torch.no_grad():
+                output = model.eval()(torch.zeros(2, *shape))
+        except (Exception, SystemExit) as error:
+            raise UserError(f"models: {name!r} cannot take images of shape {shape}: {mask(str(error))}") from None
     if not isinstance(output, Tensor) or output.shape != (2, classes):
         found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise UserError(f"models: {name!r} gives {found} for 2 images; allowed: [2, {classes}], one logit a class")
     return model.train()
 
 
-def check(name: str, shape: Shape, classes: int, *, shared: bool = True) -> None:
-    """See that the model trains fused as it does alone. Raises UserError, naming it and the layer that does not."""
-    fusion_check.check(name, [build(name, shape, classes) for _ in range(2)], shape, shared=shared)
+def joined(name: str, members: Sequence[nn.Module], shape: Shape, classes: int, *, shared: bool = True) -> Members:
+    """The members, which `build` has made of this name, as one module: fused where that is exact, else side by side."""
+    if why_apart(name, shape, classes, shared=shared) is None:
+        return fuse(members, shared=shared)
+    return SideBySide(members, shared=shared)
+
+
+def why_apart(name: str, shape: Shape, classes: int, *, shared: bool = True) -> str | None:
+    """Why the model trains side by side, in a few words; None where it trains fused. See `build`."""
+    models = [build(name, shape, classes) for _ in range(2)]
+    try:
+        with process.undisturbed():
+            see_that_it_agrees(models, shape, shared=shared)
+    except NotFused as reason:
+        return str(reason)
+    except (Exception, SystemExit) as error:
+        # A user's code may raise anything, also when it meets no tensor, or one in float64.
+        return f"{type(error).__name__}: {mask(str(error))}"
+    return None
 
 
 def identity(name: str, shape: Shape, classes: int) -> ModelInfo:
@@ -128,24 +153,29 @@ def identity(name: str, shape: Shape, classes: int) -> ModelInfo:
 
 
 def describe(model: nn.Module, shape: Shape) -> list[Layer]:
-    """Every layer that has parameters, in the order in which an image of `shape` meets them."""
+    """Every layer that has parameters, in the order in which an image of `shape` meets them; then what is left."""
     layers: list[Layer] = []
-    names = {module: name for name, module in model.named_modules()}
+    names = {module: name or "itself" for name, module in model.named_modules()}
 
-    def visit(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        own = list(module.parameters(recurse=False))
-        if own:
-            n_parameters = sum(p.numel() for p in own)
-            formula, macs = _arithmetic(module, output[0])
-            layers.append(Layer(names[module], _kind(module), tuple(output.shape[1:]), formula, n_parameters, macs))
+    def visit(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
+        n_parameters = sum(p.numel() for p in module.parameters(recurse=False))
+        while isinstance(output, tuple | list):
+            output = output[0]
+        formula, macs = _arithmetic(module, output[0])
+        layers.append(Layer(names[module], _kind(module), tuple(output.shape[1:]), formula, n_parameters, macs))
 
-    hooks = [module.register_forward_hook(visit) for module in model.modules() if not list(module.children())]
+    hooks = [module.register_forward_hook(visit) for module in names if list(module.parameters(recurse=False))]
+    mode = model.training
     try:
-        with torch.no_grad():
-            model(torch.zeros(1, *shape))
+        with process.undisturbed(), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model.eval()(torch.zeros(1, *shape))
     finally:
+        model.train(mode)
         for hook in hooks:
             hook.remove()
+    # Matrix products of bare parameters, attention: what no layer stands for. A multiply-accumulate is two operations.
+    if (rest := counter.get_total_flops() // 2 - sum(layer.macs for layer in layers)) > 0:
+        layers.append(Layer("outside layers", "products", (), "", 0, rest))
     return layers
 
 
@@ -156,13 +186,13 @@ def show(names: Sequence[str], console: Console) -> None:
     """
     shape, classes = (1, 28, 28), 10
     for name in names or BUILT_IN:
-        check(name, shape, classes)
         model = build(name, shape, classes)
         layers = describe(model, shape)
-        title = f"{name}: {'×'.join(map(str, shape))} in, {classes} classes"
-        table = Table(
-            title=title, title_justify="left", title_style="bold", box=None, header_style="dim", pad_edge=False
-        )
+        reason = why_apart(name, shape, classes)
+        trains = f"side by side ({reason})" if reason else "fused"
+        title = f"{name}: {'×'.join(map(str, shape))} in, {classes} classes; trains {trains}"
+        console.print(title, style="bold", highlight=False, soft_wrap=True)
+        table = Table(box=None, header_style="dim", pad_edge=False)
         for column, justify in (("layer", "left"), ("output", "left"), ("parameters", "left")):
             table.add_column(column, justify=justify)
         table.add_column("", justify="right")
@@ -213,20 +243,21 @@ def _sources(name: str, kind: type[nn.Module]) -> list[Path]:
 
 
 def _kind(module: nn.Module) -> str:
-    if isinstance(module, nn.Conv2d):
-        return f"conv {module.kernel_size[0]}×{module.kernel_size[1]}"
+    if isinstance(module, CONVOLUTIONS):
+        return f"conv {'×'.join(map(str, module.kernel_size))}"
     return {nn.Linear: "linear"}.get(type(module), type(module).__name__)
 
 
 def _arithmetic(module: nn.Module, output: Tensor) -> tuple[str, int]:
-    """The parameter formula with its numbers, and the multiply-accumulates of one image."""
-    if isinstance(module, nn.Conv2d):
+    """The parameter formula with its numbers, and the multiply-accumulates of one image, which gives `output`."""
+    bias = " + 1" if getattr(module, "bias", None) is not None else ""
+    if isinstance(module, CONVOLUTIONS):
         inputs = module.in_channels // module.groups
-        height, width = module.kernel_size
-        bias = " + 1" if module.bias is not None else ""
-        formula = f"({inputs}·{height}·{width}{bias})·{module.out_channels}"
-        return formula, inputs * height * width * output.numel()
+        formula = f"({'·'.join(map(str, (inputs, *module.kernel_size)))}{bias})·{module.out_channels}"
+        return formula, inputs * math.prod(module.kernel_size) * output.numel()
     if isinstance(module, nn.Linear):
-        bias = " + 1" if module.bias is not None else ""
         return f"({module.in_features}{bias})·{module.out_features}", module.in_features * output.numel()
-    return " + ".join(str(p.numel()) for p in module.parameters(recurse=False)), 0
+    parameters = list(module.parameters(recurse=False))
+    # Every weight of a recurrent layer is used once a step.
+    steps = len(output) if isinstance(module, nn.RNNBase) else 0
+    return " + ".join(str(p.numel()) for p in parameters), steps * sum(p.numel() for p in parameters if p.dim() > 1)

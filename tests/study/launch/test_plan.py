@@ -208,9 +208,9 @@ def test_other_digits_never_join_a_study(config, changes, message):
 MODELS = """
 from torch import nn
 
-class Normed(nn.Sequential):
+class Noisy(nn.Sequential):
     def __init__(self):
-        super().__init__(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2 * 26 * 26, 10))
+        super().__init__(nn.Flatten(), nn.RReLU(), nn.Linear(784, 10))
 
 class Fine(nn.Sequential):
     def __init__(self):
@@ -225,13 +225,11 @@ def nets(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "planned_nets", raising=False)
 
 
-def test_a_model_that_cannot_be_fused_is_a_mistake_before_anything_is_written(config, nets, tmp_path):
-    wrong = config(models=["mlp_matched", "planned_nets:Normed"])
-    for verb in (session.show_plan, functools.partial(session.run, again="")):
-        with pytest.raises(UserError, match=r"^models: 'planned_nets:Normed': layer 1 \(BatchNorm2d\) cannot be fused"):
-            verb(wrong, Console(file=io.StringIO()))
-    assert not (tmp_path / "storage" / "small" / "study.json").exists()
-    assert plan.prepare(config(models=["planned_nets:Fine"])).planned
+def test_a_model_that_trains_side_by_side_is_named_in_one_line(config, nets):
+    said = io.StringIO()
+    session.show_plan(config(models=["mlp_matched", "planned_nets:Noisy"]), Console(file=said, width=60))
+    assert "\nplanned_nets:Noisy trains side by side, not fused: layer 1 (RReLU)\n" in said.getvalue()
+    assert "mlp_matched trains" not in said.getvalue()
 
 
 def test_an_edited_model_joins_no_study_of_its_name_unless_told_to(config, nets, tmp_path):
@@ -253,7 +251,7 @@ def test_an_edited_model_joins_no_study_of_its_name_unless_told_to(config, nets,
 @pytest.mark.parametrize(("pack", "shared"), [("learning_rates", {True}), (2, {False}), (1, {True})])
 def test_models_are_checked_with_the_batches_that_their_packs_have(config, monkeypatch, pack, shared):
     checked = set()
-    monkeypatch.setattr("study.training.models.check", lambda *_, shared: checked.add(shared))
+    monkeypatch.setattr("study.training.models.why_apart", lambda *_, shared: checked.add(shared))
     plan.prepare(config(launch={"pack": pack}))
     assert checked == shared
 

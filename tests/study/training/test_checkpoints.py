@@ -24,6 +24,7 @@ STATE = {
     "epochs_done": 3,
     "parameters": [torch.arange(2.0).view(2, 1)],
     "velocities": [torch.ones(2, 1)],
+    "buffers": [torch.zeros(2, 3)],
     "history": {name: torch.ones(3, 2) for name in METRICS},
     "finite": torch.ones(3, 2, dtype=torch.bool),
     "train_seconds": 1.5,
@@ -78,6 +79,7 @@ DAMAGES = {
     "a curve too few": lambda good: wrapped(saved(STATE | {"history": {METRICS[0]: torch.ones(3, 2)}})),
     "curves too short": lambda good: wrapped(saved(STATE | {"finite": torch.ones(2, 2)})),
     "other parameters": lambda good: wrapped(saved(STATE | {"parameters": OTHER})),
+    "buffers of other members": lambda good: wrapped(saved(STATE | {"buffers": [torch.zeros(3, 3)]})),
     "velocities too few": lambda good: wrapped(saved(STATE | {"velocities": []})),
     "another model": lambda good: wrapped(saved(STATE | {"parameters": OTHER, "velocities": OTHER})),
     **{

@@ -173,9 +173,11 @@ def test_a_model_that_exits_is_one_line(tmp_path, monkeypatch, place):
         models.build(f"exits_{place}:Net", *MNIST)
 
 
-def test_what_is_shown_can_be_trained(tmp_path, monkeypatch):
-    source = SOURCE.format(hidden=7).replace("nn.Tanh()", "nn.Dropout(0.5)")
-    (tmp_path / "dropping_nets.py").write_text(source)
+def test_what_is_shown_says_how_it_trains(tmp_path, monkeypatch, capsys):
+    source = SOURCE.format(hidden=7).replace("nn.Tanh()", "nn.RReLU()")
+    (tmp_path / "random_nets.py").write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(UserError, match=r"^models: 'dropping_nets:Tiny': layer 2 \(Dropout\) cannot be fused"):
-        models.show(["dropping_nets:Tiny"], Console(quiet=True))
+    models.show(["lenet5", "random_nets:Tiny"], Console(width=200))
+    shown = capsys.readouterr().out
+    assert "lenet5: 1×28×28 in, 10 classes; trains fused" in shown
+    assert "random_nets:Tiny: 1×28×28 in, 10 classes; trains side by side (layer 2 (RReLU))" in shown

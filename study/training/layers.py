@@ -45,7 +45,7 @@ class FusedConv2d(nn.Module):
         self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
         self.bias = None
         if first.bias is not None:
-            self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
+            self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers if layer.bias is not None]))
         self.stride, self.padding, self.dilation = first.stride, first.padding, first.dilation
 
     def forward(self, x: Tensor) -> Tensor:
