@@ -27,7 +27,7 @@ def sources(root: Path = ROOT) -> list[str]:
 
 
 def imported(file: str, source: str, *, at_once: bool = False) -> set[str]:
-    """Every module that a file's source imports: anywhere in it, also for type checking, or only `at_once`, as it starts."""
+    """Every module that a file's source imports: anywhere, also for type checking, or only `at_once`, as it starts."""
     package = file.rpartition("/")[0].replace("/", ".")
     names = set()
     tree = ast.parse(source)

@@ -13,7 +13,7 @@ from study.training.models import build, why_apart
 from study.training.optimizer import SGD
 from study.training.side_by_side import SideBySide
 from tests import idx
-from tests.study.ledger.test_runs import RUN
+from tests.examples import RUN
 
 SOURCE = '''
 import random
