@@ -1,8 +1,10 @@
-"""The command line: python -m analysis DIR_OR_ZIP."""
+"""The command line: python -m analysis DIR_OR_ZIP_OR_URI."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +20,30 @@ from study.ledger.storage import Storage
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("source", metavar="DIR_OR_ZIP")
+@click.argument("source", metavar="DIR_OR_ZIP_OR_URI")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]…")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, and nothing else.")
 @click.option("--require-complete", is_flag=True, help="Refuse a study in which a planned run has no outcome.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for the report. Default: DIR/report.")
-def cli(source: str, overrides: tuple[str, ...], as_json: bool, require_complete: bool, out: Path | None) -> None:
+@click.option("--out", metavar="DIR_OR_URI", help="Where the report is written. Default: report/ beside the study.")
+def cli(source: str, overrides: tuple[str, ...], as_json: bool, require_complete: bool, out: str | None) -> None:
     """Answer the study's question, and write its findings, tables, figures and report.
 
     KEY=VALUE sets candidate, baselines (with commas between), confidence, margin, resamples or seed otherwise than
     the study declared; the report then says so.
     """
-    block, folder = _parse(overrides), out or _default_folder(source)
+    block, report = _parse(overrides), Storage(out) if out else _beside(source)
     data = frames.load(source)
     if require_complete:
         _complete(data)
     findings = build.collect(data, block)
-    _write(findings, data, folder)
+    with _folder(report) as folder:
+        _write(findings, data, folder)
     if as_json:
         click.echo(findings.to_json(), nl=False)
         return
     console = Console()
     terminal.show(findings, console)
-    console.print(f"report: {folder / 'index.html'}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"report: {report.address('index.html')}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _write(findings: build.Findings, data: frames.Frames, folder: Path) -> None:
@@ -55,13 +58,33 @@ def _write(findings: build.Findings, data: frames.Frames, folder: Path) -> None:
         raise StorageError(f"{folder}: cannot write the report: {error.strerror or error}") from error
 
 
-def _default_folder(source: str) -> Path:
+def _beside(source: str) -> Storage:
+    """Where the report of a study is written: beside its ledger, or that of an archive into the working directory."""
     if Path(source).is_file():
-        return Path(f"{Path(source).stem}-report")
+        return Storage(f"{Path(source).stem}-report")
     storage = Storage(source)
-    if not storage.local:
-        raise UserError(f"{source}: a report is written to a folder; name one with --out")
-    return Path(storage.path("report"))
+    return Storage(storage.path("report")) if storage.local else storage / "report"
+
+
+@contextlib.contextmanager
+def _folder(report: Storage) -> Iterator[Path]:
+    """The folder to write the report into; what it then holds is sent to where the report belongs, if that is a store.
+
+    Raises StorageError.
+    """
+    if report.local:
+        yield Path(report.path(""))
+        return
+    with tempfile.TemporaryDirectory(prefix="report-") as name:
+        folder = Path(name)
+        yield folder
+        files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+
+        def send(file: Path) -> None:
+            report.write(file.relative_to(folder).as_posix(), file.read_bytes())
+
+        for _ in report.each(send, files):
+            pass
 
 
 def _complete(data: frames.Frames) -> None:

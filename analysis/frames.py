@@ -225,13 +225,16 @@ def _sound_predictions(
 ) -> tuple[dict[str, dict[str, np.ndarray]], list[Problem]]:
     """The labels that finished runs predicted, by run_id, and the files that cannot hold those of this study."""
     sound, problems = {}, []
-    for record in ended:
-        if record.state == "finished":
-            found = _predictions(ledger, record, {"val": val_labels[record.run.split_seed], "test": test_labels})
-            if isinstance(found, Problem):
-                problems.append(found)
-            else:
-                sound[record.run_id] = found
+    finished = [record for record in ended if record.state == "finished"]
+
+    def ask(record: Record) -> dict[str, np.ndarray] | Problem:
+        return _predictions(ledger, record, {"val": val_labels[record.run.split_seed], "test": test_labels})
+
+    for record, found in zip(finished, ledger.storage.each(ask, finished), strict=True):
+        if isinstance(found, Problem):
+            problems.append(found)
+        else:
+            sound[record.run_id] = found
     return sound, problems
 
 

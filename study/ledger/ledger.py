@@ -61,18 +61,25 @@ class Ledger:
         """Every valid record by run_id, and every file under runs/ that is none."""
         found: dict[str, Record] = {}
         problems = []
-        for name in self.storage.names("runs"):
-            path = f"runs/{name}"
-            try:
-                if not RECORD_NAME.match(name):
-                    raise ValueError("its name is no <run_id>.json")
-                record = Record.model_validate_json(self.storage.read(path))
-                if record.run_id != name.removesuffix(".json"):
-                    raise ValueError(f"it holds run {record.run_id}, a duplicate or a foreign record")
-                found[record.run_id] = record
-            except (ValueError, RecursionError) as error:
-                problems.append(Problem(self.storage.path(path), _first(error)))
+        for answer in self.storage.each(self._record, self.storage.names("runs")):
+            if isinstance(answer, Problem):
+                problems.append(answer)
+            else:
+                found[answer.run_id] = answer
         return found, problems
+
+    def _record(self, name: str) -> Record | Problem:
+        """The record in a file under runs/, or why it holds none."""
+        path = f"runs/{name}"
+        try:
+            if not RECORD_NAME.match(name):
+                raise ValueError("its name is no <run_id>.json")
+            record = Record.model_validate_json(self.storage.read(path))
+            if record.run_id != name.removesuffix(".json"):
+                raise ValueError(f"it holds run {record.run_id}, a duplicate or a foreign record")
+        except (ValueError, RecursionError) as error:
+            return Problem(self.storage.path(path), _first(error))
+        return record
 
     def write_record(self, record: Record, predictions: bytes | None = None) -> None:
         """Write a run's predictions, then its record, which is the commit mark.
@@ -139,8 +146,8 @@ def export(storage: Storage, file: Path) -> int:
     names = list(Ledger(storage).files())
     try:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in names:
-                archive.writestr(zipfile.ZipInfo(name), storage.read(name), zipfile.ZIP_DEFLATED)
+            for name, content in zip(names, storage.each(storage.read, names), strict=True):
+                archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     except OSError as error:
         raise UserError(f"{file}: cannot be written: {error.strerror}") from None
     return len(names)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import mimetypes
 import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -20,7 +23,15 @@ from study.errors import StorageError, UserError
 
 URI = re.compile(r"^([a-z][a-z0-9+.-]*)://")
 TEMPORARY = ".writing-"
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
+V = TypeVar("V")
+
+REQUESTS = 128
+"""Requests that an object store is sent at a time; what each of them waits for is the way there and back."""
+
+LOCAL_REQUESTS = 8
+"""The same of a disk or a shared mount."""
 
 PAUSES = (1, 2, 4, 8, 16, 16, 16)
 """Seconds between attempts. Arrow itself tries for six seconds each time, so it is two minutes in all."""
@@ -34,6 +45,8 @@ def _connect(uri: str) -> tuple[fs.FileSystem, str]:
     if _is_s3(uri) and "allow_delayed_open=" not in uri and int(pa.__version__.split(".")[0]) >= 21:
         # Else, as with older Arrows, a small file takes three requests, and a killed writer leaves an upload unseen.
         uri += ("&" if "?" in uri else "?") + "allow_delayed_open=true"
+    # Arrow keeps as many connections to a store as it has threads for input and output when it opens it.
+    pa.set_io_thread_count(max(pa.io_thread_count(), REQUESTS))
     return fs.FileSystem.from_uri(uri)
 
 
@@ -106,12 +119,36 @@ class Storage:
 
     def __truediv__(self, name: str) -> Storage:
         """The storage of a sub-folder. A URI keeps its query, where an endpoint may be named."""
+        return Storage(self.address(name), answered=self.answered)
+
+    def address(self, name: str) -> str:
+        """Where a file or folder is, as a user may name it: its path, or its URI."""
         root, question, query = self.root.partition("?") if URI.match(self.root) else (self.root, "", "")
-        return Storage(root.rstrip("/") + "/" + check_relative(name) + question + query)
+        return root.rstrip("/") + "/" + check_relative(name) + question + query
 
     def path(self, name: str) -> str:
         """The full path of a file, for messages and for local access."""
         return f"{self._base}/{check_relative(name)}"
+
+    def each(self, ask: Callable[[V], T], of: Iterable[V]) -> Iterator[T]:
+        """What `ask` answers of each, in order, many asked at once: of a store, not its speed but its distance binds.
+
+        Whatever one of them raises is raised in its turn, and no further one is asked then.
+        """
+        threads = LOCAL_REQUESTS if self.local else REQUESTS
+        asked: deque[Future[T]] = deque()
+        with ThreadPoolExecutor(threads, "storage") as pool:
+            try:
+                for one in of:
+                    asked.append(pool.submit(ask, one))
+                    # No more than are soon wanted: answers may be large.
+                    if len(asked) > 4 * threads:
+                        yield asked.popleft().result()
+                while asked:
+                    yield asked.popleft().result()
+            finally:
+                for waiting in asked:
+                    waiting.cancel()
 
     @_patiently
     def read(self, name: str) -> bytes:
@@ -153,7 +190,9 @@ class Storage:
             if self.local:
                 _write_local(Path(path), content)
             else:
-                with self._fs.open_output_stream(path) as file:
+                # By its kind a browser knows whether to show a file or to save it.
+                kind, _ = mimetypes.guess_type(name)
+                with self._fs.open_output_stream(path, metadata={"Content-Type": kind} if kind else None) as file:
                     file.write(content)
         except OSError as error:
             raise self._stopped("write", name, error) from error
@@ -216,7 +255,7 @@ class Storage:
                         self.delete(f"{folder}/{file.name}")
 
     def _stopped(self, verb: str, name: str, error: OSError) -> StorageError:
-        where = f"{self.root}/{name}" if name else self.root
+        where = self.address(name) if name else self.root
         reason = error.strerror or str(error).splitlines()[0]
         return StorageError(f"storage: cannot {verb} {where}: {reason}")
 

@@ -1,18 +1,23 @@
 """A study kept in an object store: a real S3 server on this machine."""
 
 import contextlib
+import shutil
+import sys
+import threading
 import time
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from analysis import __main__ as command_line
 from study.errors import LockedError, StorageError
 from study.ledger import lock
-from study.ledger.ledger import Ledger
+from study.ledger.ledger import Ledger, npz
 from study.ledger.lock import Lock
 from study.ledger.storage import PAUSES, Storage
-from tests import processes
+from tests import processes, synthetic
+from tests.examples import PREDICTIONS, RUN2, record
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIAABCDEFGHIJKLMNOP", "AWS_SECRET_ACCESS_KEY": "a-secret-of-this-test"}
 
@@ -24,12 +29,21 @@ class Gate:
         self.application, server.app = server.app, self
         self.requests = []
         self.out_of_order = False
+        self.delay = 0
+        self.at_once, self.most_at_once = 0, 0
+        self._counting = threading.Lock()
 
     def __call__(self, environ, start_response):
         self.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
         if self.out_of_order:
             start_response("503 Service Unavailable", [("Content-Length", "0")])
             return [b""]
+        with self._counting:
+            self.at_once += 1
+            self.most_at_once = max(self.at_once, self.most_at_once)
+        time.sleep(self.delay)
+        with self._counting:
+            self.at_once -= 1
         return self.application(environ, start_response)
 
 
@@ -46,6 +60,10 @@ def gate(server):
     return Gate(server._server)
 
 
+def client(server):
+    return boto3.client("s3", endpoint_url="http://{}:{}".format(*server.get_host_and_port()))
+
+
 @pytest.fixture(scope="module")
 def bucket(server):
     """A URI of an empty bucket."""
@@ -53,7 +71,7 @@ def bucket(server):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (CREDENTIALS | {"AWS_DEFAULT_REGION": "us-east-1"}).items():
             patch.setenv(name, value)
-        boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="bucket")
+        client(server).create_bucket(Bucket="bucket")
         yield f"s3://bucket/studies?endpoint_override={host}:{port}&scheme=http"
 
 
@@ -82,6 +100,48 @@ def test_a_file_is_one_request(bucket, gate):
     before = len(gate.requests)
     storage.write("runs/x.json", b"1")
     assert gate.requests[before:] == [("PUT", "/bucket/studies/three/runs/x.json")]
+
+
+def test_records_of_many_runs_are_asked_for_at_once(bucket, gate, monkeypatch):
+    """And a file that is no record is found out among them, as ever."""
+    ledger = Ledger(Storage(bucket) / "many")
+    runs = [RUN2.model_copy(update={"learning_rate": 0.001 * k}) for k in range(1, 41)]
+    for _ in ledger.storage.each(lambda run: ledger.write_record(record(run), npz(PREDICTIONS)), runs):
+        pass
+    ledger.storage.write(f"runs/{runs[7].run_id}.json", b"{")
+    monkeypatch.setattr(gate, "delay", 0.1)
+    monkeypatch.setattr(gate, "most_at_once", 0)
+    records, problems = ledger.records()
+    assert set(records) == {run.run_id for run in runs} - {runs[7].run_id}
+    assert list(records) == sorted(records)
+    assert [problem.reason for problem in problems] == ["Invalid JSON: EOF while parsing an object at line 1 column 1"]
+    assert gate.most_at_once > 20
+
+
+@pytest.mark.slow
+def test_a_report_is_written_beside_the_study(bucket, server, tmp_path, monkeypatch):
+    """Every file that was drawn, byte for byte; and a browser is told which of them is a page."""
+    study = synthetic.write(tmp_path, seeds=2, n_test=60, n_val=30, shape=(6, 6), analysis={"resamples": 200})
+    storage = Storage(bucket) / "reported"
+    for name in Ledger(Storage(study)).files():
+        storage.write(name, (study / name).read_bytes())
+    write = command_line._write
+
+    def kept(findings, data, folder):
+        write(findings, data, folder)
+        shutil.copytree(folder, tmp_path / "report")
+
+    monkeypatch.setattr(command_line, "_write", kept)
+    monkeypatch.setattr(sys, "argv", ["analysis", str(storage)])
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert ended.value.code == 0
+    files = [path for path in sorted((tmp_path / "report").rglob("*")) if path.is_file()]
+    names = [f"report/{path.relative_to(tmp_path / 'report').as_posix()}" for path in files]
+    assert {"report/index.html", "report/findings.json", "report/costs.json", "report/tables/gaps.csv"} <= set(names)
+    assert [storage.read(name) for name in names] == [path.read_bytes() for path in files]
+    page = client(server).head_object(Bucket="bucket", Key=storage.path("report/index.html").removeprefix("bucket/"))
+    assert page["ContentType"] == "text/html"
 
 
 class OutOfOrder:

@@ -130,3 +130,28 @@ def test_names_stay_inside(name):
 
 def test_a_substorage_keeps_the_query_of_a_uri(tmp_path):
     assert str(Storage(f"file://{tmp_path}") / "study") == f"file://{tmp_path}/study"
+
+
+def test_a_file_in_a_store_is_named_by_a_uri_that_is_one():
+    storage = Storage("s3://bucket/studies?endpoint_override=127.0.0.1:9&scheme=http")
+    assert storage.address("runs/x.json") == "s3://bucket/studies/runs/x.json?endpoint_override=127.0.0.1:9&scheme=http"
+
+
+def test_each_keeps_the_order_and_stops_at_the_first_error(tmp_path):
+    """What was asked before the error is known has been asked; the rest of a long list is not."""
+    asked = []
+
+    def ask(k):
+        asked.append(k)
+        if k == 3:
+            raise OSError("no")
+        time.sleep(0.01 * (5 - k if k < 5 else 0))
+        return k
+
+    storage = Storage(tmp_path)
+    assert list(storage.each(ask, [2, 0, 1])) == [2, 0, 1]
+    answers = storage.each(ask, range(1000))
+    assert [next(answers) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(OSError, match="no"):
+        next(answers)
+    assert len(asked) < 100
