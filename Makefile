@@ -1,43 +1,51 @@
-# make study: set up, train the quick study on MNIST, write its report.   make test: set up, pass all tests.
-#   make study CONFIG=configs/paper.yaml STORAGE=/elsewhere
+# `make` and `make help` list what there is. Every target makes the environment it needs.
 CONFIG  ?= configs/quick.yaml
+STORAGE ?=
 LEDGER  ?= analysis/published/paper/paper.zip
 PYTHON  ?= python3
 BIN     := .venv/bin
 STUDY    = $(CONFIG) $(if $(STORAGE),storage=$(STORAGE))
 
-.PHONY: study test fast lint bench calibration clean
+.PHONY: help study test fast lint bench calibration clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo '  make study CONFIG=configs/paper.yaml STORAGE=/elsewhere    another study, kept in another place'
+	@echo '  make study PYTHON=python3.12                               another Python, 3.11 or newer'
 
 # Runs that failed (exit 1) leave a report of the others to be made.
-study: .venv/ready
+study: .venv/ready ## Train the quick study on MNIST and write its report: minutes on two cores
 	code=0; $(BIN)/python -m study run $(STUDY) || code=$$?; \
 	[ $$code -gt 1 ] || $(BIN)/python -m analysis "$$($(BIN)/python -m study where $(STUDY))" || exit; \
 	exit $$code
 
-test: .venv/ready lint
+test: .venv/ready lint ## Lint, and run all tests: 20 minutes on two cores
 	$(BIN)/python -m pytest
 
-fast: .venv/ready
+fast: .venv/ready ## The tests for daily work: under two minutes
 	$(BIN)/python -m pytest -m "not slow"
 
-lint: .venv/ready
+lint: .venv/ready ## Style (ruff) and types (mypy)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/ready
+bench: .venv/ready ## Measure speed and memory (tests/benchmarks): half an hour
 	$(BIN)/python -m tests.benchmarks
 
-calibration: .venv/ready
+calibration: .venv/ready ## Simulate how often the intervals and tests keep their promise: hours
 	$(BIN)/python -m analysis.calibration --processes 2 --date "$$(date -u +%F)" --out analysis/published/calibration \
 		--ledger $(LEDGER)
 
 # The environment is made anew whenever what it should hold has changed.
 .venv/ready: setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is %s: make PYTHON=python3.12" % sys.version.split()[0])'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[study,test]'
-	touch $@
+	@echo "1/2 Making .venv"
+	@$(PYTHON) -m venv .venv
+	@echo "2/2 Installing into .venv: $$(grep -c == constraints.txt) packages, of which torch is by far the largest"
+	@$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[study,test]'
+	@touch $@
 
-clean:
+clean: ## Remove .venv and everything that tools leave behind; results stay
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,5 +1,6 @@
 """make study, with a stand-in for Python that only notes what it is asked to do."""
 
+import re
 import subprocess
 
 import pytest
@@ -50,3 +51,28 @@ def test_failed_runs_still_leave_a_report_and_their_exit_code(tmp_path, code, an
     found, calls = make(tmp_path, code=code, analysis=analysis)
     assert found == ended
     assert ("-m analysis /my results/x" in calls) == reported
+
+
+def test_help_lists_every_target():
+    text = (ROOT / "Makefile").read_text()
+    targets = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split()
+    command = ["make", "--silent", f"--file={ROOT / 'Makefile'}"]
+    for arguments in ([], ["help"]):
+        said = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True).stdout
+        assert re.findall(r"^  make ([a-z]+)  ", said, re.MULTILINE) == targets
+
+
+def test_installing_says_what_it_does(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(PYTHON.format(code=0, analysis=0))
+    python.chmod(0o755)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / "setup.cfg").touch()
+    (tmp_path / "constraints.txt").write_text("a==1\nb==2\n")
+    command = ["make", f"--file={ROOT / 'Makefile'}", ".venv/ready", f"BIN={tmp_path}", f"PYTHON={python}"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert said.splitlines()[0] == "1/2 Making .venv"
+    assert said.splitlines()[1].startswith("2/2 Installing into .venv: 2 packages")
+    installed = (tmp_path / "calls").read_text().splitlines()[-1]
+    assert installed.startswith("-m pip install")
+    assert "--quiet" not in installed, "pip shows its progress"
