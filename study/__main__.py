@@ -53,15 +53,14 @@ def run(
     with config_file.named(config):
         if dry_run:
             return session.show_plan(study, Console(), retry_failed=retry_failed, mix_recipes=mix_recipes)
-        return session.run(
-            study,
-            Console(),
+        options = session.Options(
+            again=shlex.join(again),
             address=address,
             retry_failed=retry_failed,
             dashboard=dashboard,
             mix_recipes=mix_recipes,
-            again=shlex.join(again),
         )
+        return session.run(study, Console(), options)
 
 
 @cli.command()

@@ -1,9 +1,10 @@
-"""What several tests make their own cases of: a run, its record, its pack."""
+"""What several tests make their own cases of: a run, its record, its pack, its worker's messages."""
 
 import hashlib
 
 import numpy as np
 
+from study.launch.messages import Done, Started
 from study.ledger.ledger import npz
 from study.ledger.records import METRICS, Provenance, Record
 from study.ledger.runs import Pack, PlannedRun, Run
@@ -49,5 +50,5 @@ def record(run=RUN2, state="finished", **changes):
 
 
 PACK = Pack(pack_id="0" * 12, runs=(PlannedRun(run_id=RUN2.run_id, run=RUN2, n_parameters=10, macs=10),))
-STARTED = {"started": True, "node": "here"}
-DONE = {"done": True, "records": [(record().model_dump_json(), npz(PREDICTIONS))]}
+STARTED = Started("here")
+DONE = Done(((record(), npz(PREDICTIONS)),))

@@ -1,4 +1,4 @@
-"""Ray itself: one of our own on this machine, or a cluster that is joined. With launch.py, all that imports Ray."""
+"""Ray itself: one of our own on this machine, or a cluster that is joined. With ray_tune.py, all that imports Ray."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import ray
 
+from study.config import Launching
 from study.errors import RayError, UserError
 
 CONNECT_SECONDS = 5.0
@@ -21,7 +22,7 @@ CONNECT_SECONDS = 5.0
 
 
 @contextlib.contextmanager
-def connected(address: str | None, memory: int, dashboard: bool) -> Iterator[str | None]:
+def connected(address: str | None, *, dashboard: bool = False, memory: int = 512 * 2**20) -> Iterator[str | None]:
     """Ray on this machine, or the cluster at `address`; gives the dashboard's URL if one was started.
 
     `memory` are the bytes that the object store of our own holds. Ray that is connected already is left alone. Raises
@@ -56,10 +57,15 @@ def connected(address: str | None, memory: int, dashboard: bool) -> Iterator[str
         ray.shutdown()
 
 
-def lack(resources: dict[str, float]) -> str | None:
+def resources(knobs: Launching) -> dict[str, float]:
+    """What a trial asks of the node it is placed on."""
+    return {"cpu": knobs.cpus_per_trial} | ({"gpu": knobs.gpus_per_trial} if knobs.gpus_per_trial else {})
+
+
+def lack(knobs: Launching) -> str | None:
     """What a trial asks for that no node has, as one line; Ray would wait for it without a word."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for kind, wanted in resources.items():
+    for kind, wanted in resources(knobs).items():
         most = max((node.get(kind.upper(), 0) for node in nodes), default=0)
         # A fraction of a GPU is a share of one, and whole GPUs are never cut.
         if wanted > most:

@@ -7,11 +7,9 @@ import secrets
 import shlex
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -20,10 +18,9 @@ from study.errors import LockedError, UserError
 from study.launch import plan, provenance, tracking
 from study.launch.plan import Prepared
 from study.launch.progress import Progress, duration, say
-from study.launch.recorder import Driver
-from study.launch.worker import Settings, train_pack
+from study.launch.recorder import Recorder
+from study.launch.worker import Setup, train_pack
 from study.ledger.lock import Lock
-from study.ledger.records import Record
 from study.ledger.runs import Pack, work
 from study.ledger.storage import URI, Storage
 
@@ -31,33 +28,37 @@ MACS_PER_SECOND = 8e9
 """Multiply-accumulates of forward passes that one core gets through while training, where no record says better."""
 
 
-def run(
-    config: StudyConfig,
-    console: Console,
-    *,
-    again: str,
-    address: str | None = None,
-    retry_failed: bool = False,
-    dashboard: bool = False,
-    mix_recipes: bool = False,
-) -> int:
-    """Train what is missing; returns the exit code. `again` is the command that resumes, for messages.
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks of a launch, beside the config."""
+
+    again: str
+    """The command that resumes it, for messages."""
+    address: str | None = None
+    """Of the Ray cluster to join; None: Ray is started on this machine."""
+    retry_failed: bool = False
+    dashboard: bool = False
+    mix_recipes: bool = False
+
+
+def run(config: StudyConfig, console: Console, options: Options) -> int:
+    """Train what is missing; returns the exit code.
 
     Raises UserError for what the config asks in vain, StorageError when the storage cannot be read or written before
     training, LockedError when another driver holds the study or takes it over, RayError when Ray does not start.
     """
     storage = Storage(config.storage)
-    if address and not URI.match(config.storage) and not Path(config.storage).is_absolute():
+    if options.address and not URI.match(config.storage) and not Path(config.storage).is_absolute():
         raise UserError(
             f"storage: found {config.storage!r}; allowed with --address: an absolute path on a shared mount, or a URI, "
             "since a relative path would end up in a job's temporary folder"
         )
     with Lock(storage / config.name) as lock:
-        prepared = plan.prepare(config, mix_recipes=mix_recipes)
-        todo = prepared.todo(retry_failed)
+        prepared = plan.prepare(config, mix_recipes=options.mix_recipes)
+        todo = prepared.todo(options.retry_failed)
         for problem in prepared.problems:
             say(console, f"{problem.path}: {problem.reason}; it is not counted as a record", style="yellow")
-        prepared.tidy(retry_failed)
+        prepared.tidy(options.retry_failed)
         for note in prepared.notes:
             say(console, note)
         if not todo:
@@ -66,65 +67,71 @@ def run(
                 plan.commit(prepared)
                 say(console, "the analysis block differs from the last launch's: noted, and the report will say so")
             return _summary(prepared, console)
-        say(console, f"{config.name}: {_extent(prepared, todo, retry_failed)}")
-        settings = _settings(config, prepared)
-        options = dict(address=address, dashboard=dashboard, workers=config.launch.workers)
-        options |= dict(cpus_per_trial=config.launch.cpus_per_trial, gpus_per_trial=config.launch.gpus_per_trial)
-
-        def ready(dashboard: str | None) -> None:
-            """Plan for good only once Ray is there: a start that failed was no launch."""
-            lock.confirm()
-            plan.commit(prepared)
-            if dashboard:
-                say(console, f"Ray's dashboard: {dashboard}")
-
-        ended = prepared.ended(retry_failed)
-        while todo:
-            code = _train(prepared, todo, ended, settings, lock, console, again, options | {"ready": ready})
-            if code is not None:
-                return code
-            prepared = replace(prepared, records=prepared.ledger.records()[0])
-            # Of a worker that dies between two packs, Tune drops the second: it is launched again, while that helps.
-            before, todo, ended, ready = len(todo), prepared.todo(), prepared.ended(), lambda dashboard: None
-            if len(todo) == before:
-                break
+        say(console, f"{config.name}: {_extent(prepared, todo, options.retry_failed)}")
+        setup = _setup(prepared)
+        code = _train(prepared, setup, lock, console, options)
+        if code is not None:
+            return code
+        prepared = replace(prepared, records=prepared.ledger.records()[0])
         prepared.tidy()
-    if settings.tracking.mode == "offline":
-        say(console, f"W&B files of this launch, offline: {settings.tracking.folder}")
+    if setup.tracking.mode == "offline":
+        say(console, f"W&B files of this launch, offline: {setup.tracking.folder}")
     return _summary(prepared, console)
 
 
-def _train(
-    prepared: Prepared,
-    todo: Sequence[Pack],
-    ended: Mapping[str, Record],
-    settings: Settings,
-    lock: Lock,
-    console: Console,
-    again: str,
-    options: Mapping[str, Any],
-) -> int | None:
-    """Launch the packs once; the exit code if something stopped them, None if they came to their end."""
+def _train(prepared: Prepared, setup: Setup, lock: Lock, console: Console, options: Options) -> int | None:
+    """Train the packs; the exit code if something stopped them, None if they came to their end."""
     # Ray takes seconds to import, and a study with nothing to train does without.
-    from study.launch import ray_tune
+    from study.launch import cluster, ray_tune
 
-    with Progress(todo, console) as progress:
-        lock.tell = progress.numbers
-        driver = Driver(prepared.ledger, todo, ended, progress)
-        train = partial(train_pack, settings=settings)
-        ours = dict(lost=lambda: lock.lost, warn=progress.warn, secrets=tracking.environment(os.environ))
-        try:
-            ray_tune.launch(todo, prepared.dataset, train, driver, **options, **ours)
-        except ray_tune.Interrupted as error:
-            progress.warn(f"stopped by {error}; every ended run is kept; to go on: {again}")
-            return 130
-    if lock.lost:
-        raise LockedError(f"{prepared.ledger.storage}: another driver took this study over; this one has stopped")
-    if driver.stopped:
-        say(console, f"error: {driver.stopped}", style="red")
-        say(console, f"every ended run is kept; to go on once there is room: {again}")
-        return 3
+    with cluster.connected(options.address, dashboard=options.dashboard, memory=_memory(prepared)) as dashboard:
+        if lack := cluster.lack(setup.launch):
+            # A cluster may still grow.
+            if options.address is None:
+                raise UserError(lack)
+            say(console, f"{lack} on a node of this cluster now; waiting for a node that has it", style="yellow")
+        # Planned for good only once Ray is there: a start that failed was no launch.
+        lock.confirm()
+        plan.commit(prepared)
+        if dashboard:
+            say(console, f"Ray's dashboard: {dashboard}")
+        todo, ended = prepared.todo(options.retry_failed), prepared.ended(options.retry_failed)
+        while todo:
+            with Progress(todo, console) as progress:
+                lock.tell = progress.numbers
+                queue = ray_tune.Queue(
+                    packs=todo,
+                    data=prepared.dataset,
+                    train=partial(train_pack, setup=setup),
+                    recorder=Recorder(prepared.ledger, todo, ended, progress),
+                    knobs=setup.launch,
+                    environment=tracking.environment(os.environ),
+                )
+                try:
+                    ray_tune.launch(queue, lambda: lock.lost)
+                except ray_tune.Interrupted as error:
+                    progress.warn(f"stopped by {error}; every ended run is kept; to go on: {options.again}")
+                    return 130
+            if lock.lost:
+                raise LockedError(
+                    f"{prepared.ledger.storage}: another driver took this study over; this one has stopped"
+                )
+            if stopped := queue.recorder.stopped:
+                say(console, f"error: {stopped}", style="red")
+                say(console, f"every ended run is kept; to go on once there is room: {options.again}")
+                return 3
+            prepared = replace(prepared, records=prepared.ledger.records()[0])
+            # Of a worker that dies between two packs, Tune drops the second: it is launched again, while that helps.
+            before, todo, ended = len(todo), prepared.todo(), prepared.ended()
+            if len(todo) == before:
+                break
     return None
+
+
+def _memory(prepared: Prepared) -> int:
+    """Bytes that an object store of our own needs."""
+    images = prepared.dataset.train_images.nbytes + prepared.dataset.test_images.nbytes
+    return max(512 * 2**20, 4 * images)
 
 
 def show_plan(config: StudyConfig, console: Console, *, retry_failed: bool = False, mix_recipes: bool = False) -> int:
@@ -162,18 +169,14 @@ def _seconds(pack: Pack, prepared: Prepared) -> float:
     return work(pack) * n_train / MACS_PER_SECOND
 
 
-def _settings(config: StudyConfig, prepared: Prepared) -> Settings:
-    storage = prepared.ledger.storage
-    mode = tracking.resolve(config.wandb.mode, os.environ)
+def _setup(prepared: Prepared) -> Setup:
+    config, storage = prepared.config, prepared.ledger.storage
     folder = Path(tempfile.gettempdir()) / f"lenet5-vs-mlp-{os.getuid()}" / config.name / secrets.token_hex(4)
-    return Settings(
+    return Setup(
         storage=storage.root if not storage.local else storage.path("."),
-        threads=config.launch.cpus_per_trial,
-        device="cuda" if config.launch.gpus_per_trial else "cpu",
-        max_failures=config.launch.max_failures,
-        checkpoint_seconds=config.launch.checkpoint_seconds,
+        launch=config.launch,
         tracking=tracking.Settings(
-            mode=mode,
+            mode=tracking.resolve(config.wandb.mode, os.environ),
             project=config.wandb.project,
             entity=config.wandb.entity,
             folder=str(folder),

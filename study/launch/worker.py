@@ -9,12 +9,13 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
+from study.config import Launching
 from study.errors import StorageError
-from study.launch import provenance, tracking
+from study.launch import messages, provenance, tracking
+from study.launch.messages import ERROR_LINES, Message
 from study.ledger.ledger import npz
 from study.ledger.records import Provenance, Record
 from study.ledger.runs import Pack, PlannedRun
@@ -24,58 +25,56 @@ from study.training import checkpoints
 from study.training.data import Dataset
 from study.training.loop import Epoch, train
 
-ERROR_LINES = 12
-"""Last lines of a traceback that a failed run's record keeps."""
-
-Report = Callable[[dict[str, Any]], None]
+Report = Callable[[Message], None]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Machine knobs that every worker of a launch shares; no secret among them."""
+class Setup:
+    """What every worker of a launch is told; no secret in it."""
 
     storage: str
-    threads: int
-    device: str
-    max_failures: int
-    checkpoint_seconds: float
+    launch: Launching
     tracking: tracking.Settings
     git: tuple[str | None, bool | None]
 
+    @property
+    def device(self) -> str:
+        """What packs are trained on."""
+        return "cuda" if self.launch.gpus_per_trial else "cpu"
 
-def train_pack(pack: Pack, data: Dataset, report: Report, settings: Settings) -> None:
-    """Train a pack and report: its start, every epoch, and at the end either `done`, `failed` or `stopped`.
+
+def train_pack(pack: Pack, data: Dataset, report: Report, setup: Setup) -> None:
+    """Train a pack and report: that it has started, every epoch, and at the end Done, Failed or Stopped.
 
     An exception in training is tried again, `max_failures` times, from the last checkpoint. Storage that
-    refuses a checkpoint is reported as `stopped`, for the driver to end the study.
+    refuses a checkpoint is reported as Stopped, for the driver to end the study.
     """
-    torch.set_num_threads(settings.threads)
+    torch.set_num_threads(setup.launch.cpus_per_trial)
     keep_memory()
     base = Provenance(
         pack_id=pack.pack_id,
         pack_size=len(pack.runs),
-        device=settings.device,
+        device=setup.device,
         node=provenance.node(),
-        threads=settings.threads,
+        threads=setup.launch.cpus_per_trial,
         versions=provenance.versions(),
-        git_commit=settings.git[0],
-        git_dirty=settings.git[1],
+        git_commit=setup.git[0],
+        git_dirty=setup.git[1],
         started_at=provenance.now(),
     )
-    report({"started": True, "node": base.node})
-    for attempt in range(1, settings.max_failures + 2):
+    for attempt in range(1, setup.launch.max_failures + 2):
         where = base.model_copy(update={"attempts": attempt})
         try:
-            report(_attempt(pack, data, settings, report, where))
+            report(_attempt(pack, data, report, setup, where))
             return
         except StorageError as error:
-            report({"stopped": mask(str(error))})
+            report(messages.Stopped(mask(str(error))))
             return
         except Exception:
             # Whatever a model raises is a failure of its pack, never of the study.
             lines = traceback.format_exc().strip().splitlines()[-ERROR_LINES:]
             failed = where.model_copy(update={"error": mask("\n".join(lines)), "ended_at": provenance.now()})
-    report({"failed": failed.model_dump()})
+    report(messages.Failed(failed))
 
 
 def keep_memory() -> None:
@@ -90,39 +89,39 @@ def keep_memory() -> None:
         libc.mallopt(trim_threshold, 2**31 - 1)
 
 
-def _attempt(pack: Pack, data: Dataset, settings: Settings, report: Report, where: Provenance) -> dict[str, Any]:
-    """Train the pack from its checkpoint, or from the start, to its end; returns the report of its records."""
-    storage = Storage(settings.storage, answered=True)
+def _attempt(pack: Pack, data: Dataset, report: Report, setup: Setup, where: Provenance) -> messages.Done:
+    """Train the pack from its checkpoint, or from the start, to its end."""
+    storage = Storage(setup.storage, answered=True)
     state, warning = checkpoints.load(storage, pack)
-    tracker = tracking.Tracker(settings.tracking, pack.runs)
+    earlier = state["attempts"] if state else 0
+    if where.attempts == 1:
+        report(messages.Started(provenance.node(), earlier))
+    tracker = tracking.Tracker(setup.tracking, pack.runs)
     for e in range(state["epochs_done"] if state else 0):
         # Once more: what a killed worker had logged may not have left it. W&B ignores epochs that it knows.
         tracker.log(e + 1, {name: values[e].numpy() for name, values in state["history"].items()}, state["finite"][e])
     began = saved = now = time.monotonic()
     before = state["train_seconds"] if state else 0.0
     try:
-        for epoch in train([planned.run for planned in pack.runs], data, device=settings.device, checkpoint=state):
+        for epoch in train([planned.run for planned in pack.runs], data, device=setup.device, checkpoint=state):
             tracker.log(epoch.epoch, epoch.metrics, epoch.finite[-1])
             took = time.monotonic() - now
             now += took
             # The next epoch, which will take about as long, may be lost on top of all since the last checkpoint.
-            if epoch.final is None and now + took - saved > settings.checkpoint_seconds:
-                checkpoints.save(storage, pack, {**epoch.state(), "train_seconds": before + now - began})
+            if epoch.final is None and now + took - saved > setup.launch.checkpoint_seconds:
+                kept = {"train_seconds": before + now - began, "attempts": earlier + 1}
+                checkpoints.save(storage, pack, {**epoch.state(), **kept})
                 saved = now
-            report({"epoch": epoch.epoch, "warning": warning})
+            report(messages.Epoch(epoch.epoch, warning))
             warning = None
     except Exception as error:
         tracker.fail(mask(str(error)))
         raise
     seconds = round((before + now - began) / len(pack.runs), 3)
     where = where.model_copy(update={"train_seconds": seconds, "ended_at": provenance.now()})
-    ended = [record(planned, k, epoch, where) for k, planned in enumerate(pack.runs)]
+    ended = tuple(record(planned, k, epoch, where) for k, planned in enumerate(pack.runs))
     tracker.finish([r for r, _ in ended])
-    return {
-        "done": True,
-        "records": [(r.model_dump_json(), predictions) for r, predictions in ended],
-        "warning": "; ".join(tracker.warnings) or None,
-    }
+    return messages.Done(ended, "; ".join(tracker.warnings) or None)
 
 
 def record(planned: PlannedRun, k: int, last: Epoch, where: Provenance) -> tuple[Record, bytes | None]:

@@ -69,6 +69,7 @@ def _complete(state: dict[str, Any], pack: Pack) -> bool:
             and all(shape[:1] == (members,) for shape in buffers)
             and size == sum(planned.n_parameters for planned in pack.runs)
             and state["train_seconds"] >= 0
+            and state.setdefault("attempts", 1) >= 0
         )
     except (KeyError, TypeError, AttributeError, RuntimeError):
         return False

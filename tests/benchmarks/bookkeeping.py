@@ -7,11 +7,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from study.launch import tracking
+from study.launch.messages import Message
 from study.launch.worker import train_pack
 from study.ledger.ledger import Ledger
 from study.ledger.storage import Storage
@@ -57,7 +57,7 @@ def measure(dataset: Dataset, model: str) -> dict[str, float]:
         ]
         driver = Timed(folder, [pack])
         began = _children()
-        records: list[dict[str, Any]] = []
+        records: list[Message] = []
         train_pack(pack, dataset, records.append, settings)
         for restore in undo:
             restore()

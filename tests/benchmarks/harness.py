@@ -18,8 +18,9 @@ import torch
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
+from study.config import Launching
 from study.launch import provenance, tracking
-from study.launch.worker import Settings
+from study.launch.worker import Setup
 from study.training import data
 
 RESULTS = Path(__file__).parent / "results.jsonl"
@@ -75,18 +76,10 @@ def torchvision_mnist(train: bool, folder: str | None = None) -> MNIST:
     return MNIST(folder or torchvision_folder(), train=train, transform=transforms.Compose(steps))
 
 
-def settings(folder: str, study: str, mode: str) -> Settings:
+def settings(folder: str, study: str, mode: str) -> Setup:
     """What a worker is told, its ledger and W&B files in `folder`."""
     mirrored = tracking.Settings(mode=mode, project="benchmark", entity=None, folder=f"{folder}/wandb", study=study)
-    return Settings(
-        storage=str(Path(folder) / study),
-        threads=1,
-        device="cpu",
-        max_failures=0,
-        checkpoint_seconds=60,
-        tracking=mirrored,
-        git=(None, None),
-    )
+    return Setup(str(Path(folder) / study), Launching(max_failures=0), mirrored, (None, None))
 
 
 def resident(pid: int | str = "self") -> float:

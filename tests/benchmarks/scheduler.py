@@ -13,11 +13,14 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from study.config import Launching
 from study.config_file import validate
-from study.launch import ray_tune
+from study.launch import cluster, ray_tune
+from study.launch.messages import Done, Message, Started
 from study.launch.plan import packs, plan
 from study.launch.progress import Progress
-from study.launch.recorder import Driver
+from study.launch.ray_tune import Queue, Train
+from study.launch.recorder import Recorder
 from study.launch.worker import Report, train_pack
 from study.ledger.ledger import Ledger, npz
 from study.ledger.records import METRICS, Provenance, Record
@@ -31,8 +34,8 @@ PACKS = 10_000
 EVERY = 1_000
 
 
-class Timed(Driver):
-    """The driver of a study that also notes when packs start and end, and its own memory."""
+class Timed(Recorder):
+    """The recorder of a study that also notes when packs start and end, and its own memory."""
 
     def __init__(self, folder: str, todo: Sequence[Pack]) -> None:
         console = Console(file=io.StringIO())
@@ -41,12 +44,12 @@ class Timed(Driver):
         self.ends: list[float] = []
         self.memory: list[float] = []
 
-    def receive(self, index: int, message: dict) -> None:
-        """Take a report as ever, and note the time."""
-        if "started" in message:
+    def receive(self, index: int, message: Message) -> None:
+        """Take a message as ever, and note the time."""
+        if isinstance(message, Started):
             self.starts.append(time.perf_counter())
         super().receive(index, message)
-        if "done" in message:
+        if isinstance(message, Done):
             self.ends.append(time.perf_counter())
             if len(self.ends) % EVERY == 0:
                 self.memory.append(harness.resident())
@@ -58,6 +61,12 @@ def main() -> None:
     """Print both and append them to results.jsonl."""
     scheduling(PACKS)
     scaling()
+
+
+def launch(todo: Sequence[Pack], data: Dataset, train: Train, recorder: Recorder, workers: int | None = None) -> None:
+    """Have the packs trained by a Ray of our own."""
+    with cluster.connected(None):
+        ray_tune.launch(Queue(todo, data, train, recorder, Launching(workers=workers)))
 
 
 def planned(dataset: Dataset, **changes: object) -> tuple[Pack, ...]:
@@ -76,7 +85,7 @@ def scheduling(n: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         driver = Timed(folder, todo)
         began = time.perf_counter()
-        ray_tune.launch(todo, nothing, report_only, driver)
+        launch(todo, nothing, report_only, driver)
         seconds = time.perf_counter() - began
         written = len(list((Path(folder) / "timed" / "runs").iterdir()))
     rates = [EVERY / (b - a) for a, b in zip(driver.ends[::EVERY], driver.ends[EVERY - 1 :: EVERY], strict=False)]
@@ -89,7 +98,7 @@ def scheduling(n: int) -> None:
 
 def report_only(pack: Pack, data: Dataset, report: Report) -> None:
     """What a worker reports of a pack, without the training."""
-    report({"started": True, "node": "none"})
+    report(Started("none"))
     predictions = npz({"val": np.zeros(5_000, np.uint8), "test": np.zeros(10_000, np.uint8)})
     checksum = hashlib.sha256(predictions).hexdigest()
     records = [
@@ -103,7 +112,7 @@ def report_only(pack: Pack, data: Dataset, report: Report) -> None:
         )
         for run in pack.runs
     ]
-    report({"done": True, "records": [(record.model_dump_json(), predictions) for record in records]})
+    report(Done(tuple((record, predictions) for record in records)))
 
 
 def scaling(rounds: int = 3) -> None:
@@ -115,8 +124,8 @@ def scaling(rounds: int = 3) -> None:
         for workers, seconds in found.items():
             with tempfile.TemporaryDirectory() as folder:
                 driver = Timed(folder, todo)
-                train = partial(train_pack, settings=harness.settings(folder, "timed", "disabled"))
-                ray_tune.launch(todo, dataset, train, driver, workers=workers)
+                train = partial(train_pack, setup=harness.settings(folder, "timed", "disabled"))
+                launch(todo, dataset, train, driver, workers)
                 seconds.append(driver.ends[-1] - driver.starts[0])
     one, two = (float(np.median(found[workers])) for workers in (1, 2))
     harness.record("scaling", one_worker=np.round(found[1], 2).tolist(), two_workers=np.round(found[2], 2).tolist())

@@ -186,7 +186,7 @@ def test_a_mistake_found_in_use_names_the_config_too(place, verb, override, mess
 def test_the_line_to_resume_by_can_be_pasted(place, monkeypatch):
     """Words with spaces in quotes, and every flag that the first command had."""
     told = []
-    monkeypatch.setattr(session, "run", lambda *_, again, **options: told.append((shlex.split(again), options)))
+    monkeypatch.setattr(session, "run", lambda _, __, options: told.append((shlex.split(options.again), options)))
     path = processes.config(place / "my studies")
     given = ["run", str(path), "seeds={init: 2, order: 1}", "name=a"]
     given += ["--address", "auto", "--retry-failed", "--dashboard", "--mix-recipes"]
@@ -194,7 +194,9 @@ def test_the_line_to_resume_by_can_be_pasted(place, monkeypatch):
         study_cli(given, standalone_mode=False)
         given = told[-1][0][3:]
     assert told[0] == told[1]
-    assert told[0][1] == {"address": "auto", "retry_failed": True, "dashboard": True, "mix_recipes": True}
+    assert told[0][1] == session.Options(
+        again=shlex.join(told[0][0]), address="auto", retry_failed=True, dashboard=True, mix_recipes=True
+    )
 
 
 def test_where_is_the_folder_that_analysis_takes(place):

@@ -1,5 +1,6 @@
 """A config's runs and packs, joined to what its ledger holds, and what a launch tidies; nothing is trained."""
 
+import contextlib
 import dataclasses
 import functools
 import io
@@ -13,7 +14,8 @@ from rich.console import Console
 
 from study.config_file import load, validate
 from study.errors import UserError
-from study.launch import plan, ray_tune, session
+from study.launch import cluster, plan, ray_tune, session
+from study.launch.messages import Failed
 from study.launch.plan import Prepared
 from study.ledger.records import METRICS, DatasetInfo, ModelInfo, Provenance, Record
 from study.training import checkpoints, data, models
@@ -139,6 +141,13 @@ def config(tmp_path):
     return make
 
 
+@pytest.fixture
+def no_ray(monkeypatch):
+    """Packs are handed to what stands in for Ray Tune, and no Ray is started."""
+    monkeypatch.setattr(cluster, "connected", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(cluster, "lack", lambda knobs: None)
+
+
 def failed(prepared):
     """Write failed records of all runs."""
     for pack in prepared.study.packs:
@@ -162,7 +171,7 @@ def test_an_interrupted_retry_keeps_its_checkpoints(config):
 
 
 @pytest.mark.parametrize("retry_failed", [True, False])
-def test_a_launch_tidies_under_its_lock_and_keeps_what_it_retries(config, monkeypatch, retry_failed):
+def test_a_launch_tidies_under_its_lock_and_keeps_what_it_retries(config, monkeypatch, no_ray, retry_failed):
     prepared = plan.prepare(config())
     plan.commit(prepared)
     failed(prepared)
@@ -172,9 +181,9 @@ def test_a_launch_tidies_under_its_lock_and_keeps_what_it_retries(config, monkey
         tidied.append((self.ledger.storage.exists("driver.lock"), *arguments))
 
     monkeypatch.setattr(Prepared, "tidy", tidy)
-    monkeypatch.setattr(ray_tune, "launch", lambda *arguments, **options: None)
+    monkeypatch.setattr(ray_tune, "launch", lambda *arguments: None)
     console = Console(file=io.StringIO())
-    assert session.run(config(), console, again="", retry_failed=retry_failed) == 1
+    assert session.run(config(), console, session.Options(again="", retry_failed=retry_failed)) == 1
     assert tidied == [(True, retry_failed)] + [(True,)] * retry_failed
 
 
@@ -262,7 +271,7 @@ def test_another_analysis_of_an_ended_study_is_noted_once(config):
     failed(prepared)
     said = io.StringIO()
     for margin, launches in ((0.001, 1), (0.002, 2), (0.002, 2), (0.001, 3)):
-        assert session.run(config(analysis={"margin": margin}), Console(file=said), again="") == 1
+        assert session.run(config(analysis={"margin": margin}), Console(file=said), session.Options(again="")) == 1
         study = prepared.ledger.read_study()
         assert [len(study.launches), study.launches[-1].config["analysis"]["margin"]] == [launches, margin]
     assert said.getvalue().count("the analysis block differs from the last launch's") == 2
@@ -278,22 +287,21 @@ def test_one_is_not_many(config):
     assert "estimated time on 1 worker:" in text
 
 
-def test_a_pack_that_was_dropped_is_launched_again_while_that_helps(config, monkeypatch):
+def test_a_pack_that_was_dropped_is_launched_again_while_that_helps(config, monkeypatch, no_ray):
     """As Tune drops the second of two packs between which a worker died."""
     launches = []
 
-    def dropping(packs, dataset, train, driver, *, ready, most, **_):
-        ready(None)
-        launches.append(len(packs))
-        for index in range(min(most, len(packs))):
-            where = Provenance(pack_id=packs[index].pack_id, pack_size=1, error="raised on purpose")
-            driver.receive(index, {"failed": where.model_dump()})
+    def dropping(queue, lost, most):
+        launches.append(len(queue.packs))
+        for index, pack in enumerate(queue.packs[:most]):
+            where = Provenance(pack_id=pack.pack_id, pack_size=1, error="raised on purpose")
+            queue.recorder.receive(index, Failed(where))
 
     for most, expected in ((1, [3, 2, 1]), (0, [1])):
         launches.clear()
         monkeypatch.setattr(ray_tune, "launch", functools.partial(dropping, most=most))
         seeds = 3 if most else 4
         output = io.StringIO()
-        assert session.run(config(seeds=seeds), Console(file=output), again="the same command") == 1
+        assert session.run(config(seeds=seeds), Console(file=output), session.Options(again="")) == 1
         assert launches == expected, output.getvalue()
     assert len(plan.prepare(config(seeds=4)).ledger.read_study().launches) == 2, "a launch again is no new one"

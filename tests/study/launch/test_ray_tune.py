@@ -10,11 +10,12 @@ import psutil
 import pytest
 from rich.console import Console
 
+from study.config import Launching
 from study.errors import UserError
-from study.launch.cluster import CONNECT_SECONDS
+from study.launch.cluster import CONNECT_SECONDS, connected
 from study.launch.progress import Progress
-from study.launch.ray_tune import Interrupted, launch
-from study.launch.recorder import Driver
+from study.launch.ray_tune import Interrupted, Queue, launch
+from study.launch.recorder import Recorder
 from study.ledger.ledger import Ledger
 from study.ledger.storage import Storage
 from study.training import data
@@ -53,12 +54,13 @@ def raising():
     return train
 
 
-def start(folder, train, **options):
+def start(folder, train):
     """Launch one pack: its ledger and what was printed."""
     dataset = data.load(str(idx.write(folder / "digits", idx.learnable())))
     ledger, console = Ledger(Storage(folder / "ledger")), Console(file=io.StringIO(), width=200)
-    driver = Driver(ledger, [PACK], {}, Progress([PACK], console))
-    launch([PACK], dataset, train, driver, **{"address": processes.ray_address(), **options})
+    recorder = Recorder(ledger, [PACK], {}, Progress([PACK], console))
+    with connected(processes.ray_address()):
+        launch(Queue([PACK], dataset, train, recorder, Launching()))
     return ledger, console.file.getvalue()
 
 
@@ -76,10 +78,10 @@ def test_workers_that_cannot_start_are_not_retried_for_ever(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:1", "ray://127.0.0.1:10001", "127.0.0.1:99999"])
-def test_a_wrong_address_is_one_line_and_soon(address, tmp_path):
+def test_a_wrong_address_is_one_line_and_soon(address):
     began = time.monotonic()
-    with pytest.raises(UserError, match=r"^--address: found .*; allowed: ") as error:
-        start(tmp_path, raising(), address=address)
+    with pytest.raises(UserError, match=r"^--address: found .*; allowed: ") as error, connected(address):
+        pass
     assert address in str(error.value)
     assert time.monotonic() - began < CONNECT_SECONDS + 5
 
@@ -117,9 +119,10 @@ def test_the_dashboard_listens_on_loopback_only_and_its_address_is_printed(place
         processes.stop(process)
 
 
-def test_an_error_of_ray_is_an_interruption(tmp_path):
-    def ready(dashboard):
+def test_an_error_of_ray_is_an_interruption(tmp_path, monkeypatch):
+    def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr("study.launch.ray_tune.tune.Tuner", full)
     with pytest.raises(Interrupted, match=r"an error of Ray \(OSError: .* No space left"):
-        start(tmp_path, raising(), ready=ready)
+        start(tmp_path, raising())

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from study.launch.messages import Epoch
 from study.launch.progress import Progress
-from study.launch.recorder import MOST_DEATHS, Driver
+from study.launch.recorder import MOST_DEATHS, Recorder
 from study.ledger.ledger import Ledger
 from study.ledger.storage import Storage
 from study.training import checkpoints
@@ -19,63 +20,63 @@ def ledger(tmp_path):
 
 
 @pytest.fixture
-def driver(ledger):
-    return Driver(ledger, [PACK], {}, Progress([PACK], Console(file=io.StringIO())))
+def recorder(ledger):
+    return Recorder(ledger, [PACK], {}, Progress([PACK], Console(file=io.StringIO())))
 
 
 def attempts(ledger):
     return ledger.records()[0][RUN2.run_id].provenance.attempts
 
 
-def test_a_pack_is_recorded_with_every_start_it_took(ledger, driver):
+def test_a_pack_is_recorded_with_every_start_it_took(ledger, recorder):
     for _ in range(3):
-        driver.receive(0, STARTED)
-    driver.receive(0, DONE)
+        recorder.receive(0, STARTED)
+    recorder.receive(0, DONE)
     assert attempts(ledger) == 3
-    assert not driver.gives_up(0)
+    assert not recorder.gives_up(0)
 
 
-def test_a_pack_that_has_ended_is_not_trained_again(ledger, driver):
+def test_a_pack_that_has_ended_is_not_trained_again(ledger, recorder):
     """Its worker dies after its last report, and Tune starts it once more."""
-    driver.receive(0, STARTED)
-    driver.receive(0, DONE)
-    driver.receive(0, STARTED)
-    assert driver.gives_up(0)
+    recorder.receive(0, STARTED)
+    recorder.receive(0, DONE)
+    recorder.receive(0, STARTED)
+    assert recorder.gives_up(0)
     assert attempts(ledger) == 1
 
 
-def test_only_deaths_without_an_epoch_between_them_fail_a_pack(ledger, driver):
+def test_only_deaths_without_an_epoch_between_them_fail_a_pack(ledger, recorder):
     for epoch in range(1, 2 * MOST_DEATHS):
-        driver.receive(0, STARTED)
-        driver.receive(0, {"epoch": epoch})
-        driver.died(0, "killed")
-    assert not driver.gives_up(0)
+        recorder.receive(0, STARTED)
+        recorder.receive(0, Epoch(epoch))
+        recorder.died(0, "killed")
+    assert not recorder.gives_up(0)
     for _ in range(MOST_DEATHS - 1):
-        driver.receive(0, STARTED)
-        driver.receive(0, {"epoch": 1})
-        driver.died(0, f"killed with {KEY}")
-    assert driver.gives_up(0), "an epoch trained again is no new one"
+        recorder.receive(0, STARTED)
+        recorder.receive(0, Epoch(1))
+        recorder.died(0, f"killed with {KEY}")
+    assert recorder.gives_up(0), "an epoch trained again is no new one"
     failed = ledger.records()[0][RUN2.run_id]
     assert failed.state == "failed"
     assert failed.provenance.error.startswith("killed with ***\nits worker died 5 times without a new epoch")
     assert failed.provenance.ended_at, "else an older error would be the last one"
 
 
-def test_a_worker_that_cannot_start_is_said_and_counted(ledger, driver):
+def test_a_worker_that_cannot_start_is_said_and_counted(ledger, recorder):
     for _ in range(MOST_DEATHS):
-        assert not driver.gives_up(0)
-        driver.died(0, "Traceback\nModuleNotFoundError: no nets")
-    assert driver.gives_up(0)
-    printed = driver._progress._console.file.getvalue()
+        assert not recorder.gives_up(0)
+        recorder.died(0, "Traceback\nModuleNotFoundError: no nets")
+    assert recorder.gives_up(0)
+    printed = recorder._progress._console.file.getvalue()
     assert printed.count("its worker died: it could not start: ModuleNotFoundError: no nets\n") == MOST_DEATHS
     assert "ModuleNotFoundError" in ledger.records()[0][RUN2.run_id].provenance.error
 
 
-def test_a_disk_that_refuses_the_record_of_a_failure_stops_the_study(ledger, driver):
+def test_a_disk_that_refuses_the_record_of_a_failure_stops_the_study(ledger, recorder):
     (Path(ledger.storage.root) / "runs").write_bytes(b"a file where a folder should be")
     for _ in range(MOST_DEATHS):
-        driver.died(0, "killed")
-    assert "cannot write" in driver.stopped
+        recorder.died(0, "killed")
+    assert "cannot write" in recorder.stopped
 
 
 def test_only_checkpoints_of_ended_packs_are_tidied_away(ledger):

@@ -6,9 +6,11 @@ import time
 import numpy as np
 import pytest
 
-from study.launch import tracking, worker
-from study.launch.worker import Settings, record, train_pack
-from study.ledger.records import METRICS, Provenance, Record
+from study.config import Launching
+from study.launch import messages, tracking
+from study.launch.messages import Done, Epoch, Failed
+from study.launch.worker import Setup, record, train_pack
+from study.ledger.records import METRICS, Provenance
 from study.ledger.runs import Pack, PlannedRun, digest
 from study.ledger.storage import Storage
 from study.training import checkpoints, data, loop
@@ -38,8 +40,8 @@ def train(pack, dataset, tmp_path):
     def run(max_failures=0, checkpoint_seconds=0.0):
         reports = []
         tracker = tracking.Settings(mode="disabled", project="p", entity=None, folder="", study="s")
-        settings = Settings(str(tmp_path), 1, "cpu", max_failures, checkpoint_seconds, tracker, (None, None))
-        train_pack(pack, dataset, reports.append, settings)
+        knobs = Launching(max_failures=max_failures, checkpoint_seconds=checkpoint_seconds)
+        train_pack(pack, dataset, reports.append, Setup(str(tmp_path), knobs, tracker, (None, None)))
         return reports
 
     return run
@@ -67,16 +69,18 @@ def before_epoch(monkeypatch):
     return set_
 
 
-def science(reports):
-    """The records in the last report, without provenance, and their predictions as bytes."""
-    found = [(Record.model_validate_json(text), predictions) for text, predictions in reports[-1]["records"]]
-    return [(r.model_dump(exclude={"provenance"}), predictions) for r, predictions in found]
+def science(done):
+    """The records of a pack, without provenance, and their predictions as bytes."""
+    return [(r.model_dump(exclude={"provenance"}), predictions) for r, predictions in done.records]
+
+
+def epochs(reports):
+    return [report.epoch for report in reports if isinstance(report, Epoch)]
 
 
 def finished(pack, last):
     """The report of a pack that nothing disturbed."""
-    ended = [record(planned, k, last, WHERE) for k, planned in enumerate(pack.runs)]
-    return {"records": [(r.model_dump_json(), predictions) for r, predictions in ended]}
+    return Done(tuple(record(planned, k, last, WHERE) for k, planned in enumerate(pack.runs)))
 
 
 def test_an_error_midway_is_tried_again_from_the_checkpoint(train, pack, undisturbed, before_epoch):
@@ -86,10 +90,9 @@ def test_an_error_midway_is_tried_again_from_the_checkpoint(train, pack, undistu
 
     before_epoch(fail)
     reports = train(max_failures=1)
-    assert [r["epoch"] for r in reports if "epoch" in r] == [1, 2, 3, 4, 5], "no epoch twice"
-    assert science(reports) == science([finished(pack, undisturbed)])
-    attempts = [Record.model_validate_json(text).provenance.attempts for text, _ in reports[-1]["records"]]
-    assert attempts == [2, 2]
+    assert epochs(reports) == [1, 2, 3, 4, 5], "no epoch twice"
+    assert science(reports[-1]) == science(finished(pack, undisturbed))
+    assert [r.provenance.attempts for r, _ in reports[-1].records] == [2, 2]
 
 
 def test_a_stale_worker_beside_the_new_one_changes_no_byte(train, pack, undisturbed, before_epoch, tmp_path):
@@ -108,8 +111,8 @@ def test_a_stale_worker_beside_the_new_one_changes_no_byte(train, pack, undistur
 
     before_epoch(interfere)
     reports = train(max_failures=1)
-    assert [r["epoch"] for r in reports if "epoch" in r] == [1, 2, 3, 2, 3, 4, 5]
-    assert science(reports) == science([finished(pack, undisturbed)])
+    assert epochs(reports) == [1, 2, 3, 2, 3, 4, 5]
+    assert science(reports[-1]) == science(finished(pack, undisturbed))
 
 
 def test_an_error_every_time_fails_the_pack_and_keeps_its_last_lines(train, before_epoch):
@@ -119,12 +122,12 @@ def test_an_error_every_time_fails_the_pack_and_keeps_its_last_lines(train, befo
 
     before_epoch(fail)
     reports = train(max_failures=2)
-    assert [r["epoch"] for r in reports if "epoch" in r] == [1, 2, 3]
-    assert set(reports[-1]) == {"failed"}
-    provenance = Provenance.model_validate(reports[-1]["failed"])
+    assert epochs(reports) == [1, 2, 3]
+    assert isinstance(reports[-1], Failed)
+    provenance = reports[-1].provenance
     assert provenance.attempts == 3
     assert provenance.error.endswith("MemoryError: attempt 3")
-    assert len(provenance.error.splitlines()) <= worker.ERROR_LINES
+    assert len(provenance.error.splitlines()) <= messages.ERROR_LINES
 
 
 def test_a_diverged_run_is_complete_up_to_that_epoch(train, pack, undisturbed, before_epoch):
@@ -133,7 +136,7 @@ def test_a_diverged_run_is_complete_up_to_that_epoch(train, pack, undisturbed, b
             next(model.parameters()).data[1] = np.inf
 
     before_epoch(poison)
-    first, second = (Record.model_validate_json(text) for text, _ in train()[-1]["records"])
+    first, second = (r for r, _ in train()[-1].records)
     assert (first.state, first.n_epochs, first.diverged_epoch) == ("finished", 5, None)
     assert first == record(pack.runs[0], 0, undisturbed, first.provenance)[0], "its neighbour is left alone"
     assert (second.state, second.n_epochs, second.diverged_epoch) == ("diverged", 2, 3)
@@ -168,5 +171,5 @@ def test_a_checkpoint_of_the_pack_that_cannot_be_used_costs_its_progress_alone(t
     storage = Storage(tmp_path)
     checkpoints.save(storage, pack, {"run_ids": [planned.run_id for planned in pack.runs], "epochs_done": 3})
     reports = train()
-    assert [r["epoch"] for r in reports if "epoch" in r] == [1, 2, 3, 4, 5]
-    assert "lacks what its pack needs to go on; it is trained from the start" in reports[1]["warning"]
+    assert epochs(reports) == [1, 2, 3, 4, 5]
+    assert "lacks what its pack needs to go on; it is trained from the start" in reports[1].warning

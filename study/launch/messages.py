@@ -1,0 +1,54 @@
+"""What a worker tells the driver of its pack: Started, an Epoch after each, and at the end Done, Failed or Stopped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from study.ledger.records import Provenance, Record
+
+ERROR_LINES = 12
+"""Last lines of an error that a failed run's record keeps."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """The worker has taken the pack up."""
+
+    node: str
+    attempts: int = 0
+    """How often its training had been begun before, as its checkpoint tells."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch has ended."""
+
+    epoch: int
+    """From 1."""
+    warning: str | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """All runs of the pack have ended."""
+
+    records: tuple[tuple[Record, bytes | None], ...]
+    """Each run's record, and the bytes of its predictions where it has finished."""
+    warning: str | None = None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Training raised every time."""
+
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The storage refused a checkpoint: the study cannot go on."""
+
+    reason: str
+
+
+Message = Started | Epoch | Done | Failed | Stopped
