@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,18 +18,31 @@ CONFIG = click.argument("config", type=click.Path(path_type=Path))
 STUDY = {"omegaconf", "psutil", "ray", "torch", "torchvision", "wandb", "yaml"}
 """Modules that only the extra `study` installs: what trains needs them, what analyses and exports does not."""
 
+ADDRESS = click.option("--address", metavar="ADDRESS", help="Ray cluster to use: auto, or host:port. Default: none.")
 MIX = click.option("--mix-recipes", is_flag=True, help="Let runs of another recipe join the study of this name.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings=command_line.SETTINGS,
+    epilog=command_line.epilog("python -m study run configs/quick.yaml --report", "python -m study run --help"),
+)
+@command_line.version()
 def cli() -> None:
     """By how much is one model more accurate than another, and how sure are we?"""
 
 
-@cli.command()
+@cli.command(
+    short_help="Train what is missing of a study.",
+    epilog=command_line.epilog(
+        "python -m study run configs/quick.yaml --report",
+        "python -m study run configs/paper.yaml seeds=40 training.epochs=20 name=longer",
+        "python -m study run configs/paper.yaml --address auto storage=/shared/results",
+    ),
+)
 @CONFIG
 @OVERRIDES
-@click.option("--address", metavar="ADDRESS", help="A Ray cluster to use: auto, or host:port. Default: this machine.")
+@ADDRESS
+@click.option("--report", is_flag=True, help="Analyse the study afterwards, in a process of its own.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and train nothing.")
 @click.option("--retry-failed", is_flag=True, help="Train again the runs that failed.")
 @click.option("--dashboard", is_flag=True, help="Start Ray's dashboard, on this machine's loopback address only.")
@@ -36,17 +51,22 @@ def run(
     config: Path,
     overrides: tuple[str, ...],
     address: str | None,
+    report: bool,
     dry_run: bool,
     retry_failed: bool,
     dashboard: bool,
     mix_recipes: bool,
 ) -> int:
-    """Train what is missing of the study that CONFIG describes."""
+    """Train what is missing of the study that CONFIG describes.
+
+    KEY=VALUE overrides a key of the config. Without --address, packs are trained on this machine.
+    """
     from study import config_file
     from study.launch import session
 
     study = config_file.load(config, overrides)
-    flags = {"--retry-failed": retry_failed, "--dashboard": dashboard, "--mix-recipes": mix_recipes}
+    flags = {"--report": report, "--retry-failed": retry_failed}
+    flags |= {"--dashboard": dashboard, "--mix-recipes": mix_recipes}
     again = ["python", "-m", "study", "run", str(config), *overrides]
     again += ["--address", address] if address else []
     again += [flag for flag, given in flags.items() if given]
@@ -60,15 +80,31 @@ def run(
             dashboard=dashboard,
             mix_recipes=mix_recipes,
         )
-        return session.run(study, Console(), options)
+        code = session.run(study, Console(), options)
+    if not report or code > 1:
+        return code
+    # Runs that failed leave a report of the others to be made.
+    analysed = _analyse(session.place(study))
+    return code or analysed
 
 
-@cli.command()
+def _analyse(place: str) -> int:
+    """Analyse the study at `place` in a process of its own, which does without torch and Ray; its exit code."""
+    sources = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, [sources, os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "analysis", place]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False).returncode
+
+
+@cli.command(
+    short_help="Say what would be trained: runs, packs, estimated time.",
+    epilog=command_line.epilog("python -m study plan configs/paper.yaml"),
+)
 @CONFIG
 @OVERRIDES
 @MIX
 def plan(config: Path, overrides: tuple[str, ...], mix_recipes: bool) -> int:
-    """Say what would run: counts, packs, estimated time."""
+    """Say what would be trained: counts of runs and packs, estimated time."""
     from study import config_file
     from study.launch import session
 
@@ -77,7 +113,10 @@ def plan(config: Path, overrides: tuple[str, ...], mix_recipes: bool) -> int:
         return session.show_plan(study, Console(), mix_recipes=mix_recipes)
 
 
-@cli.command()
+@cli.command(
+    short_help="Print where a study is kept.",
+    epilog=command_line.epilog('python -m analysis "$(python -m study where configs/quick.yaml)"'),
+)
 @CONFIG
 @OVERRIDES
 def where(config: Path, overrides: tuple[str, ...]) -> int:
@@ -88,7 +127,12 @@ def where(config: Path, overrides: tuple[str, ...]) -> int:
     return 0
 
 
-@cli.command()
+@cli.command(
+    short_help="Count the runs finished, diverged, failed and missing.",
+    epilog=command_line.epilog(
+        "python -m study status configs/quick.yaml", "python -m study status /shared/results/paper"
+    ),
+)
 @click.argument("config_or_dir", type=str)
 @OVERRIDES
 def status(config_or_dir: str, overrides: tuple[str, ...]) -> int:
@@ -98,8 +142,11 @@ def status(config_or_dir: str, overrides: tuple[str, ...]) -> int:
     return status_.show(config_or_dir, overrides, Console())
 
 
-@cli.command()
-@click.argument("names", nargs=-1)
+@cli.command(
+    short_help="Print models layer by layer.",
+    epilog=command_line.epilog("python -m study models", "python -m study models lenet5 mynets:Net"),
+)
+@click.argument("names", nargs=-1, metavar="[MODEL]…")
 def models(names: tuple[str, ...]) -> int:
     """Print each model layer by layer: output shape, parameter formula, total, multiply-accumulates per image."""
     from study.training import models as models_
@@ -108,7 +155,10 @@ def models(names: tuple[str, ...]) -> int:
     return 0
 
 
-@cli.command()
+@cli.command(
+    short_help="Write a study's ledger to one ZIP.",
+    epilog=command_line.epilog("python -m study export results/quick quick.zip"),
+)
 @click.argument("folder", metavar="DIR")
 @click.argument("file", metavar="FILE.zip", type=click.Path(path_type=Path))
 def export(folder: str, file: Path) -> int:

@@ -1,15 +1,43 @@
-"""How every command line of the project ends: an exit code, and of a user's mistake one line, never a traceback."""
+"""How every command line of the project looks and ends: its help, its exit code, one line for a user's mistake."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from typing import NoReturn
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any, NoReturn
 
 import click
 
 from study.errors import StudyError
+
+SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+EXIT_CODES = """\
+  0  every planned run has an outcome
+  1  some runs failed or are missing
+  2  a mistake in the command, the config or the data
+  3  the storage refused to read or write
+  4  another driver holds the study
+  5  Ray did not start, its cluster could not be joined, or had not what a pack needs
+  130  interrupted; the same command goes on"""
+
+
+def epilog(*examples: str, codes: bool = True) -> str:
+    """What a command's help ends with: examples, and the exit codes."""
+    text = "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples)
+    return f"{text}\n\n\b\nExit codes:\n{EXIT_CODES}" if codes else text
+
+
+def version() -> Callable[[Any], Any]:
+    """The option --version."""
+    try:
+        number = metadata.version("lenet5-vs-mlp")
+    except metadata.PackageNotFoundError:
+        number = "not installed, run from its sources"
+    return click.version_option(number, message="lenet5-vs-mlp %(version)s")
 
 
 def run(cli: click.Command, interrupted: str = "stopped") -> NoReturn:

@@ -169,11 +169,20 @@ def _seconds(pack: Pack, prepared: Prepared) -> float:
     return work(pack) * n_train / MACS_PER_SECOND
 
 
+def place(config: StudyConfig) -> str:
+    """The folder, absolute, or the URI where the study is kept."""
+    return _full(Storage(config.storage) / config.name)
+
+
+def _full(storage: Storage) -> str:
+    return str(Path(storage.path("."))) if storage.local else storage.root
+
+
 def _setup(prepared: Prepared) -> Setup:
-    config, storage = prepared.config, prepared.ledger.storage
+    config = prepared.config
     folder = Path(tempfile.gettempdir()) / f"lenet5-vs-mlp-{os.getuid()}" / config.name / secrets.token_hex(4)
     return Setup(
-        storage=storage.root if not storage.local else storage.path("."),
+        storage=_full(prepared.ledger.storage),
         launch=config.launch,
         tracking=tracking.Settings(
             mode=tracking.resolve(config.wandb.mode, os.environ),

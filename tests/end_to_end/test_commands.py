@@ -186,10 +186,10 @@ def test_a_mistake_found_in_use_names_the_config_too(place, verb, override, mess
 def test_the_line_to_resume_by_can_be_pasted(place, monkeypatch):
     """Words with spaces in quotes, and every flag that the first command had."""
     told = []
-    monkeypatch.setattr(session, "run", lambda _, __, options: told.append((shlex.split(options.again), options)))
+    monkeypatch.setattr(session, "run", lambda _, __, options: told.append((shlex.split(options.again), options)) or 2)
     path = processes.config(place / "my studies")
     given = ["run", str(path), "seeds={init: 2, order: 1}", "name=a"]
-    given += ["--address", "auto", "--retry-failed", "--dashboard", "--mix-recipes"]
+    given += ["--address", "auto", "--report", "--retry-failed", "--dashboard", "--mix-recipes"]
     for _ in range(2):
         study_cli(given, standalone_mode=False)
         given = told[-1][0][3:]

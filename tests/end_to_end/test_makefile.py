@@ -9,18 +9,14 @@ from tests.processes import ROOT
 
 PYTHON = """#!/bin/sh
 echo "$@" >> calls
-case "$3" in
-  where) echo "/my results/x" ;;
-  run) exit {code} ;;
-  "/my results/x") exit {analysis} ;;
-esac
+exit {code}
 """
 
 
-def make(folder, *arguments, code=0, analysis=0):
+def make(folder, *arguments, code=0):
     """Exit code that make's recipe ended with (0 if it went well), and the commands it gave."""
     python = folder / "python"
-    python.write_text(PYTHON.format(code=code, analysis=analysis))
+    python.write_text(PYTHON.format(code=code))
     python.chmod(0o755)
     command = ["make", "--silent", "--old-file=.venv/ready", f"--file={ROOT / 'Makefile'}", "study", f"BIN={folder}"]
     done = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, check=False)
@@ -28,29 +24,18 @@ def make(folder, *arguments, code=0, analysis=0):
     return recipe, (folder / "calls").read_text().splitlines()
 
 
-def test_the_config_says_where_the_study_is_kept(tmp_path):
-    code, calls = make(tmp_path)
-    assert code == 0
-    assert calls == [
-        "-m study run configs/quick.yaml",
-        "-m study where configs/quick.yaml",
-        "-m analysis /my results/x",
-    ]
+def test_a_study_is_trained_and_reported_by_one_command(tmp_path):
+    assert make(tmp_path) == (0, ["-m study run configs/quick.yaml --report"])
 
 
 def test_storage_is_given_where_the_user_gives_it(tmp_path):
     _, calls = make(tmp_path, "CONFIG=a.yaml", "STORAGE=/there")
-    assert calls[:2] == ["-m study run a.yaml storage=/there", "-m study where a.yaml storage=/there"]
+    assert calls == ["-m study run a.yaml storage=/there --report"]
 
 
-@pytest.mark.parametrize(
-    ("code", "analysis", "ended", "reported"),
-    [(1, 0, 1, True), (0, 3, 3, True), (2, 0, 2, False), (130, 0, 130, False)],
-)
-def test_failed_runs_still_leave_a_report_and_their_exit_code(tmp_path, code, analysis, ended, reported):
-    found, calls = make(tmp_path, code=code, analysis=analysis)
-    assert found == ended
-    assert ("-m analysis /my results/x" in calls) == reported
+@pytest.mark.parametrize("code", [1, 2, 130])
+def test_the_study_says_how_it_ended(tmp_path, code):
+    assert make(tmp_path, code=code)[0] == code
 
 
 def test_help_lists_every_target():
@@ -64,7 +49,7 @@ def test_help_lists_every_target():
 
 def test_installing_says_what_it_does(tmp_path):
     python = tmp_path / "python"
-    python.write_text(PYTHON.format(code=0, analysis=0))
+    python.write_text(PYTHON.format(code=0))
     python.chmod(0o755)
     (tmp_path / ".venv").mkdir()
     (tmp_path / "setup.cfg").touch()

@@ -1,0 +1,57 @@
+"""The command line itself: its help, its version, and what follows a study; nothing is trained."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from study.__main__ import cli
+from study.launch import session
+
+COMMANDS = sorted(cli.commands)
+
+
+def said(*arguments):
+    result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_whole_with_an_example_and_the_exit_codes(command):
+    text = said(command, "--help")
+    assert re.search(rf"^  Examples:\n    .*python -m study {command}\b", text, re.MULTILINE)
+    assert "130  interrupted" in text
+    assert "..." not in text.replace("[ARGS]...", "")
+
+
+def test_the_list_of_commands_is_not_cut_off():
+    text = said("--help")
+    listed = re.findall(r"^  (\w+) +\S.*\.$", text, re.MULTILINE)
+    assert listed == COMMANDS
+
+
+def test_the_version_is_that_of_the_package():
+    assert re.fullmatch(r"lenet5-vs-mlp \d+\.\d+\.\d+\n", said("--version"))
+
+
+@pytest.mark.parametrize(
+    ("code", "analysis", "ended", "reported"),
+    [(0, 0, 0, True), (1, 0, 1, True), (1, 3, 1, True), (0, 3, 3, True), (2, 0, 2, False), (130, 0, 130, False)],
+)
+def test_a_report_follows_a_study_that_came_to_its_end(monkeypatch, tmp_path, code, analysis, ended, reported):
+    commands = []
+
+    def analyse(command, **_):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, analysis)
+
+    monkeypatch.setattr(session, "run", lambda *_: code)
+    monkeypatch.setattr(subprocess, "run", analyse)
+    found = cli(["run", "configs/quick.yaml", f"storage={tmp_path}", "--report"], standalone_mode=False)
+    assert found == ended
+    assert commands == [[sys.executable, "-m", "analysis", f"{tmp_path}/quick"]] * reported
+    assert cli(["run", "configs/quick.yaml"], standalone_mode=False) == code
+    assert len(commands) == reported
