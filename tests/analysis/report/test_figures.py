@@ -128,19 +128,35 @@ def drawn_alone(study, name):
     return figure, [t.get_text() for t in shown]
 
 
+def cut_off(figure):
+    """The legends, titles, labels and texts that are shown, and those of them that reach out of the figure."""
+    texts = [t for a in figure.axes for t in (a.title, a.xaxis.label, a.yaxis.label, *a.texts)] + figure.texts
+    shown = figure.findobj(mpl.legend.Legend) + [t for t in texts if t.get_text() and t.get_visible()]
+    room = figure.bbox.padded(1)
+    boxes = [artist.get_window_extent() for artist in shown]
+    return shown, [
+        artist
+        for artist, box in zip(shown, boxes, strict=True)
+        if not (room.x0 <= box.x0 < box.x1 <= room.x1 and room.y0 <= box.y0 < box.y1 <= room.y1)
+    ]
+
+
 @pytest.mark.parametrize("name", list(figures.FIGURES))
 def test_nothing_is_cut_off(drawn, name):
     findings, data, *_ = drawn
     if figures.FIGURES[name].caption(findings, data).missing is not None:
         pytest.skip("not drawn")
     figure, _ = drawn_alone(drawn, name)
-    room = figure.bbox.padded(1)
-    legends = figure.findobj(mpl.legend.Legend)
-    for artist in [*legends, *(t for axes in figure.axes for t in (axes.title, axes.xaxis.label, axes.yaxis.label))]:
-        box = artist.get_window_extent()
-        if artist.get_visible() and artist.get_figure() and box.width:
-            assert room.x0 <= box.x0 < box.x1 <= room.x1, artist
-            assert room.y0 <= box.y0 < box.y1 <= room.y1, artist
+    shown, cut = cut_off(figure)
+    assert shown
+    assert cut == []
+
+
+def test_what_is_cut_off_is_seen(drawn):
+    figure, _ = drawn_alone(drawn, "gap")
+    label = next(a.xaxis.label for a in figure.axes if a.xaxis.label.get_text())
+    label.set_text(label.get_text() * 5)
+    assert cut_off(figure)[1] == [label]
 
 
 def test_the_figure_of_the_gap_names_direction_level_and_populations(drawn):
