@@ -1,39 +1,69 @@
-"""The page: one self-contained HTML file without scripts, that any browser shows offline."""
+"""The page: one self-contained HTML file that any browser shows offline; a small script sorts, searches and copies."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import jinja2
+import pandas as pd
 
 from analysis import text
-from analysis.findings.schema import Findings
+from analysis.findings.schema import Comparison, Findings
 from analysis.frames import Frames
+from analysis.report import provenance
 from analysis.report.figures import FIGURES
 from analysis.report.figures.canvas import Caption
-from analysis.report.table import Table
+from analysis.report.figures.style import SUFFIXES
+from analysis.report.table import Table, as_csv, as_latex
 from analysis.report.tables import TABLES
+
+SECTIONS = {
+    "gap": "How large is the gap?",
+    "images": "On which images do the models differ?",
+    "rates": "Does it depend on the learning rate?",
+    "robustness": "Does the answer survive other analyses?",
+    "learning": "Did the models learn, and was the learning rate well chosen?",
+    "planning": "Would more seeds help?",
+    "literature": "How does this compare with published results?",
+    "completeness": "What became of every run?",
+    "appendix": "Appendix: other methods",
+}
+"""The parts of the page that figures and tables stand in, in the order in which a reader asks."""
+
+FOLDED = ("appendix", "methods", "preregistration")
+
+MOST_RUNS, MOST_POINTS = 5_000, 300_000
+"""Runs that are listed, and points of curves that the page carries; the ledger has them all."""
+
+RUN_COLUMNS = ("Run", "Model", "State", "Rate", "Seed", "Train", "Validation", "Test", "Seconds")
+CURVES = {"train": "train_accuracy", "validation": "val_accuracy", "test": "test_accuracy"}
 
 
 class Tile(NamedTuple):
-    """A number at the head of the page."""
+    """The answer against one baseline, at the head of the page."""
 
     label: str
     value: str
-    bad: bool = False
+    lines: tuple[str, ...]
+    verdict: str | None
 
 
 class Picture(NamedTuple):
-    """A figure as the page shows it; `image` is a data URI, or None where it was not drawn."""
+    """A figure as the page shows it: its `svg` where it has values to show, else an `image`, a data URI."""
 
     name: str
     title: str
     text: str
+    svg: str | None
     image: str | None
     missing: str | None
     wide: bool
@@ -47,8 +77,16 @@ class Section:
     title: str
     paragraphs: Sequence[str] = ()
     facts: Sequence[tuple[str, str]] = ()
+    texts: Sequence[tuple[str, str, str]] = ()
+    """Names, descriptions and texts that a reader may copy."""
     figures: Sequence[Picture] = ()
     tables: Sequence[Table] = ()
+    runs: Sequence[Sequence[str]] = ()
+
+    @property
+    def folded(self) -> bool:
+        """Whether a reader must open it."""
+        return self.name in FOLDED
 
 
 def write(findings: Findings, frames: Frames, folder: Path) -> Path:
@@ -59,44 +97,91 @@ def write(findings: Findings, frames: Frames, folder: Path) -> Path:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
+    style, script = (_source(environment, name) for name in ("style.css", "script.js"))
+    parts = sections(findings, frames, folder / "figures")
+    copied = {name: shown for part in parts for name, _, shown in part.texts}
+    for table in (table for part in parts for table in part.tables):
+        copied |= {f"{table.name}.csv": as_csv(table), f"{table.name}.tex": as_latex(table)}
+    details = run_details(frames)
     page = environment.get_template("index.html.j2").render(
-        title=f"{findings.about.name}: {' and '.join(m.name for m in findings.about.models)}"
-        if len(findings.about.models) < 3
-        else f"{findings.about.name}: {len(findings.about.models)} models on {findings.about.dataset}",
+        title=title(findings),
+        headline=headline(findings),
+        tiles=[tile(findings, comparison) for comparison in findings.comparisons],
+        became=became(findings),
+        incomplete=any(c.failed + c.missing for c in findings.completeness),
+        warnings=findings.warnings,
+        hero=_picture(FIGURES["gap"].caption(findings, frames), folder / "figures"),
         answer=findings.answer.split("\n\n"),
-        alarms=findings.warnings,
-        tiles=tiles(findings),
-        sections=sections(findings, frames, folder / "figures"),
+        sections=parts,
+        figure_files=[suffix[1:] for suffix in SUFFIXES],
+        run_columns=RUN_COLUMNS,
+        detailed=bool(details),
+        texts=_json(copied),
+        run_details=_json(details),
+        style=style,
+        script=script,
+        script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     path = folder / "index.html"
     path.write_text(page, encoding="utf-8")
     return path
 
 
-def tiles(findings: Findings) -> list[Tile]:
-    """The state of the study in a few numbers."""
+def title(findings: Findings) -> str:
+    """What was compared on what, in which study."""
+    about = findings.about
+    others = list(about.settings.baselines)
+    against = f" against {text.listed(others) if len(others) < 4 else f'{len(others)} models'}" if others else ""
+    return f"{about.settings.candidate}{against} on {about.dataset} (study {about.name})"
+
+
+def headline(findings: Findings) -> str:
+    """The answer in one sentence; "more accurate" only where both intervals of a gap say so at the verdict's level."""
+    settings = findings.about.settings
+    if not findings.comparisons:
+        return f"{settings.candidate} is the only model of this study: there is no gap to estimate."
+    groups: dict[str, list[str]] = {}
+    for c in findings.comparisons:
+        gap = c.seeds.mean.estimate
+        if gap is None:
+            said = "there is no answer against"
+        elif not c.unqualified:
+            said = f"{settings.candidate} is not shown to be more or less accurate than"
+        else:
+            said = f"{settings.candidate} is {'more' if gap > 0 else 'less'} accurate than"
+        groups.setdefault(said, []).append(c.baseline)
+    said = "; ".join(f"{said} {text.listed(baselines)}" for said, baselines in groups.items())
+    level = text.level(settings.verdict_level)
+    scope = f", for new images of the same kind too ({level} confidence)" if "accurate than" in said else ""
+    return f"On {' '.join(findings.about.dataset.split())}, {said}{scope}."
+
+
+def tile(findings: Findings, c: Comparison) -> Tile:
+    """The gap to one baseline, its interval for new images, the verdict and what they rest on."""
+    level = text.level(findings.about.settings.confidence)
+    mean, digits = c.seeds.mean, c.digits
+    shown = text.DASH if mean.estimate is None else f"{text.points(mean.estimate)} points"
+    new = f"no interval for new images: {digits.declined}"
+    if digits.low is not None:
+        new = f"{text.points_interval(digits.low, digits.high)} for new images ({level})"
+    return Tile(
+        label=f"{findings.about.settings.candidate} − {c.baseline}",
+        value=shown,
+        lines=(new, f"n = {text.of(c.pairs, c.planned)} pairs of trainings"),
+        verdict=c.seeds.verdict,
+    )
+
+
+def became(findings: Findings) -> str:
+    """What became of the planned runs, in a sentence."""
     counts = findings.completeness
-    totals = {name: sum(getattr(c, name) for c in counts) for name in ("finished", "collapsed", "diverged")}
+    total = {name: sum(getattr(c, name) for c in counts) for name in ("finished", "collapsed", "diverged")}
     absent = sum(c.failed + c.missing for c in counts)
-    shown = [Tile("Runs finished", text.of(totals["finished"], findings.about.planned), absent > 0)]
-    shown += [Tile("Runs stuck at chance", text.count(totals["collapsed"]), totals["collapsed"] > 0)]
-    shown += [Tile("Runs diverged", text.count(totals["diverged"]), totals["diverged"] > 0)]
-    shown += [Tile("Runs failed or missing", text.count(absent), absent > 0)]
-    return shown
-
-
-SECTIONS = {
-    "gap": "The gap",
-    "rates": "Across learning rates",
-    "learning": "Learning, and the choice of the learning rate",
-    "images": "Digits and classes",
-    "robustness": "Does the answer survive?",
-    "planning": "Would more seeds help?",
-    "literature": "Beside published results",
-    "completeness": "What became of every run",
-    "appendix": "Appendix: other methods",
-}
-"""The parts of the page that figures and tables stand in, from top to bottom."""
+    return (
+        f"{text.of(total['finished'], findings.about.planned)} planned runs finished, {text.count(total['collapsed'])} "
+        f"of them no better than guessing; {text.count(total['diverged'])} diverged, {text.count(absent)} failed or "
+        "missing."
+    )
 
 
 def sections(findings: Findings, frames: Frames, folder: Path) -> list[Section]:
@@ -105,17 +190,71 @@ def sections(findings: Findings, frames: Frames, folder: Path) -> list[Section]:
         Section(
             name,
             title,
-            figures=[_picture(d.caption(findings, frames), folder) for d in FIGURES.values() if d.section == name],
-            tables=[t for made in TABLES.values() if made.section == name and (t := made.table(findings, frames))],
+            figures=[
+                _picture(drawing.caption(findings, frames), folder)
+                for drawing in FIGURES.values()
+                if drawing.section == name and drawing.name != "gap"  # which stands on the first screen
+            ],
+            tables=[
+                table for t in TABLES.values() if t.section == name and (table := t.table(findings, frames)) is not None
+            ],
+            runs=run_rows(frames) if name == "completeness" else (),
         )
         for name, title in SECTIONS.items()
+    ]
+    citation = ("bibtex", "To cite it:", provenance.bibtex(findings, frames))
+    shown[-1:-1] = [
+        Section(
+            "provenance",
+            "Where does it come from, and how do I make it again?",
+            facts=provenance.facts(findings, frames),
+            texts=[*provenance.again(findings, frames), citation],
+        ),
+        Section("problems", "Problems", [f"{p.path}: {p.reason}" for p in frames.problems]),
     ]
     shown += [
         Section("methods", "Methods", methods(findings), facts=recipe(findings)),
         Section("preregistration", "Pre-registration", facts=preregistration(findings)),
-        Section("problems", "Problems", [f"{p.path}: {p.reason}" for p in frames.problems]),
     ]
-    return [s for s in shown if s.paragraphs or s.facts or s.figures or s.tables]
+    return [s for s in shown if s.paragraphs or s.facts or s.figures or s.tables or s.runs]
+
+
+def run_rows(frames: Frames) -> list[list[str]]:
+    """Every run in a line; none of a study that has too many to list."""
+    if len(frames.runs) > MOST_RUNS:
+        return []
+    return [
+        [
+            run.run_id,
+            run.model,
+            "no better than guessing" if run.collapsed else run.state,
+            text.plain(run.learning_rate),
+            str(run.seed),
+            *(text.percent(_known(getattr(run, f"final_{metric}")), sign="") for metric in CURVES.values()),
+            text.DASH if _known(run.train_seconds) is None else f"{run.train_seconds:.1f}",
+        ]
+        for run in frames.runs.itertuples()
+    ]
+
+
+def run_details(frames: Frames) -> dict[str, Any]:
+    """run_id → its curves, all that its record says, and where else it can be seen; empty if that is too much."""
+    runs, epochs = frames.runs, frames.epochs
+    if len(runs) > MOST_RUNS or len(epochs) * len(CURVES) > MOST_POINTS:
+        return {}
+    curves = dict(iter(epochs.groupby("run_id", sort=False)))
+    details = {}
+    for run in runs.to_dict("records"):
+        run_id = run.pop("run_id")
+        own = curves.get(run_id)
+        facts = {str(key): shown for key, value in run.items() if (shown := _fact(value)) is not None}
+        address = provenance.wandb(frames, run_id)
+        details[run_id] = {
+            "curves": {name: [] if own is None else own[metric].round(5).tolist() for name, metric in CURVES.items()},
+            "facts": {key.replace("_", " ").capitalize(): value for key, value in facts.items()},
+            "links": {} if address is None else {"Weights & Biases": quote(address, safe=":/")},
+        }
+    return details
 
 
 def recipe(findings: Findings) -> list[tuple[str, str]]:
@@ -186,8 +325,43 @@ def _value(value: object) -> str:
 
 
 def _picture(caption: Caption, folder: Path) -> Picture:
-    image = None
+    svg = image = None
     if caption.missing is None:
-        svg = (folder / f"{caption.name}.svg").read_bytes()
-        image = f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
-    return Picture(caption.name, caption.title, caption.text, image, caption.missing, caption.wide)
+        source = (folder / f"{caption.name}.svg").read_text(encoding="utf-8")
+        if "<title>" in source:
+            svg = _inline(source, caption)
+        else:
+            image = f"data:image/svg+xml;base64,{base64.b64encode(source.encode()).decode()}"
+    return Picture(caption.name, caption.title, caption.text, svg, image, caption.missing, caption.wide)
+
+
+def _inline(svg: str, caption: Caption) -> str:
+    """An SVG as a part of the page: named, of any size, its ids its own."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.S)
+    body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{caption.name}-", body)
+    (box,) = re.findall(r'viewBox="[^"]*"', body.partition(">")[0])
+    label = jinja2.filters.escape(f"{caption.title}. {caption.text}")
+    return f'<svg role="img" aria-label="{label}" {box}>{body.partition(">")[2]}'
+
+
+def _source(environment: jinja2.Environment, name: str) -> str:
+    if environment.loader is None:
+        raise ValueError("an environment without templates")
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    """JSON for a script element: nothing in it ends the element."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _known(value: float) -> float | None:
+    return None if pd.isna(value) else value
+
+
+def _fact(value: object) -> str | None:
+    """A value of a record as it is shown; None where there is none."""
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -55,7 +55,8 @@ def gap(scene: Scene) -> Figure:
     for row, comparison in enumerate(comparisons):
         look = scene.look(comparison)
         pairs = 100 * np.array([value for _, value in comparison.seeds.quantiles])
-        axes.plot(pairs, row - 0.16 - stacked(pairs), ls="", marker="o", ms=2.5, mfc=look.colour, mec="white", mew=0.2)
+        (dots,) = axes.plot(pairs, row - 0.16 - stacked(pairs), "o", ms=2.5, mfc=look.colour, mec="white", mew=0.2)
+        style.tell(dots, (f"one pair: {text.signed(pair, 3)} points" for pair in pairs))
         _interval(axes, comparison.seeds.mean, row + 0.08, look.colour, thick=True)
         _interval(axes, comparison.digits, row + 0.28, look.colour, thick=False)
     name_rows(axes, [f"{scene.candidate}\n− {scene.look(c).label}" for c in comparisons])
@@ -101,7 +102,9 @@ def sweep(scene: Scene) -> Figure:
             x = at.learning_rate * 10 ** apart[baseline]
             for e, marks in ((at.gap, alone), (at.band, band)):
                 if e.low is not None:
-                    axes.plot([x, x], [100 * e.low, 100 * e.high], color=look.colour, **marks)
+                    (bar,) = axes.plot([x, x], [100 * e.low, 100 * e.high], color=look.colour, **marks)
+                    at_rate = f"{look.label} at {text.plain(at.learning_rate)}: {text.points(at.gap.estimate)}"
+                    style.tell(bar, [f"{at_rate} ({text.points_interval(e.low, e.high)}) points"])
             if at.gap.estimate is None:
                 axes.plot(x, 1.02, "x", ms=3.5, color=look.colour, transform=axes.get_xaxis_transform(), clip_on=False)
         drawn = [(at.learning_rate * 10 ** apart[baseline], at.gap) for at in rates if at.gap.estimate is not None]
@@ -233,7 +236,10 @@ def _counting(n: int) -> list[int]:
 def _interval(axes: Axes, e: Estimate, y: float, colour: str, *, thick: bool) -> None:
     """An estimate of fractions with its interval, in percentage points, lying at height `y`."""
     if e.low is not None:
-        axes.plot([100 * e.low, 100 * e.high], [y, y], color=colour, lw=2.6 if thick else 1.1, solid_capstyle="butt")
+        (bar,) = axes.plot([100 * e.low, 100 * e.high], [y, y], color=colour, lw=2.6 if thick else 1.1)
+        bar.set_solid_capstyle("butt")
+        shown = f"{text.points(e.estimate)} ({text.points_interval(e.low, e.high)}) points, {e.population}"
+        style.tell(bar, [shown])
     if e.estimate is not None:
         axes.plot(100 * e.estimate, y, marker="|", ms=6, mew=1.0, color=INK, ls="")
 

@@ -199,7 +199,10 @@ def _against_rate(axes: Axes, scene: Scene, metric: str, shown: Callable[[pd.Ser
             ended = group[group["state"] == "finished"]
             x = center * 10 ** spread(len(ended), min(0.022, 0.06 * scene.room))
             small = dict(ms=2.2, mfc=look.colour, mec="none", alpha=0.5)
-            axes.plot(x, shown(ended[f"final_{metric}"]), ls="", marker=look.marker, **small)
+            y = shown(ended[f"final_{metric}"])
+            (points,) = axes.plot(x, y, ls="", marker=look.marker, **small)
+            runs_of = zip(ended["seed"], y, strict=True)
+            style.tell(points, (f"{look.label} at {text.plain(rate)}, seed {seed}: {v:.3g}" for seed, v in runs_of))
             if diverged := int((group["state"] == "diverged").sum()):
                 _count_above(axes, center, diverged, look)
         means = {rate: mean for (m, rate), mean in sorted(found.items()) if m == model and mean is not None}

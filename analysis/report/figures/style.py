@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
@@ -19,6 +22,13 @@ from analysis.text import plain, short_names
 COLUMN, PAGE = 3.35, 7.0
 """Widths in inches: one column and the full text width of a two-column paper."""
 
+SUFFIXES = (".pdf", ".svg", ".png")
+DOTS = 300
+"""Of a PNG, an inch."""
+
+TOLD, BETWEEN = "told:", "\u241e"
+"""How `tell` hands values through matplotlib: in the id of the artist, this character between them."""
+
 INK, MUTED, MARGIN = "#222222", "#767676", "#e6e6e6"
 
 # Okabe and Ito (2008) without yellow and black: told apart with any common colour blindness.
@@ -27,7 +37,9 @@ MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)), (0, (7, 2)))
 
 RC = {
-    "font.family": "DejaVu Sans",  # matplotlib brings it: the same figure on every machine
+    "font.family": "sans-serif",
+    # matplotlib brings the first: the same figure on every machine. An SVG names the others to who has it not.
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Bitstream Vera Sans"],
     "font.size": 7,
     "axes.titlesize": 7.5,
     "axes.titlelocation": "left",
@@ -75,7 +87,7 @@ RC = {
     "savefig.facecolor": "white",
     "pdf.fonttype": 42,  # TrueType, embedded: journals refuse Type 3
     "ps.fonttype": 42,
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",  # text stays text: found, copied and read aloud
     "svg.hashsalt": "study",  # else the ids in an SVG are drawn at random
     "path.simplify": True,
 }
@@ -107,14 +119,40 @@ def applied() -> Iterator[None]:
         yield
 
 
+def tell(artist: Artist, values: Iterable[str]) -> None:
+    """Have an SVG show a value where the pointer rests: one for the whole artist, or one for each of its markers."""
+    artist.set_gid(TOLD + BETWEEN.join(values))
+
+
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure as PDF and SVG: the same bytes for the same figure, for neither holds a date."""
+    """Write a figure as PDF, SVG and PNG: the same bytes for the same figure, for none holds a date or a version."""
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once, for both files
-    paths = [folder / f"{name}.pdf", folder / f"{name}.svg"]
+    figure.set_layout_engine("none")  # laid out once, for all files
+    paths = [folder / f"{name}{suffix}" for suffix in SUFFIXES]
     figure.savefig(paths[0], metadata={"CreationDate": None})
-    figure.savefig(paths[1], metadata={"Date": None})
+    drawn = io.StringIO()
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
+    paths[1].write_text(_told(drawn.getvalue()), encoding="utf-8")
+    figure.savefig(paths[2], dpi=DOTS, metadata={"Software": None})
     return paths
+
+
+def _told(svg: str) -> str:
+    """An SVG with what `tell` noted as titles, which browsers show."""
+    before, *groups = re.split(rf'<g id="{TOLD}', svg)
+    parts = [before]
+    for group in groups:
+        noted, rest = group.split('">', 1)
+        own, next_, after = rest.partition('<g id="')
+        titles = [f"<title>{title}</title>" for title in noted.split(BETWEEN)]
+        if len(titles) > 1:
+            pieces = re.split(r"(<use [^>]*)/>", own)
+            for k, title in zip(range(1, len(pieces), 2), titles, strict=True):
+                pieces[k] += f">{title}</use>"
+            parts.append("<g>" + "".join(pieces) + next_ + after)
+        else:
+            parts.append(f"<g>{titles[0]}" + rest)
+    return "".join(parts)
 
 
 def rate_axis(axes: Axes, rates: Sequence[float]) -> None:

@@ -1,13 +1,15 @@
 """The page: answer first, everything inside one file, nothing in it taken for markup."""
 
+import base64
 import dataclasses
+import hashlib
 import re
 import shutil
 from html.parser import HTMLParser
 
 import pytest
 
-from analysis import frames
+from analysis import frames, text
 from analysis.findings import build
 from analysis.findings.schema import Findings
 from analysis.report import figures, page, tables
@@ -16,7 +18,7 @@ from tests import synthetic
 
 NASTY = "my_pkg.nets:My<Net>&%_<script>alert(1)</script>"
 STATES = {("lenet5", 0.01, 0): "diverged", ("lenet5", 0.01, 1): "collapsed", ("mlp", 0.01, 2): "failed"}
-VOID = {"meta", "img", "br", "link", "hr"}
+VOID = {"meta", "img", "br", "link", "hr", "input"}
 
 
 class Page(HTMLParser):
@@ -38,7 +40,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.text.append(data)
 
 
@@ -62,6 +64,9 @@ def study(tmp_path_factory):
 def file(study, tmp_path_factory):
     findings, data = study
     folder = tmp_path_factory.mktemp("report")
+    for name in ("findings.json", "costs.json"):
+        (folder / name).touch()
+    tables.write(findings, data, folder / "tables")
     figures.draw(findings, data, folder / "figures")
     return page.write(findings, data, folder)
 
@@ -71,41 +76,112 @@ def written(file):
     return file.read_text(encoding="utf-8")
 
 
-def test_answer_comes_first(study, written):
+def test_the_first_screen_holds_the_answer_and_its_figure(study, written):
     findings, _ = study
-    text = " ".join(" ".join(Page(written).text).split())
-    assert text.index(findings.answer.split("\n\n")[0]) < 200
+    (c,) = findings.comparisons
+    shown = " ".join(" ".join(Page(written).text).split())
+    words = [
+        page.headline(findings),
+        f"{text.points(c.seeds.mean.estimate)} points",
+        f"no interval for new images: {c.digits.declined}",
+        "n = 1 of 4 pairs of trainings",
+        "planned runs finished",
+        "Gap of lenet5 to each baseline",
+        findings.answer.split("\n\n")[0],
+        "How large is the gap?",
+    ]
+    places = [shown.index(word) for word in words]
+    assert places == sorted(places)
+    assert places[0] < 200
 
 
-def test_page_is_one_file_without_scripts(written):
+def test_a_tile_gives_the_interval_for_new_images_at_its_level(study):
+    findings, _ = study
+    (c,) = findings.comparisons
+    digits = c.digits.changed(estimate=0.01, low=0.004, high=0.016, level=0.95, declined=None)
+    tile = page.tile(findings, c.model_copy(update=dict(digits=digits)))
+    assert tile.lines[0] == "+0.40 to +1.60 for new images (95%)"
+
+
+def test_the_headline_calls_a_model_better_only_where_both_intervals_do(study):
+    findings, _ = study
+    (c,) = findings.comparisons
+    gap = c.seeds.mean.changed(estimate=0.01, low=None, high=None)
+
+    def said(unqualified, mean):
+        seeds = c.seeds.model_copy(update=dict(mean=mean))
+        changed = c.model_copy(update=dict(unqualified=unqualified, seeds=seeds))
+        return page.headline(findings.model_copy(update=dict(comparisons=(changed,))))
+
+    assert "lenet5 is more accurate than mlp" in said(True, gap)
+    assert "lenet5 is less accurate than mlp" in said(True, gap.changed(estimate=-0.01))
+    assert "not shown to be more or less accurate than mlp" in said(False, gap)
+    nothing = gap.changed(estimate=None, declined="no pair")
+    assert "there is no answer against mlp" in said(False, nothing)
+
+
+def test_page_is_one_file_and_its_script_is_the_one_it_allows(written):
     parsed = Page(written)
-    assert "script" not in parsed.tags
     assert "link" not in parsed.tags
     for name, value in parsed.attributes:
-        if name in ("src", "href"):
-            assert value.startswith(("data:image/svg+xml;base64,", "#")), value[:60]
+        if name == "src":
+            assert value.startswith("data:image/svg+xml;base64,"), value[:60]
         assert not name.startswith("on")
-    assert not re.search(r"@import|url\(", written)
+    assert not re.search(r"@import|url\((?!#)", written)
+    (allowed,) = re.findall(r"script-src 'sha256-([^']+)'", written)
+    script = written.rpartition("<script>")[2].partition("</script>")[0]
+    assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() == allowed
+    assert not re.search(r"\b(fetch|XMLHttpRequest|eval|import)\(|innerHTML", script)
 
 
-def test_links_lead_somewhere(written):
+def test_links_lead_somewhere(file, written):
     parsed = Page(written)
     ids = {value for name, value in parsed.attributes if name == "id"}
-    assert {value[1:] for name, value in parsed.attributes if name == "href"} <= ids
+    links = {value for name, value in parsed.attributes if name in ("href", "xlink:href")}
+    assert {link[1:] for link in links if link.startswith("#")} <= ids
+    outside = {link for link in links if not link.startswith("#")}
+    assert {"findings.json", "costs.json", "figures/gap.pdf", "figures/gap.png", "tables/gaps.csv"} <= outside
+    assert not [link for link in outside if not (file.parent / link).exists()]
 
 
 def test_figures_are_described_and_missing_ones_explained(study, written):
     parsed = Page(written)
     text = " ".join(parsed.text)
-    assert parsed.tags.count("img") == sum(caption.missing is None for caption in figures.captions(*study)) > 5
+    pictures = sum(value is not None for name, value in parsed.attributes if name in ("alt", "aria-label"))
+    assert pictures > sum(caption.missing is None for caption in figures.captions(*study)) > 5
     assert all(value for name, value in parsed.attributes if name == "alt")
     assert "There is only one learning rate to choose." in text
+
+
+def test_origin_commands_and_citation_are_on_the_page(study, written):
+    _, data = study
+    text = " ".join(" ".join(Page(written).text).split())
+    launch = data.study.launches[-1]
+    assert f"python -m analysis {data.source}" in text
+    assert "@software{lenet5_vs_mlp," in text
+    for words in (*(f"{name} {version}" for name, version in launch.versions.items()), data.study.dataset.sha256):
+        assert words in text
+
+
+def test_a_run_is_linked_to_where_it_is_published_only_when_it_is(study):
+    _, data = study
+    (launch,) = data.study.launches
+
+    def links(**wandb):
+        config = {**launch.config, "wandb": {"project": "p", **wandb}}
+        changed = data.study.model_copy(update=dict(launches=[launch.model_copy(update=dict(config=config))]))
+        return {
+            link for run in page.run_details(dataclasses.replace(data, study=changed)).values() for link in run["links"]
+        }
+
+    assert links(mode="online", entity="me") == {"Weights & Biases"}
+    assert links(mode="auto", entity="me") == links(mode="online", entity=None) == set()
 
 
 def test_every_table_and_figure_is_shown_exactly_once(study, written):
     ids = [value for name, value in Page(written).attributes if name == "id"]
     shown = sorted(i for i in ids if i.startswith(("table-", "figure-")))
-    expected = [f"table-{table.name}" for table in tables.build(*study)]
+    expected = ["table-runs", *(f"table-{table.name}" for table in tables.build(*study))]
     expected += [f"figure-{caption.name}" for caption in figures.captions(*study) if caption.missing is None]
     assert shown == sorted(expected)
 
@@ -133,7 +209,8 @@ def test_names_are_never_markup(study, file, tmp_path):
         style.save(figures.FIGURES["gap"].draw(scene), tmp_path / "figures", "gap")
     source = page.write(renamed, data, tmp_path).read_text(encoding="utf-8")
     parsed = Page(source)
-    assert not {"script", "net"} & set(parsed.tags)
+    assert parsed.tags.count("script") == 3, "those of the template"
+    assert "net" not in parsed.tags
     assert NASTY in " ".join(parsed.text)
     assert "<script" not in (tmp_path / "figures" / "gap.svg").read_text()
 

@@ -1,0 +1,173 @@
+"""The page in a browser: silent, asking nobody for anything, and doing what it promises."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from analysis import frames
+from analysis.findings import build
+from analysis.report import figures, page, tables
+from tests import synthetic
+from tests.browser import CHROMIUM, DRIVER, Browser
+
+AXE = os.environ.get("AXE_CORE")
+"""The path of axe.min.js, of `npm install axe-core`."""
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="chromium and chromedriver are not installed"),
+]
+STATES = {("lenet5", 0.03, 0): "diverged", ("lenet5", 0.03, 1): "collapsed", ("mlp", 0.01, 2): "failed"}
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    models = {"lenet5": synthetic.LENET, "mlp": synthetic.MLP}
+    ledger = synthetic.write(
+        tmp_path_factory.mktemp("ledger"),
+        models=models,
+        seeds=4,
+        n_test=200,
+        states=STATES,
+        analysis={"resamples": 100},
+    )
+    data = frames.load(ledger)
+    findings = build.collect(data)
+    tables.write(findings, data, folder / "tables")
+    figures.draw(findings, data, folder / "figures")
+    page.write(findings, data, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    browser = Browser()
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def opened(browser, report):
+    for kind in ("browser", "performance"):
+        browser.log(kind)
+    browser.open((report / "index.html").as_uri())
+    yield browser
+    assert browser.log("browser") == [], "nothing to say on the console"
+
+
+COLUMN = "return [...document.getElementById(arguments[0]).tBodies[0].rows].map(r => r.cells[arguments[1]].textContent)"
+CLICK = "document.querySelector(arguments[0]).click()"
+VISIBLE = "return [...document.querySelectorAll(arguments[0])].filter(e => e.checkVisibility()).length"
+TEXT = "return document.querySelector(arguments[0]).textContent"
+TYPE = """
+const box = document.getElementById("search");
+box.value = arguments[0];
+box.dispatchEvent(new Event("input"))
+"""
+OPEN = "document.querySelectorAll('details').forEach(fold => fold.open = true)"
+
+
+def test_it_asks_nobody_for_anything(opened, report):
+    sent = [json.loads(entry["message"])["message"] for entry in opened.log("performance")]
+    asked = [m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"]
+    assert [url for url in asked if not url.startswith("data:")] == [(report / "index.html").as_uri()]
+
+
+def test_a_click_sorts_by_numbers_and_another_turns_them_round(opened):
+    before = opened.run(COLUMN, "table-configurations", 3)
+    for rising in (True, False):
+        opened.run(CLICK, "#table-configurations th:nth-child(4) button")
+        after = opened.run(COLUMN, "table-configurations", 3)
+        numbers = [float(cell.split()[0]) for cell in after if cell[0].isdigit()]
+        assert numbers == sorted(numbers, reverse=not rising)
+    assert sorted(after) == sorted(before), "no row is lost"
+
+
+def test_search_leaves_the_rows_that_hold_the_words_and_opens_their_folds(opened):
+    rows = opened.run("return document.querySelectorAll('tbody tr').length")
+    opened.run(TYPE, "diverged mlp")
+    assert opened.run(VISIBLE, "#table-runs tbody tr") == 0
+    opened.run(TYPE, "diverged lenet5")
+    assert opened.run(VISIBLE, "#table-runs tbody tr") == 1
+    assert opened.run(TEXT, "#hits").endswith(" rows of tables")
+    opened.run(TYPE, "")
+    assert opened.run("return document.querySelectorAll('tbody tr:not([hidden])').length") == rows
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tex"])
+def test_tables_are_copied_as_they_are_written(opened, report, suffix):
+    opened.command("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+    opened.run(CLICK, f"[data-copy='gaps.{suffix}']")
+    read = "return new Promise(done => setTimeout(() => navigator.clipboard.readText().then(done), 200))"
+    assert opened.run(read) == (report / "tables" / f"gaps.{suffix}").read_text()
+    assert opened.run(TEXT, f"[data-copy='gaps.{suffix}']") == "Copied"
+
+
+def test_a_value_shows_under_the_pointer_and_goes_with_it(opened):
+    where = """
+    const mark = document.querySelector("#figure-gap .told");
+    mark.scrollIntoView({block: "center", behavior: "instant"});
+    const box = mark.getBoundingClientRect();
+    return [box.x + box.width / 2, box.y + box.height / 2]
+    """
+    x, y = opened.run(where)
+    opened.command("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    assert "points" in opened.run(TEXT, "#value")
+    assert opened.run(VISIBLE, "#value") == 1
+    opened.command("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
+    assert opened.run(VISIBLE, "#value") == 0
+
+
+def test_every_run_shows_its_curves_and_its_record(opened):
+    opened.run(OPEN)
+    show = """
+    return [...document.querySelectorAll("[data-run]")].map(button => {
+        button.click();
+        const state = button.closest("tr").cells[2].textContent, panel = document.getElementById("run")
+        return [state, button.textContent, panel.textContent, panel.querySelectorAll("polyline").length]
+    })
+    """
+    shown = opened.run(show)
+    assert len(shown) == 24
+    for state, run_id, text, curves in shown:
+        assert run_id in text
+        assert "Learning rate" in text
+        assert curves == (0 if state == "failed" else 3), state
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext is not installed")
+def test_print_opens_what_is_folded(opened, tmp_path):
+    assert opened.run("return document.querySelectorAll('details:not([open])').length")
+    pdf = opened.command("Page.printToPDF")["data"]
+    (tmp_path / "page.pdf").write_bytes(base64.b64decode(pdf))
+    printed = subprocess.run(
+        ["pdftotext", tmp_path / "page.pdf", "-"], capture_output=True, text=True, check=True
+    ).stdout
+    words = " ".join(printed.split())
+    assert "ties go to the smaller rate" in words, "the methods are folded on the screen"
+    assert "Copy CSV" not in words
+
+
+@pytest.mark.skipif(AXE is None, reason="AXE_CORE does not name axe.min.js")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_violation(opened, scheme):
+    opened.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    opened.run(OPEN)
+    opened.command("Runtime.evaluate", expression=Path(AXE).read_text(encoding="utf-8"))
+    found = opened.run("return axe.run()")
+    assert [(v["id"], v["help"], v["nodes"][0]["html"][:200]) for v in found["violations"]] == []
+
+
+def test_a_phone_scrolls_tables_not_the_page(opened):
+    opened.command("Emulation.setDeviceMetricsOverride", width=375, height=800, deviceScaleFactor=2, mobile=True)
+    try:
+        assert opened.run("return document.documentElement.scrollWidth") <= 375
+        assert opened.run("const t = document.querySelector('.scroll'); return t.scrollWidth > t.clientWidth")
+    finally:
+        opened.command("Emulation.clearDeviceMetricsOverride")
