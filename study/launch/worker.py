@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from study.config import Launching
-from study.errors import StorageError
+from study.errors import StorageError, UserError
 from study.launch import messages, provenance, tracking
 from study.launch.messages import ERROR_LINES, Message
 from study.ledger.ledger import npz
@@ -21,7 +21,7 @@ from study.ledger.records import Provenance, Record
 from study.ledger.runs import Pack, PlannedRun
 from study.ledger.storage import Storage
 from study.redaction import mask
-from study.training import checkpoints
+from study.training import checkpoints, models
 from study.training.data import Dataset
 from study.training.loop import Epoch, train
 
@@ -47,7 +47,8 @@ def train_pack(pack: Pack, data: Dataset, report: Report, setup: Setup) -> None:
     """Train a pack and report: that it has started, every epoch, and at the end Done, Failed or Stopped.
 
     An exception in training is tried again, `max_failures` times, from the last checkpoint. Storage that
-    refuses a checkpoint is reported as Stopped, for the driver to end the study.
+    refuses a checkpoint is reported as Stopped, for the driver to end the study. A model that is another one here
+    than was planned is not trained.
     """
     torch.set_num_threads(setup.launch.cpus_per_trial)
     keep_memory()
@@ -70,6 +71,10 @@ def train_pack(pack: Pack, data: Dataset, report: Report, setup: Setup) -> None:
         except StorageError as error:
             report(messages.Stopped(mask(str(error))))
             return
+        except UserError as error:
+            # A model that is not here, or not the one that was planned: trying again would change nothing.
+            failed = where.model_copy(update={"error": mask(str(error)), "ended_at": provenance.now()})
+            break
         except Exception:
             # Whatever a model raises is a failure of its pack, never of the study.
             lines = traceback.format_exc().strip().splitlines()[-ERROR_LINES:]
@@ -96,6 +101,7 @@ def _attempt(pack: Pack, data: Dataset, report: Report, setup: Setup, where: Pro
     earlier = state["attempts"] if state else 0
     if where.attempts == 1:
         report(messages.Started(provenance.node(), earlier))
+    models.see_that_it_is_planned(pack.runs[0].run, data.info)
     tracker = tracking.Tracker(setup.tracking, pack.runs)
     for e in range(state["epochs_done"] if state else 0):
         # Once more: what a killed worker had logged may not have left it. W&B ignores epochs that it knows.

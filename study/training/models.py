@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import inspect
 import math
-import sys
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -19,10 +16,10 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from study.errors import UserError
-from study.ledger.records import ModelInfo
-from study.ledger.runs import digest
+from study.ledger.records import DatasetInfo, ModelInfo
+from study.ledger.runs import Run, digest
 from study.redaction import mask
-from study.training import process
+from study.training import process, source
 from study.training.fusion import Fused, NotFused, fuse, see_that_it_agrees
 from study.training.side_by_side import SideBySide
 
@@ -146,10 +143,19 @@ def identity(name: str, shape: Shape, classes: int) -> ModelInfo:
     model = build(name, shape, classes)
     content: list[object] = [[key, list(p.shape)] for key, p in model.named_parameters()]
     if name not in BUILT_IN:
-        content += [hashlib.sha256(file.read_bytes()).hexdigest() for file in _sources(name, type(model))]
+        content += source.code(*name.split(":"), model)
     layers = describe(model, shape)
     n_parameters = sum(p.numel() for p in model.parameters())
     return ModelInfo(fingerprint=digest(content), n_parameters=n_parameters, macs=sum(layer.macs for layer in layers))
+
+
+def see_that_it_is_planned(run: Run, data: DatasetInfo) -> None:
+    """Raise UserError where the run's model, as this process has it, is not the one that was planned."""
+    if (found := identity(run.model, data.shape, data.classes).fingerprint) != run.model_fingerprint:
+        raise UserError(
+            f"models: {run.model!r} is another model on {platform.node()} ({found}) than was planned "
+            f"({run.model_fingerprint}); allowed: the source as it was, then --retry-failed"
+        )
 
 
 def describe(model: nn.Module, shape: Shape) -> list[Layer]:
@@ -217,6 +223,7 @@ def _constructor(name: str) -> Callable[[], object]:
         raise UserError(f"models: found {name!r}; allowed: {allowed}")
     try:
         imported = importlib.import_module(module)
+        source.remember()
     except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {mask(str(error))}"
         raise UserError(f"models: found {name!r}, which cannot be imported ({reason}); allowed: {allowed}") from None
@@ -226,20 +233,6 @@ def _constructor(name: str) -> Callable[[], object]:
     if not callable(found):
         raise UserError(f"models: found {name!r}, which is a {type(found).__name__}; allowed: a class")
     return found
-
-
-def _sources(name: str, kind: type[nn.Module]) -> list[Path]:
-    """The files in which a user's model is written: that of its class, and of the function that makes it, if one does.
-
-    torch is no user's: what makes an nn.Sequential is all there is of it.
-    """
-    constructor = _constructor(name)
-    modules = [] if kind.__module__.partition(".")[0] == "torch" else [kind.__module__]
-    if constructor is not kind:
-        modules.append(name.partition(":")[0])
-        modules += [constructor.__module__] if inspect.isfunction(constructor) else []
-    files = [inspect.getfile(sys.modules[module]) for module in modules]
-    return [Path(file) for file in dict.fromkeys(files)]
 
 
 def _kind(module: nn.Module) -> str:

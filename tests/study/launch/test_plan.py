@@ -245,7 +245,8 @@ def test_an_edited_model_joins_no_study_of_its_name_unless_told_to(config, nets,
     ours = config(models=["mlp_matched", "planned_nets:Fine"])
     plan.commit(plan.prepare(ours))
     before = plan.prepare(ours)
-    (tmp_path / "planned_nets.py").write_text(MODELS + "# edited")
+    (tmp_path / "planned_nets.py").write_text(MODELS.replace("nn.Linear(784, 10)", "nn.Linear(784, 10, bias=False)"))
+    del sys.modules["planned_nets"]
     with pytest.raises(UserError, match=r"of another planned_nets:Fine: its source has changed .* or --mix-recipes"):
         plan.prepare(ours)
     assert plan.prepare(config()).planned, "a model that is not asked for may have changed"
@@ -255,6 +256,16 @@ def test_an_edited_model_joins_no_study_of_its_name_unless_told_to(config, nets,
     after = plan.prepare(ours)
     assert {p.run_id for p in after.planned} != {p.run_id for p in before.planned}
     assert len(after.study.packs) == 2 + 2 + 2
+
+
+def test_another_model_in_the_same_file_leaves_the_first_as_it_was(config, nets, tmp_path):
+    plan.commit(plan.prepare(config(models=["mlp_matched", "planned_nets:Fine"])))
+    more = MODELS + "\n\nclass More(Fine):\n    pass\n"
+    (tmp_path / "planned_nets.py").write_text(more)
+    del sys.modules["planned_nets"]
+    grown = plan.prepare(config(models=["mlp_matched", "planned_nets:Fine", "planned_nets:More"]))
+    assert len(grown.planned) == 2 * 3
+    assert len(grown.study.packs) == 2 * 3
 
 
 @pytest.mark.parametrize(("pack", "shared"), [("learning_rates", {True}), (2, {False}), (1, {True})])

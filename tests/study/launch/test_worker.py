@@ -8,7 +8,7 @@ import pytest
 
 from study.config import Launching
 from study.launch import messages, tracking
-from study.launch.messages import Done, Epoch, Failed
+from study.launch.messages import Done, Epoch, Failed, Started
 from study.launch.worker import Setup, record, train_pack
 from study.ledger.records import METRICS, Provenance
 from study.ledger.runs import Pack, PlannedRun, digest
@@ -27,7 +27,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pack():
-    recipe = dict(model="mlp_matched", validation_size=100, batch_size=32, epochs=5)
+    recipe = dict(model="mlp_matched", model_fingerprint="d023326501b0", validation_size=100, batch_size=32, epochs=5)
     runs = [RUN.model_copy(update=recipe | {"learning_rate": rate}) for rate in (0.01, 0.03)]
     planned = tuple(PlannedRun(run_id=run.run_id, run=run, n_parameters=44_439, macs=44_355) for run in runs)
     return Pack(pack_id=digest([run.run_id for run in runs]), runs=planned)
@@ -93,6 +93,22 @@ def test_an_error_midway_is_tried_again_from_the_checkpoint(train, pack, undistu
     assert epochs(reports) == [1, 2, 3, 4, 5], "no epoch twice"
     assert science(reports[-1]) == science(finished(pack, undisturbed))
     assert [r.provenance.attempts for r, _ in reports[-1].records] == [2, 2]
+
+
+def test_a_model_that_is_not_the_planned_one_is_one_line_and_trains_nothing(pack, dataset, tmp_path):
+    other = [planned.run.model_copy(update={"model_fingerprint": "0123456789ab"}) for planned in pack.runs]
+    members = tuple(
+        p.model_copy(update={"run": run, "run_id": run.run_id}) for p, run in zip(pack.runs, other, strict=True)
+    )
+    reports = []
+    tracker = tracking.Settings(mode="disabled", project="p", entity=None, folder="", study="s")
+    setup = Setup(str(tmp_path), Launching(max_failures=2), tracker, (None, None))
+    train_pack(pack.model_copy(update={"runs": members}), dataset, reports.append, setup)
+    assert [type(report) for report in reports] == [Started, Failed], "neither trained nor tried again"
+    error = reports[-1].provenance.error
+    assert "\n" not in error
+    assert error.startswith("models: 'mlp_matched' is another model on ")
+    assert "(d023326501b0) than was planned (0123456789ab)" in error
 
 
 def test_a_stale_worker_beside_the_new_one_changes_no_byte(train, pack, undisturbed, before_epoch, tmp_path):
