@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -78,13 +80,17 @@ def sweep_caption(findings: Findings, frames: Frames) -> Caption:
     counts = each((f"{b} at {text.plain(rate)}", n) for (b, rate), n in pairs_of.items())
     if len(set(pairs_of.values())) == 1:
         counts = f"{next(iter(pairs_of.values()))} for each interval"
-    return Caption(
-        "Mean paired difference where both models use the same learning rate, over seeds (this test set). Thick: "
-        f"{level(findings)} t interval for that rate alone. Thin, with caps: simultaneous {level(findings)} band over "
-        "all rates drawn. Crosses above the frame: no inference, as half or more of a model's runs did not train. "
-        f"Models are set slightly apart. Planned pairs: {counts}.",
-        None if drawn else "At no learning rate did both models train.",
-    )
+    without = any(at.gap.estimate is None for s in findings.sweep.values() for at in s.rates)
+    said = [
+        "Mean paired difference where both models use the same learning rate, over seeds (this test set).",
+        f"Thick: {level(findings)} t interval for that rate alone. Thin, with caps: simultaneous {level(findings)} "
+        "band over all rates drawn.",
+        "Crosses above the frame: no inference, as half or more of a model's runs did not train." if without else "",
+        "Baselines are set slightly apart." if len(findings.sweep) > 1 else "",
+        f"Planned pairs: {counts}.",
+    ]
+    missing = None if drawn else "At no learning rate did both models train."
+    return Caption(" ".join(filter(None, said)), missing)
 
 
 @canvas.figure(section="rates", title="Gap at equal learning rates", caption=sweep_caption)
@@ -94,7 +100,7 @@ def sweep(scene: Scene) -> Figure:
     axes = figure.subplots()
     swept = {b: s.rates for b, s in scene.findings.sweep.items()}
     apart = dict(zip(swept, spread(len(swept), min(0.05, 0.2 * scene.room)), strict=True))
-    alone, band = dict(lw=4, alpha=0.35, solid_capstyle="butt"), dict(lw=0.8, marker="_", ms=4)
+    alone, band = dict(lw=5, alpha=0.35, solid_capstyle="butt"), dict(lw=0.8, marker="_", ms=4)
     axes.axhline(0, color=INK, lw=0.6)
     for baseline, rates in swept.items():
         look = scene.looks[baseline]
@@ -110,7 +116,7 @@ def sweep(scene: Scene) -> Figure:
         drawn = [(at.learning_rate * 10 ** apart[baseline], at.gap) for at in rates if at.gap.estimate is not None]
         means = [100 * e.estimate for _, e in drawn]
         # Smaller than the thick bar is wide, which would else hide behind it.
-        marks = dict(ls=look.dash, lw=0.6, marker=look.marker, ms=1.8, mec="none")
+        marks = dict(ls=look.dash, lw=0.6, marker=look.marker, ms=3.4, mec="white", mew=0.4, zorder=4)
         axes.plot([x for x, _ in drawn], means, color=look.colour, **marks)
     style.rate_axis(axes, scene.rates)
     axes.set_ylabel(scene.gap)
@@ -119,6 +125,8 @@ def sweep(scene: Scene) -> Figure:
         Line2D([], [], color=MUTED, **alone, label=f"{scene.level}: this rate"),
         Line2D([], [], color=MUTED, **band, label=f"{scene.level}: all rates"),
     ]
+    if any(at.gap.estimate is None for rates in swept.values() for at in rates):
+        keys.append(Line2D([], [], color=MUTED, ls="", marker="x", ms=3.5, label="no inference"))
     legend(figure, (scene.looks[baseline] for baseline in swept), *keys)
     return figure
 
@@ -169,11 +177,13 @@ def specifications_caption(findings: Findings, frames: Frames) -> Caption:
     asked = curve_baselines(findings)
     same = each((b, text.of(r.same_sign or 0, r.alternatives)) for b, r in findings.robustness.items() if b in asked)
     more = len(findings.comparisons) - len(asked)
+    cut = any(_without_zero(findings.robustness[baseline].specifications) for baseline in asked)
+    axis = " Where it says so, the axis does not reach 0." if cut else ""
     return Caption(
         "The gap by every combination of the choices below, in order of its estimate, with a "
-        f"{level(findings)} interval where one is defined. Black: the primary analysis. Alternatives with the same "
-        f"sign: {same}. Descriptive, for specifications share data. Planned pairs that trained: {pairs(findings)}."
-        + (f" Baselines that are in the table only: {more}." if more else ""),
+        f"{level(findings)} interval where one is defined. Black, and the dashed line: the primary analysis.{axis} "
+        f"Alternatives with the same sign: {same}. Descriptive, for specifications share data. Planned pairs that "
+        f"trained: {pairs(findings)}." + (f" Baselines that are in the table only: {more}." if more else ""),
         None if asked else "No pair of runs has trained.",
         wide=len(asked) > 1,
     )
@@ -190,7 +200,10 @@ def specifications(scene: Scene) -> Figure:
     panels = figure.subplots(2, len(asked), squeeze=False, sharex="col", gridspec_kw=heights)
     for (upper, lower), (baseline, specs) in zip(panels.T, asked.items(), strict=True):
         look = scene.looks[baseline]
-        upper.axhline(0, color=INK, lw=0.6)
+        primary = next((100 * spec.estimate for spec in specs if spec.primary), None)
+        if primary is not None:
+            upper.axhline(primary, color=MUTED, lw=0.6, ls=(0, (4, 2)))
+        _gap_limits(upper, specs)
         for x, spec in enumerate(specs, 1):
             colour = INK if spec.primary else look.colour
             if spec.low is not None:
@@ -219,6 +232,39 @@ def specifications(scene: Scene) -> Figure:
     panels[1, 0].set_yticks(range(len(choices)), labels, fontsize=6)
     panels[0, 0].set_ylabel(scene.gap)
     return figure
+
+
+def _limits(specs: Sequence[Specification]) -> tuple[float, float]:
+    """The lowest and the highest of all estimates and intervals, in percentage points."""
+    values = [100 * x for spec in specs for x in (spec.estimate, spec.low, spec.high) if x is not None]
+    return min(values), max(values)
+
+
+def _without_zero(specs: Sequence[Specification]) -> bool:
+    """Whether 0 lies so far from all of them that an axis with it would show nothing else."""
+    low, high = _limits(specs)
+    return max(low, -high) > high - low > 0
+
+
+def _gap_limits(axes: Axes, specs: Sequence[Specification]) -> None:
+    """An axis on which the specifications can be told apart, with a line at 0 or a word on where that is."""
+    low, high = _limits(specs)
+    if not _without_zero(specs):
+        axes.axhline(0, color=INK, lw=0.6)
+        return
+    room = 0.12 * (high - low)
+    axes.set_ylim(low - room, high + room)
+    side, y = ("bottom", 0.02) if low > 0 else ("top", 0.98)
+    axes.text(
+        0.99,
+        y,
+        f"0 is further {'down' if low > 0 else 'up'}",
+        transform=axes.transAxes,
+        ha="right",
+        va=side,
+        fontsize=6,
+        color=MUTED,
+    )
 
 
 def _choices(findings: Findings, asked: dict[str, tuple[Specification, ...]]) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from analysis import text
 from analysis.findings.schema import Findings
@@ -95,6 +96,7 @@ def hard_digits(scene: Scene) -> Figure:
             # One axes for all: as many axes as digits would take seconds to lay out.
             extent = (column + 0.5 - x, column + 0.5 + x, middle + y, middle - y)
             axes.imshow(scene.frames.test_images[digit], cmap="gray_r", interpolation="nearest", extent=extent)
+            axes.add_patch(Rectangle((column + 0.5 - x, middle - y), 2 * x, 2 * y, fill=False, ec="#b0b0b0", lw=0.4))
             above = f"{scene.frames.test_labels[digit]} → {read}"
             axes.text(column + 0.5, middle - 0.5, above, fontsize=6, ha="center")
     axes.set(xlim=(-0.1, PER_ROW if wide else across), ylim=(TALL * len(rows), 0), aspect="equal", anchor="W")
@@ -120,7 +122,8 @@ def confusion(scene: Scene) -> Figure:
     columns = min(len(matrices), 3)
     rows = -(-len(matrices) // columns)
     width = PAGE if columns > 1 else COLUMN
-    figure = Figure(figsize=(width, 0.35 + rows * (width / max(columns, 2) + 0.1)))
+    # As high as square panels of that width are, with their titles and labels.
+    figure = Figure(figsize=(width, rows * ((width - 0.3) / columns - 0.15 + 0.55)))
     panels = figure.subplots(rows, columns, squeeze=False)
     wrong = {model: 100 * np.array(matrix.shares) for model, matrix in matrices.items()}
     for matrix in wrong.values():

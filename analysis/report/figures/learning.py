@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,16 +34,30 @@ def panel_rates(findings: Findings) -> tuple[float, ...]:
 
 def learning_curves_caption(findings: Findings, frames: Frames) -> Caption:
     """Of the error over epochs."""
-    shown, planned = len(panel_rates(findings)), len(findings.about.learning_rates)
+    rates = panel_rates(findings)
+    shown, planned = len(rates), len(findings.about.learning_rates)
     some = "" if shown == planned else f" ({shown} of {planned}: those selected)"
-    return Caption(
-        f"Error on the test digits after each epoch, one panel per learning rate{some}. Thin lines: runs, a cross "
-        f"where one diverged; dotted: guessing ({guessing(findings)} error). Thick lines: mean over the runs that "
-        f"trained, with its {level(findings)} t interval over seeds where all runs did. Outlined end marks: the rate "
-        f"selected for that model. {_untrained(findings)}{runs(findings)}",
-        None if len(frames.epochs) else "No run has completed an epoch.",
-        wide=shown > 2,
-    )
+    drawn = frames.runs[frames.runs["learning_rate"].isin(rates)]
+    diverged = drawn[drawn["state"] == "diverged"]
+    at_once = ~diverged["run_id"].isin(frames.epochs["run_id"])
+    crosses = [
+        "a cross where one diverged" if (~at_once).any() else "",
+        "a cross with their number for those that diverged in the first epoch" if at_once.any() else "",
+    ]
+    said = [
+        f"Error on the test digits after each epoch, one panel per learning rate{some}.",
+        f"{', '.join(['Thin lines: runs', *filter(None, crosses)])}.",
+        f"Dotted: guessing ({guessing(findings)} error)." if near_guessing(frames, rates) else "",
+        f"Thick lines: mean over the runs that trained, with its {level(findings)} t interval over seeds where all "
+        "runs did."
+        if drawn["trained"].any()
+        else "No run trained, so there is no mean.",
+        "Outlined end marks: the rate selected for that model." if drawn["trained"].any() else "",
+        _untrained(findings),
+        runs(findings),
+    ]
+    missing = None if len(frames.epochs) else "No run has completed an epoch."
+    return Caption(" ".join(filter(None, said)), missing, wide=shown > 2)
 
 
 @canvas.figure(section="learning", title="Learning curves", caption=learning_curves_caption)
@@ -60,16 +75,19 @@ def learning_curves(scene: Scene) -> Figure:
     for axes in panels.flat[len(rates) :]:
         axes.set_visible(False)
     for axes, rate in zip(panels.flat, rates, strict=False):
-        for model, look in scene.looks.items():
-            _runs(axes, runs[(runs["model"] == model) & (runs["learning_rate"] == rate)], look, last)
+        for at, (model, look) in enumerate(scene.looks.items()):
+            own = runs[(runs["model"] == model) & (runs["learning_rate"] == rate)]
+            _runs(axes, own, look, last)
+            _diverged_at_once(axes, scene, model, rate, at)
             mean = means[(means["model"] == model) & (means["learning_rate"] == rate)]
             band = dict(color=look.colour, alpha=0.18, lw=0)
             axes.fill_between(mean["epoch"], scene.test_error(mean["high"]), scene.test_error(mean["low"]), **band)
-            end = dict(marker=look.marker, markevery=[-1], ms=3, mec="white", mew=0.3)
+            end: dict[str, Any] = dict(marker=look.marker, markevery=[-1], ms=3, mec="white", mew=0.3)
             if rate == scene.selected(model):
                 end |= dict(ms=4.2, mec=INK, mew=0.9)
             axes.plot(mean["epoch"], scene.test_error(mean["mean"]), color=look.colour, ls=look.dash, zorder=3, **end)
-        chance(axes, scene)
+        if near_guessing(scene.frames, rates):
+            chance(axes, scene)
         axes.set_title(f"Rate {text.plain(rate)}")
         axes.set_xlim(1 - 0.05 * last, last * 1.05)
         axes.set_xticks(sorted({1, max(1, last // 2), last}))
@@ -92,13 +110,17 @@ def _runs(axes: Axes, runs: pd.DataFrame, look: Look, last: int) -> None:
 
 def learning_rates_caption(findings: Findings, frames: Frames) -> Caption:
     """Of the error of every run against its learning rate."""
-    return Caption(
-        "Every finished run is a point, on a logarithmic axis; lines join the means over the runs that trained, so "
-        f"collapsed runs, which lie about the dotted line of guessing ({guessing(findings)} error), are in no mean. "
-        "Rings: the rate with the best mean validation accuracy. Crosses above the frame count diverged runs. Models "
-        f"are set slightly apart. {runs(findings)}",
-        _nothing_finished(frames),
-    )
+    said = [
+        "Every finished run is a point, on a logarithmic axis; lines join the means over the runs that trained.",
+        f"Dotted: guessing ({guessing(findings)} error); collapsed runs lie about it and are in no mean."
+        if near_guessing(frames)
+        else "",
+        "Rings: the rate with the best mean validation accuracy.",
+        "Crosses above the frame count diverged runs." if (frames.runs["state"] == "diverged").any() else "",
+        "Models are set slightly apart." if len(findings.about.models) > 1 else "",
+        runs(findings),
+    ]
+    return Caption(" ".join(filter(None, said)), _nothing_finished(frames))
 
 
 @canvas.figure(section="rates", title="Test error across learning rates", caption=learning_rates_caption)
@@ -107,7 +129,8 @@ def learning_rates(scene: Scene) -> Figure:
     figure = Figure(figsize=(COLUMN, 2.7))
     axes = figure.subplots()
     _against_rate(axes, scene, "test_accuracy", scene.test_error)
-    chance(axes, scene)
+    if near_guessing(scene.frames):
+        chance(axes, scene)
     style.log_axis(axes, "Test error (%)")
     legend(figure, scene.looks.values())
     return figure
@@ -215,6 +238,32 @@ def _against_rate(axes: Axes, scene: Scene, metric: str, shown: Callable[[pd.Ser
     axes.grid(axis="y")
 
 
+def _diverged_at_once(axes: Axes, scene: Scene, model: str, rate: float, row: int) -> None:
+    """A cross with the number of runs that diverged in their first epoch and so have no curve."""
+    runs = scene.frames.runs
+    own = runs[(runs["model"] == model) & (runs["learning_rate"] == rate) & (runs["state"] == "diverged")]
+    n = int((~own["run_id"].isin(scene.frames.epochs["run_id"])).sum())
+    if not n:
+        return
+    colour, y = scene.looks[model].colour, 0.9 - 0.1 * row
+    axes.plot(0.07, y, "x", ms=3, mew=0.7, color=colour, transform=axes.transAxes)
+    axes.text(0.12, y, text.count(n), va="center", fontsize=6, color=colour, transform=axes.transAxes)
+
+
+def near_guessing(frames: Frames, rates: Sequence[float] | None = None) -> bool:
+    """Whether an error among what is drawn is at least half that of guessing, so that the line of guessing is near it.
+
+    Of all epochs at `rates` where they are given, else of the finished runs.
+    """
+    runs = frames.runs
+    if rates is None:
+        accuracies = runs.loc[runs["state"] == "finished", "final_test_accuracy"]
+    else:
+        drawn = runs.loc[runs["learning_rate"].isin(rates), "run_id"]
+        accuracies = frames.epochs.loc[frames.epochs["run_id"].isin(drawn), "test_accuracy"]
+    return bool((1 - accuracies.astype(float) >= (1 - 1 / frames.classes) / 2).any())
+
+
 def _count_above(axes: Axes, x: float, n: int, look: Look) -> None:
     """A cross above the frame with the number of runs it stands for."""
     top = axes.get_xaxis_transform()
@@ -240,7 +289,7 @@ def _untrained(findings: Findings) -> str:
     if not rates:
         return ""
     counts = each((model, " and ".join(found)) for model, found in rates.items())
-    return f"Not all trained: {counts}; lines of runs that guess lie upon each other. "
+    return f"Not all trained: {counts}; lines of runs that guess lie upon each other."
 
 
 def _nothing_finished(frames: Frames) -> str | None:

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import frames
+from analysis import frames, text
 from analysis.findings import build
 from analysis.report import figures
-from analysis.report.figures import images, style
+from analysis.report.figures import gap, images, style
 from analysis.stats import curves
 from tests import synthetic
 
@@ -46,7 +46,7 @@ def test_every_figure_is_there_with_its_caption(drawn):
     assert written == {path.name for path in folder.iterdir()}
     for caption in figures.captions(findings, data):
         assert {f"{caption.name}.txt", f"{caption.name}.tex"} <= written
-        drawn_files = {f"{caption.name}.pdf", f"{caption.name}.svg"}
+        drawn_files = {f"{caption.name}{suffix}" for suffix in style.SUFFIXES}
         assert drawn_files <= written if caption.missing is None else not drawn_files & written
         assert caption.missing or re.search(r"\d of \d", caption.text), f"{caption.name} says no n of N"
     assert {caption.name for caption in figures.captions(findings, data)} == set(figures.FIGURES)
@@ -229,6 +229,62 @@ def test_few_hard_digits_take_one_column(drawn):
         found = findings.digits["mlp"].model_copy(update=dict(hard=hard))
         changed = findings.model_copy(update=dict(digits={"mlp": found}))
         assert figures.FIGURES["hard_digits"].says(changed, None).wide == wide
+
+
+def test_no_caption_speaks_of_what_is_not_drawn(drawn, tmp_path):
+    """Everything trained: no guessing, no crosses, nothing that diverged."""
+    findings, data = analysed(tmp_path, models=TWO, seeds=3, n_test=400, analysis={"resamples": 100})
+    for name, words in (
+        ("learning_rates", ["guessing", "Crosses", "collapsed"]),
+        ("learning_curves", ["guessing", "cross", "Not all trained"]),
+        ("sweep", ["Crosses", "slightly apart"]),
+    ):
+        said = [figures.FIGURES[name].caption(*study).text for study in ((findings, data), drawn[:2])]
+        for word in words:
+            assert word not in said[0], f"{name}: {word}"
+        assert any(word in said[1] for word in words[:2]), f"{name}: it is said where it is drawn"
+    figure, _ = drawn_alone((findings, data), "learning_rates")
+    assert figure.axes[0].get_ylim()[1] < 45, "no room for what is not there"
+
+
+def test_runs_that_diverged_in_their_first_epoch_are_counted_in_their_panel(tmp_path):
+    states = {("mlp", 0.03, 0): "diverged", ("mlp", 0.03, 1): "diverged"}
+    findings, data = analysed(tmp_path, models=TWO, seeds=3, n_test=100, states=states, epochs=1)
+    assert not data.epochs["run_id"].isin(data.runs.loc[data.runs["state"] == "diverged", "run_id"]).any()
+    figure, _ = drawn_alone((findings, data), "learning_curves")
+    assert [[t.get_text() for t in axes.texts] for axes in figure.axes] == [[], [], ["2"]]
+    assert "a cross with their number" in figures.FIGURES["learning_curves"].caption(findings, data).text
+
+
+def test_specifications_can_be_told_apart(drawn):
+    findings, *_ = drawn
+    specs = findings.robustness["mlp"].specifications
+    figure, texts = drawn_alone(drawn, "specifications")
+    low, high = gap._limits(specs)
+    bottom, top = figure.axes[0].get_ylim()
+    assert (high - low) / (top - bottom) > 0.45
+    assert ("0 is further down" in texts) == gap._without_zero(specs)
+
+
+def test_every_hard_image_has_a_frame(drawn):
+    figure, _ = drawn_alone(drawn, "hard_digits")
+    (axes,) = figure.axes
+    assert len(axes.patches) == len(axes.images) > 0
+
+
+def test_values_are_told_where_the_pointer_rests(drawn):
+    findings, _, folder, _ = drawn
+    svg = (folder / "gap.svg").read_text()
+    comparison = findings.comparisons[0]
+    for _, pair in comparison.seeds.quantiles:
+        assert f"<title>one pair: {text.signed(100 * pair, 3)} points</title>" in svg
+    assert svg.count("<title>one pair") == len(comparison.seeds.quantiles)
+    assert "told:" not in "".join(path.read_text() for path in folder.glob("*.svg"))
+
+
+def test_text_in_an_svg_is_text(drawn):
+    *_, folder, _ = drawn
+    assert ">Learning rate</text>" in (folder / "learning_rates.svg").read_text()
 
 
 def test_specifications_count_from_one(drawn):
