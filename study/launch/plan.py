@@ -49,8 +49,7 @@ class Prepared:
     @property
     def redeclared(self) -> bool:
         """Whether this launch declares another analysis than the last one did."""
-        last, this = (None, *self.study.launches)[-2:]
-        return last is not None and this.analysis_sha256 != last.analysis_sha256
+        return len({launch.analysis_sha256 for launch in self.study.launches[-2:]}) > 1
 
     def ended(self, retry_failed: bool = False) -> dict[str, Record]:
         """Records that are not to be made again."""
@@ -115,12 +114,12 @@ def packs(runs: Sequence[PlannedRun], width: str | int) -> tuple[Pack, ...]:
     `width` "learning_rates" packs the learning rates of one (model, seed); a number packs at most that
     many members, across seeds of one model and one split.
     """
-    if width == "learning_rates":
+    if isinstance(width, str):
         groups = [list(g) for _, g in groupby(runs, key=lambda r: (r.run.model, r.run.seed))]
     else:
         groups = []
-        for _, members in groupby(runs, key=lambda r: (r.run.model, r.run.split_seed)):
-            members = list(members)
+        for _, group in groupby(runs, key=lambda r: (r.run.model, r.run.split_seed)):
+            members = list(group)
             groups += [members[i : i + width] for i in range(0, len(members), width)]
     return tuple(Pack(pack_id=digest([r.run_id for r in g]), runs=tuple(g)) for g in groups)
 

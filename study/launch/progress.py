@@ -48,12 +48,12 @@ class Progress:
         self._epochs = [0] * len(packs)
         self._done = 0.0
         self._models = [pack.runs[0].run.model for pack in packs]
-        self._left: Counter[str] = Counter()
+        self._left = dict.fromkeys(self._models, 0.0)
         for model, cost in zip(self._models, self._costs, strict=True):
             self._left[model] += cost
         # Models differ in the time that their arithmetic takes, so each is told by its own speed once it is known.
-        self._spent: Counter[str] = Counter()
-        self._trained: Counter[str] = Counter()
+        self._spent = dict.fromkeys(self._models, 0.0)
+        self._trained = dict.fromkeys(self._models, 0.0)
         self._running: dict[int, float] = {}
         self._states: Counter[str] = Counter()
         self._printed = time.monotonic()

@@ -115,7 +115,9 @@ def _trial(config: dict[str, int], shipment: _Shipment) -> None:
     """Ray Tune's unit of work: one pack."""
     os.environ.update(shipment.environment)
     index = config["pack"]
-    data = Dataset(*shipment.arrays, info=DatasetInfo.model_validate_json(shipment.info))
+    data = Dataset(
+        **dict(zip(ARRAYS, shipment.arrays, strict=True)), info=DatasetInfo.model_validate_json(shipment.info)
+    )
     shipment.train(shipment.pack(index), data, lambda message: tune.report({"pack": index, "message": message}))
 
 

@@ -98,8 +98,9 @@ class Recorder:
             return
         lines.append(f"its worker died {MOST_DEATHS} times without a new epoch; {why}")
         try:
-            ended = dict(error="\n".join(lines), ended_at=now())
-            self._fail(state, Provenance(pack_id=pack.pack_id, pack_size=len(pack.runs), **ended))
+            error = "\n".join(lines)
+            ended = Provenance(pack_id=pack.pack_id, pack_size=len(pack.runs), error=error, ended_at=now())
+            self._fail(state, ended)
         except StorageError as refused:
             self.stopped = str(refused)
 

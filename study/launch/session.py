@@ -139,8 +139,8 @@ def show_plan(config: StudyConfig, console: Console, *, retry_failed: bool = Fal
     prepared = plan.prepare(config, mix_recipes=mix_recipes)
     todo = prepared.todo(retry_failed)
     grid, seeds = config.learning_rate_grid(), len({p.run.seed for p in prepared.planned})
-    factors = ((len(config.models), "model"), (len(grid), "learning rate"), (seeds, "seed"))
-    factors += ((config.training.epochs, "epoch"),)
+    models, epochs = len(config.models), config.training.epochs
+    factors = ((models, "model"), (len(grid), "learning rate"), (seeds, "seed"), (epochs, "epoch"))
     product = " × ".join(_many(n, noun) for n, noun in factors)
     say(console, f"{config.name}: {product} = {_many(len(prepared.planned), 'run')}")
     for note in prepared.notes:

@@ -103,9 +103,11 @@ def _attempt(pack: Pack, data: Dataset, report: Report, setup: Setup, where: Pro
         report(messages.Started(provenance.node(), earlier))
     models.see_that_it_is_planned(pack.runs[0].run, data.info)
     tracker = tracking.Tracker(setup.tracking, pack.runs)
-    for e in range(state["epochs_done"] if state else 0):
+    if state:
         # Once more: what a killed worker had logged may not have left it. W&B ignores epochs that it knows.
-        tracker.log(e + 1, {name: values[e].numpy() for name, values in state["history"].items()}, state["finite"][e])
+        for e in range(state["epochs_done"]):
+            history = {name: values[e].numpy() for name, values in state["history"].items()}
+            tracker.log(e + 1, history, state["finite"][e])
     began = saved = now = time.monotonic()
     before = state["train_seconds"] if state else 0.0
     try:
@@ -135,14 +137,17 @@ def record(planned: PlannedRun, k: int, last: Epoch, where: Provenance) -> tuple
     n_finite = int(last.finite[:, k].sum())
     finished = n_finite == planned.run.epochs
     epochs = {name: tuple(values[:n_finite, k].tolist()) for name, values in last.history.items()}
-    predictions = npz({split: labels[k] for split, labels in last.predictions.items()}) if finished else None
+    final = predictions = None
+    if finished and last.final and last.predictions:
+        final = {name: float(values[k]) for name, values in last.final.items()}
+        predictions = npz({split: labels[k] for split, labels in last.predictions.items()})
     ended = Record(
         **dict(planned),
         state="finished" if finished else "diverged",
         epochs=epochs,
         diverged_epoch=None if finished else n_finite + 1,
-        final={name: float(values[k]) for name, values in last.final.items()} if finished else None,
-        predictions_sha256=hashlib.sha256(predictions).hexdigest() if finished else None,
+        final=final,
+        predictions_sha256=hashlib.sha256(predictions).hexdigest() if predictions else None,
         provenance=where,
     )
     return ended, predictions

@@ -72,7 +72,7 @@ class Lock:
                 self._beating.start()
                 return self
             holder = read(self._storage)
-            if alive(holder):
+            if holder is not None and alive(holder):
                 raise LockedError(
                     f"{self._storage}: held by another driver, process {holder['pid']} on {holder['host']}; "
                     f"wait for it, or stop it{_lapse(holder)}"

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from study.ledger.runs import Frozen, Hex12, Pack, Run, Sha256, digest
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 """Metrics of every epoch. Losses are mean cross-entropies in nats, accuracies fractions in [0, 1].
 

@@ -59,7 +59,7 @@ def _patiently(method: Callable[Concatenate[Storage, P], T]) -> Callable[Concate
     """Where `method` fails on an S3 that has answered before, try it again for two minutes."""
 
     @functools.wraps(method)
-    def tried(self: Storage, *args: P.args, **kwargs: P.kwargs) -> T:
+    def tried(self: Storage, /, *args: P.args, **kwargs: P.kwargs) -> T:
         pauses = iter(PAUSES)
         while True:
             try:

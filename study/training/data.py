@@ -155,7 +155,10 @@ def _dataset(name: str, folder: Path, arrays: list[np.ndarray], checksums: dict[
     if variance == 0:
         raise UserError(f"{folder}: all training pixels are equal, so they cannot be normalised")
     return Dataset(
-        *arrays,
+        train_images,
+        train_labels,
+        test_images,
+        test_labels,
         info=DatasetInfo(
             name=name,
             sha256=hashlib.sha256("".join(checksums[file] for file in FILES).encode()).hexdigest(),
