@@ -161,7 +161,7 @@ def _current_plan(study: Study, planned: Sequence[PlannedRun]) -> list[PlannedRu
     of_recipe = [p for p in planned if p.run.recipe == recipe]
     # A user's model that was edited is another model; packs are planned in order, so its last runs are its latest.
     latest = {p.run.model: p.run.model_fingerprint for p in of_recipe}
-    order = {model: i for i, model in enumerate(study.launches[-1].config["models"])}
+    order = {model: i for i, model in enumerate(study.launches[-1].models)}
     return sorted(
         (p for p in of_recipe if p.run.model_fingerprint == latest[p.run.model]),
         key=lambda p: (order.get(p.run.model, len(order)), p.run.model, p.run.learning_rate, p.run.seed),

@@ -64,7 +64,7 @@ def run(
     from study import config_file
     from study.launch import session
 
-    study = config_file.load(config, overrides)
+    study = config_file.load(config, overrides, tell)
     flags = {"--report": report, "--retry-failed": retry_failed}
     flags |= {"--dashboard": dashboard, "--mix-recipes": mix_recipes}
     again = ["python", "-m", "study", "run", str(config), *overrides]
@@ -108,7 +108,7 @@ def plan(config: Path, overrides: tuple[str, ...], mix_recipes: bool) -> int:
     from study import config_file
     from study.launch import session
 
-    study = config_file.load(config, overrides)
+    study = config_file.load(config, overrides, tell)
     with config_file.named(config):
         return session.show_plan(study, Console(), mix_recipes=mix_recipes)
 
@@ -169,6 +169,11 @@ def export(folder: str, file: Path) -> int:
     count = ledger.export(Storage(folder), file)
     click.echo(f"{file}: {count} files")
     return 0
+
+
+def tell(line: str) -> None:
+    """Say what is no part of a command's output."""
+    click.echo(line, err=True)
 
 
 def main() -> None:

@@ -5,72 +5,52 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
-from study.config import Analysis, Factorial, Launching, LogUniform, Mistake, Reference, StudyConfig, Training, Wandb
+from study.config import OF_OPTIMIZER, OF_SCHEDULE, Allowed, Block, Images, Mistake, StudyConfig
 from study.errors import UserError
 
 LARGEST_FILE = 1_000_000
 """Bytes a config file may have; a larger one is a mistake."""
 
-NAME = "1 to 80 letters, digits, '.', '_' or '-', beginning with a letter or digit"
-ALLOWED = {
-    "name": NAME,
-    "models": "a list of model names (see `python -m study models`) or import paths such as mypackage.nets:MyNet, "
-    "each of at most 90 letters",
-    "learning_rates": "a list of numbers above 0, or {log_uniform: [low, high], count: n, seed: s}",
-    "learning_rates.log_uniform": "two numbers above 0, the smaller first",
-    "seeds": "a count above 0, a list of whole numbers from 0, or {init: n, order: n, split: n}",
-    "launch.pack": "learning_rates, or a number of members above 0",
-    "wandb.project": NAME,
-    "wandb.entity": NAME,
-    "analysis.candidate": "one of models",
-    "analysis.baselines": "a list of models other than the candidate",
-    "analysis.references": "model: a list of {source: text, accuracy: a number from 0 to 1, note: text}",
-    "analysis.expected": "model: [low, high], two accuracies between 0 and 1",
-}
-"""What a key may hold, where that takes more words than the type's own."""
 
-WORDS = {
-    "dict_type": "key: value pairs",
-    "float_type": "a number",
-    "int_from_float": "a whole number",
-    "int_parsing_size": "a whole number",
-    "int_type": "a whole number",
-    "model_type": "key: value pairs",
-    "string_too_long": "fewer letters",
-    "string_too_short": "text",
-    "string_type": "text",
-    "tuple_type": "a list",
-}
-"""pydantic's types of mistakes, where its own words are those of programmers."""
-
-
-def load(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
+def load(
+    path: str | Path, overrides: Sequence[str] = (), tell: Callable[[str], None] = lambda line: None
+) -> StudyConfig:
     """Read a config file and apply dotted overrides such as `training.epochs=2`.
 
-    Raises UserError with one line: the file or the override, the key, what was found, what is allowed.
+    What the file says of models or of an optimiser that an override replaces is dropped, and `tell` is told. Raises
+    UserError with one line: the file or the override, the key, what was found, what is allowed.
     """
     tree = _read(Path(path))
-    keys = [override.partition("=")[0] for override in overrides]
-    for i, override in enumerate(overrides):
-        if keys[i] in keys[:i]:
-            raise UserError(f"{override!r}: found {keys[i]} for the second time; allowed: once")
-        tree = _override(tree, override)
-    return validate(tree, str(path))
+    given: list[str] = []
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key in given:
+            raise UserError(f"{override!r}: found {key} for the second time; allowed: once")
+        given.append(key)
+        _override(tree, override)
+    dropped = list(_drop_replaced(tree, given))
+    config = validate(tree, str(path))
+    for line in dropped:
+        tell(f"{path}: {line}")
+    return config
 
 
 def validate(tree: object, source: str) -> StudyConfig:
     """The config in a tree of plain values. Raises UserError naming `source`."""
     try:
-        text = json.dumps(tree, allow_nan=True)
-        return StudyConfig.model_validate_json(text)
+        # From JSON, since in strict mode pydantic takes a list for a tuple, and a whole number for a float, only there.
+        return StudyConfig.model_validate_json(json.dumps(tree))
     except ValidationError as error:
         raise UserError(f"{source}: {_describe(error)}") from None
     except (TypeError, ValueError, RecursionError) as error:
@@ -90,7 +70,45 @@ def named(path: str | Path) -> Iterator[None]:
         raise
 
 
-def _read(path: Path) -> object:
+def allowed(field: FieldInfo) -> str:
+    """What a field may hold, in words: those of its Allowed, else of its type and limits."""
+    words = [part.words for part in field.metadata if isinstance(part, Allowed)]
+    return words[-1] if words else _allowed(field.annotation, field.metadata)
+
+
+def _allowed(kind: object, limits: Sequence[object] = ()) -> str:
+    """A type and its limits in words."""
+    if get_origin(kind) is Annotated:
+        kind, *inner = get_args(kind)
+        limits = [*inner, *(part for field in inner if isinstance(field, FieldInfo) for part in field.metadata)]
+        if words := [part.words for part in limits if isinstance(part, Allowed)]:
+            return words[-1]
+    if get_origin(kind) in (Union, UnionType):
+        parts = [part for part in get_args(kind) if part is not NoneType]
+        # Limits of a field that may be null are those of what it may hold else.
+        words = [_allowed(part, limits) for part in parts]
+        return " or ".join([*words, "null"] if NoneType in get_args(kind) else words)
+    if get_origin(kind) is Literal:
+        *most, last = (repr(value).strip("'") for value in get_args(kind))
+        return f"{', '.join(most)} or {last}" if most else last
+    if get_origin(kind) is tuple:
+        inner, *more = get_args(kind)
+        return f"a list, each {_allowed(inner)}" if more == [...] else f"{1 + len(more)} values, each {_allowed(inner)}"
+    if (isinstance(kind, type) and issubclass(kind, Block)) or get_origin(kind) is dict:
+        return "key: value pairs"
+    if kind in (int, float):
+        return ("a whole number" if kind is int else "a number") + _limits(limits)
+    return {bool: "true or false", str: "text"}.get(kind, "a value")
+
+
+def _limits(limits: Sequence[object]) -> str:
+    words = {"ge": " from", "gt": " above", "le": " to", "lt": ", below"}
+    found = [(word, getattr(part, name, None)) for part in limits for name, word in words.items()]
+    # Seeds must fit 63 bits, which nobody needs to be told.
+    return "".join(f"{word} {limit:,}" for word, limit in found if limit is not None and limit < 2**63)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         content = path.read_bytes()
         if len(content) > LARGEST_FILE:
@@ -105,16 +123,19 @@ def _read(path: Path) -> object:
     return _parse(text, str(path))
 
 
-def _parse(text: str, source: str) -> object:
+def _parse(text: str, source: str) -> dict[str, Any]:
     """YAML → plain values. Interpolation and aliases are refused: a config says what it means, once."""
     if "${" in text:
         raise UserError(f"{source}: found '${{'; allowed: plain values, no interpolation")
     try:
+        # A pass of its own, before OmegaConf expands them: a few nested aliases can fill the memory.
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
             raise UserError(f"{source}: found an alias ('*name'); allowed: plain values")
         tree = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except KeyValidationError:
-        raise UserError(f"{source}: found a key that is neither a word nor a number; allowed: words") from None
+        raise UserError(
+            f"{source}: found a key that is neither a word nor a number; allowed: words, in quotes if need be"
+        ) from None
     except yaml.MarkedYAMLError as error:
         rule = "; allowed: each key once" if "duplicate key" in str(error.problem) else ""
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
@@ -128,8 +149,8 @@ def _parse(text: str, source: str) -> object:
     return tree
 
 
-def _override(tree: object, override: str) -> object:
-    """The tree with one `dotted.key=value` set; the value is read as YAML."""
+def _override(tree: dict[str, Any], override: str) -> None:
+    """Set one `dotted.key=value` in the tree; the value is read as YAML."""
     key, equals, text = override.partition("=")
     parts = key.split(".")
     if not equals or not all(part.isidentifier() for part in parts):
@@ -137,14 +158,51 @@ def _override(tree: object, override: str) -> object:
     value = _parse(f"value: {text}", repr(override))
     if set(value) != {"value"}:
         raise UserError(f"{override!r}: found several values; allowed: one")
-    tree = json.loads(json.dumps(tree, default=str))
     node = tree
     for part in parts[:-1]:
+        if node is tree and part == "dataset" and isinstance(node.get(part), str):
+            # A name alone is short for the block that has nothing else.
+            node[part] = {"name": node[part]}
         if not isinstance(node.setdefault(part, {}), dict):
             raise UserError(f"{override!r}: {key}: found a value at {part}, which has no keys; allowed: {part}=…")
         node = node[part]
     node[parts[-1]] = value["value"]
-    return tree
+
+
+def _drop_replaced(tree: dict[str, Any], given: Sequence[str]) -> Iterator[str]:
+    """Drop what the file says of models, an optimiser or a schedule that an override has replaced; say so in lines.
+
+    `given` are the keys of all overrides: what they say themselves stays, and is a mistake where it does not fit.
+    """
+
+    def stays(key: str) -> bool:
+        return any(f"{key}.".startswith(f"{override}.") or override.startswith(f"{key}.") for override in given)
+
+    analysis, training, models = (tree.get(key) for key in ("analysis", "training", "models"))
+    if "models" in given and isinstance(models, list) and isinstance(analysis, dict):
+        names = [str(model.get("name")) if isinstance(model, dict) else str(model) for model in models]
+        dropped: dict[str, list[str]] = {}
+        for key in ("candidate", "baselines", "references", "expected"):
+            value = analysis.get(key)
+            if stays(f"analysis.{key}") or not isinstance(value, str | list | dict):
+                continue
+            said = [value] if isinstance(value, str) else list(map(str, value))
+            # The first model is the candidate where none is named.
+            wanted = [n for n in names if key != "baselines" or n != (analysis.get("candidate") or names[0])]
+            if gone := [name for name in said if name not in wanted]:
+                dropped[f"analysis.{key}"] = gone
+                kept = [name for name in said if name in wanted]
+                analysis[key] = {name: value[name] for name in kept} if isinstance(value, dict) else kept or None
+        if dropped:
+            yield "models=… leaves out what these speak of, so it is dropped: " + "; ".join(
+                f"{key}: {', '.join(gone)}" for key, gone in dropped.items()
+            )
+    for choice, table in (("optimizer", OF_OPTIMIZER), ("schedule", OF_SCHEDULE)):
+        if f"training.{choice}" in given and isinstance(training, dict):
+            chosen = str(training[choice])
+            for key in [k for k in table if training.get(k) is not None and chosen not in table[k]]:
+                if not stays(f"training.{key}"):
+                    yield f"training.{key}: {training.pop(key)} is dropped, since {chosen} has none"
 
 
 def _describe(error: ValidationError) -> str:
@@ -154,42 +212,68 @@ def _describe(error: ValidationError) -> str:
     mistake = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
     cause = mistake.get("ctx", {}).get("error")
     if isinstance(cause, Mistake):
-        return f"{cause.key}: found {_show(cause.found)}; allowed: {cause.allowed}"
-    place = _place(mistake["loc"])
+        return f"{cause.key}: found {_show(cause.found)}{cause.why}; allowed: {cause.allowed}"
+    place, field, block = _place(mistake["loc"])
+    found = mistake["input"]
     if mistake["type"] == "missing" and isinstance(place[-1], int):
         # Too short a list is told as the list that it is.
         place = place[:-1]
     key = ".".join(map(str, place)) or "the file"
     if mistake["type"] == "extra_forbidden":
-        known = _keys_at(place[:-1])
+        known = list(block.model_fields)
         close = difflib.get_close_matches(str(place[-1]), known, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         return f"{key}: unknown key{hint}; allowed: {', '.join(known)}"
     if mistake["type"] == "missing" and isinstance(mistake["loc"][-1], str):
         return f"{key}: found nothing; allowed: this key is required"
-    allowed = mistake["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if not isinstance(cause, ValueError):
-        allowed = WORDS.get(mistake["type"], allowed)
-        names = [part for part in place if isinstance(part, str)]
-        # What stands under these two is named by the user.
-        names = names[:2] if names[:2] in (["analysis", "expected"], ["analysis", "references"]) else names
-        allowed = ALLOWED.get(".".join(names), allowed)
-    return f"{key}: found {_show(mistake['input'])}; allowed: {_one_line(allowed)}"
+    if isinstance(cause, ValueError):
+        return f"{key}: found {_show(found)}; allowed: {_one_line(cause)}"
+    words = "key: value pairs" if field is None else allowed(field)
+    if mistake["type"] in ("string_type", "union_tag_invalid") and isinstance(found, int | float) and _is_text(field):
+        taken = "a truth value" if isinstance(found, bool) else "a number"
+        words += f"; YAML took it for {taken}, in quotes it is text: '{key}=\"…\"' in a shell"
+    return f"{key}: found {_show(found)}; allowed: {words}"
 
 
-def _place(loc: tuple[str | int, ...]) -> list[str | int]:
-    """The keys that lead to a mistake, without pydantic's tags of the alternatives that config.py names in <>."""
-    tag = {"learning_rates": 1, "seeds": 1, "launch": 2}.get(str(loc[0]) if loc else "")
-    return [part for i, part in enumerate(loc) if not (i == tag and str(part).startswith("<"))]
+def _place(loc: Sequence[str | int]) -> tuple[list[str | int], FieldInfo | None, type[Block]]:
+    """The keys that lead to a mistake, as the user wrote them; the innermost field among them; the block it is in.
+
+    pydantic's location also holds the tags and types of alternatives, and keys that are not ours but the user's.
+    """
+    place: list[str | int] = []
+    block: type[Block] = StudyConfig
+    field, below, theirs, tagged = None, StudyConfig, False, True
+    for part in loc:
+        if not tagged and str(part).startswith("<"):
+            tagged = True
+        elif isinstance(part, int):
+            place.append(part)
+        elif theirs:
+            place.append(part)
+            theirs = False
+        elif below is not None:
+            place.append(part)
+            block = below
+            if part in block.model_fields:
+                field = block.model_fields[part]
+                below, theirs, tagged = _block(field.annotation), get_origin(field.annotation) is dict, False
+    return place, field, block
 
 
-def _keys_at(place: list) -> list[str]:
-    """The keys allowed in the block at `place`."""
-    blocks = {"training": Training, "launch": Launching, "wandb": Wandb, "analysis": Analysis}
-    blocks |= {"learning_rates": LogUniform, "seeds": Factorial}
-    if place[:2] == ["analysis", "references"]:
-        return list(Reference.model_fields)
-    return list((blocks.get(str(place[0])) if place else StudyConfig).model_fields)
+def _block(kind: object) -> type[Block] | None:
+    """The block that a type holds, anywhere in it."""
+    if isinstance(kind, type) and issubclass(kind, Block):
+        return kind
+    return next(filter(None, map(_block, get_args(kind))), None)
+
+
+def _is_text(field: FieldInfo | None) -> bool:
+    """Whether any text will do for a field, or for an item of it."""
+
+    def holds(kind: object) -> bool:
+        return kind is str or any(map(holds, get_args(kind)))
+
+    return field is not None and _block(field.annotation) in (None, Images) and holds(field.annotation)
 
 
 def _show(value: object) -> str:

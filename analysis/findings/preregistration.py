@@ -74,7 +74,7 @@ def compare(launches: Sequence[Launch], used: Mapping[str, Any], models: Sequenc
     """
     first = launches[0]
     stored, block = first.config["analysis"], dict(used)
-    declared, made = filled_in(stored, first.config["models"]), filled_in(block, models)
+    declared, made = filled_in(stored, first.models), filled_in(block, models)
     deviations = [
         Deviation(key=key, declared=declared.get(key), used=made.get(key))
         for key in sorted(set(declared) | set(made))

@@ -83,28 +83,33 @@ def seed_table(seeds: Seeds, split_seed: int) -> list[dict[str, int]]:
 
 def plan(config: StudyConfig, dataset: DatasetInfo, models: Mapping[str, ModelInfo]) -> tuple[PlannedRun, ...]:
     """All runs of the study, ordered by model, seed, learning rate as the config lists them; `models` by their name."""
-    training, learning_rates = config.training, config.learning_rate_grid()
+    training = config.training
+    recipe = training.model_dump(exclude={"epochs", "batch_size", "validation_size", "split_seed"})
     planned = []
-    for name in config.models:
-        model = models[name]
+    for name, model in config.named_models().items():
+        info = models[name]
         for seeds in seed_table(config.seeds, training.split_seed):
-            for learning_rate in learning_rates:
+            for learning_rate in config.learning_rate_grid():
                 run = Run(
                     dataset=dataset.name,
                     dataset_sha256=dataset.sha256,
+                    pad=config.images.pad,
+                    channels=config.images.channels,
                     pixel_mean=dataset.pixel_mean,
                     pixel_sd=dataset.pixel_sd,
                     validation_size=training.validation_size,
                     model=name,
-                    model_fingerprint=model.fingerprint,
+                    model_fingerprint=info.fingerprint,
+                    constructor=None if model.model == name else model.model,
+                    arguments=model.arguments,
+                    output=model.output,
                     learning_rate=learning_rate,
                     **seeds,
                     batch_size=training.batch_size,
                     epochs=training.epochs,
-                    momentum=training.momentum,
-                    weight_decay=training.weight_decay,
+                    **recipe | {"momentum": training.momentum or 0.0, "nesterov": bool(training.nesterov)},
                 )
-                planned.append(PlannedRun(run_id=run.run_id, run=run, n_parameters=model.n_parameters, macs=model.macs))
+                planned.append(PlannedRun(run_id=run.run_id, run=run, n_parameters=info.n_parameters, macs=info.macs))
     return tuple(planned)
 
 
@@ -132,9 +137,10 @@ def prepare(config: StudyConfig, *, mix_recipes: bool = False, to_train: bool = 
     by another recipe or from other source of a model, unless `mix_recipes`; StorageError when the storage cannot be
     read.
     """
-    dataset = data.load(config.dataset)
+    dataset = data.load(config.images)
     data.split(dataset.info.n_train, config.training.validation_size, config.training.split_seed)
-    described = {name: models.identity(name, dataset.info.shape, dataset.info.classes) for name in config.models}
+    named = config.named_models()
+    described = {name: models.identity(m, dataset.info.shape, dataset.info.classes) for name, m in named.items()}
     planned = plan(config, dataset.info, described)
     ledger = Ledger(Storage(config.storage) / config.name)
     study = ledger.read_study()
@@ -167,7 +173,7 @@ def prepare(config: StudyConfig, *, mix_recipes: bool = False, to_train: bool = 
     todo = prepared.todo(retry_failed=True) if to_train else []
     notes = {}
     for name, shared in sorted({(p.runs[0].run.model, share_batches(r.run for r in p.runs)) for p in todo}):
-        if reason := models.why_apart(name, dataset.info.shape, dataset.info.classes, shared=shared):
+        if reason := models.why_apart(named[name], dataset.info.shape, dataset.info.classes, shared=shared):
             notes[name] = f"{name} trains side by side, not fused: {reason}"
     return replace(prepared, notes=tuple(notes.values()))
 

@@ -146,7 +146,7 @@ def show_plan(config: StudyConfig, console: Console, *, retry_failed: bool = Fal
     for note in prepared.notes:
         say(console, note)
     say(console, f"to train: {_extent(prepared, todo, retry_failed)}")
-    for model in config.models:
+    for model in config.named_models():
         packs = [pack for pack in todo if pack.runs[0].run.model == model]
         say(console, f"  {model}: {_many(sum(len(p.runs) for p in packs), 'run')} in {_many(len(packs), 'pack')}")
     workers = config.launch.workers or max(1, (os.cpu_count() or 1) // config.launch.cpus_per_trial)

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from study.ledger.runs import Frozen, Hex12, Pack, Run, Sha256, digest
+from study.ledger.runs import LABELS, SEEDS, Frozen, Hex12, Pack, Run, Sha256, digest
 
 FORMAT: Literal[1] = 1
 METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
@@ -132,6 +132,11 @@ class Launch(BaseModel):
     versions: Mapping[str, str]
     started_at: str
 
+    @property
+    def models(self) -> list[str]:
+        """The models' names, in the order of the config."""
+        return [model if isinstance(model, str) else model["name"] for model in self.config["models"]]
+
 
 class Study(BaseModel):
     """study.json: what was planned, in which packs, from which data, by which launches."""
@@ -153,8 +158,10 @@ class Study(BaseModel):
             for planned in pack.runs:
                 if planned.run_id != planned.run.run_id:
                     raise ValueError(f"packs: run_id {planned.run_id} does not belong to its run")
-            # Whoever trains a pack asks its first run for all that its members share.
-            if len({(p.run.model, p.run.split_seed, *p.run.recipe.values()) for p in pack.runs}) != 1:
+            # Members of a pack share everything but learning rate and seeds, so the first run speaks for all.
+            own = {*LABELS, *SEEDS, "learning_rate"} - {"split_seed"}
+            shared = [planned.run.model_dump(exclude=own) for planned in pack.runs]
+            if not shared or any(other != shared[0] for other in shared):
                 raise ValueError(f"packs: {pack.pack_id} is empty, or its runs cannot be trained together")
             if pack.pack_id != digest([planned.run_id for planned in pack.runs]):
                 raise ValueError(f"packs: pack_id {pack.pack_id} does not belong to its runs")

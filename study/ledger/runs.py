@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
+
+from study.config import Model
 
 Hex12 = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -19,6 +21,9 @@ LABELS = frozenset({"dataset", "seed"})
 
 SEEDS = frozenset({"init_seed", "order_seed", "split_seed"})
 
+GRID = frozenset({"model", "model_fingerprint", "constructor", "arguments", "output", "learning_rate"})
+"""Fields in which the runs of a study differ beside their seeds."""
+
 
 class Frozen(BaseModel):
     """An immutable value: types are taken literally, unknown keys and non-finite numbers refused."""
@@ -28,15 +33,26 @@ class Frozen(BaseModel):
 
 
 class Run(Frozen):
-    """One training of (model, learning_rate, seed), with everything scientific about it."""
+    """One training of (model, learning_rate, seed), with everything scientific about it.
+
+    Fields that came later have a default, which stands for what was done before they came. It is left out wherever a
+    run is written or hashed, so that old runs keep their ids.
+    """
 
     dataset: str
     dataset_sha256: Sha256
+    pad: int = 0
+    channels: int | None = None
+    """Null: those that the images have."""
     validation_size: Count
     pixel_mean: float
     pixel_sd: float
     model: str
+    """Its name; also what makes it, unless there is a constructor."""
     model_fingerprint: Hex12
+    constructor: str | None = None
+    arguments: Mapping[str, JsonValue] = {}
+    output: int | str | None = None
     learning_rate: float = Field(gt=0)
     seed: Seed
     init_seed: Seed
@@ -46,7 +62,21 @@ class Run(Frozen):
     epochs: Count
     optimizer: str = "sgd"
     momentum: float
+    nesterov: bool = False
     weight_decay: float
+    betas: tuple[float, float] | None = None
+    alpha: float | None = None
+    eps: float | None = None
+    schedule: str = "constant"
+    step_epochs: int | None = None
+    step_factor: float | None = None
+    warmup_epochs: float = 0.0
+    label_smoothing: float = 0.0
+    gradient_clip: float | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if LATER.get(key, self) != value}
 
     @property
     def run_id(self) -> str:
@@ -60,9 +90,22 @@ class Run(Frozen):
 
     @property
     def recipe(self) -> dict[str, object]:
-        """What all runs of a study share: the run without model, learning rate and seeds."""
-        grid = {"model", "model_fingerprint", "learning_rate"}
-        return self.model_dump(exclude=set(LABELS | SEEDS) | grid)
+        """What all runs of a study share: the run without model, learning rate and seeds, as JSON values."""
+        return self.model_dump(mode="json", exclude=set(LABELS | SEEDS | GRID))
+
+    @property
+    def built_from(self) -> Model:
+        """The model as the config names it."""
+        source = self.constructor or self.model
+        return Model.model_construct(name=self.model, model=source, arguments=dict(self.arguments), output=self.output)
+
+
+LATER: Mapping[str, object] = {
+    name: field.default
+    for name, field in Run.model_fields.items()
+    if not field.is_required() and name != "optimizer"  # which was there from the start
+}
+"""Fields of a run that came later, and what was done before they came."""
 
 
 class PlannedRun(Frozen):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from study.config import Images
 from study.errors import UserError
 from study.ledger.records import DatasetInfo
 from study.seeding import generator
@@ -48,11 +49,12 @@ class Dataset:
     info: DatasetInfo
 
 
-def load(name: str) -> Dataset:
+def load(images: str | Images) -> Dataset:
     """The dataset of a config: mnist, fashion_mnist, kmnist, or a folder of IDX files, compressed or not.
 
     Raises UserError, one line, when a file is missing, truncated, altered or not IDX.
     """
+    name = images if isinstance(images, str) else images.name
     if name == "mnist":
         folder, expected = PACKAGED, MNIST_SHA256
     elif name in DOWNLOADED:

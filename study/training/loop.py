@@ -66,7 +66,7 @@ def train(
     run = runs[0]
     shared = share_batches(runs)
     members = [initialised(r, data).to(device, dtype) for r in runs]
-    model = models.joined(run.model, members, data.info.shape, data.info.classes, shared=shared)
+    model = models.joined(run.built_from, members, data.info.shape, data.info.classes, shared=shared)
     learning_rates = torch.tensor([r.learning_rate for r in runs], device=device, dtype=dtype)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = SGD(trained, learning_rates, run.momentum, run.weight_decay)
@@ -184,7 +184,7 @@ class Splits:
 def initialised(run: Run, data: Dataset) -> nn.Module:
     """The run's model with PyTorch's default initial weights, drawn from the stream of its seed and model."""
     seed = stream("init", run.init_seed, run.model)
-    return models.build(run.model, data.info.shape, data.info.classes, seed=seed)
+    return models.build(run.built_from, data.info.shape, data.info.classes, seed=seed)
 
 
 @contextlib.contextmanager

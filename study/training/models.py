@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
+import inspect
 import math
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
 import torch
 from rich.console import Console
@@ -15,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from study.config import Model
 from study.errors import UserError
 from study.ledger.records import DatasetInfo, ModelInfo
 from study.ledger.runs import Run, digest
@@ -30,47 +35,102 @@ Members = Fused | SideBySide
 
 
 class LeNet5(nn.Module):
-    """LeNet-5 as it is taught today: ReLU and max-pooling, no padding, 1×28×28 in (after LeCun et al. 1998)."""
+    """LeNet-5 as it is taught today: ReLU and max-pooling, no padding, 1×28×28 in (after LeCun et al. 1998).
 
-    def __init__(self) -> None:
+    conv1  6×24×24   (1·5·5 + 1)·6    =    156 parameters
+    conv2  16×8×8    (6·5·5 + 1)·16   =  2,416
+    fc1    120       (16·4·4 + 1)·120 = 30,840
+    fc2    84        (120 + 1)·84     = 10,164
+    fc3    10        (84 + 1)·10      =    850
+    """
+
+    def __init__(
+        self,
+        shape: Shape = (1, 28, 28),
+        classes: int = 10,
+        channels: Sequence[int] = (6, 16),
+        hidden: Sequence[int] = (120, 84),
+        kernel: int = 5,
+        activation: str = "relu",
+        pooling: str = "max",
+    ) -> None:
+        """One convolution for each of `channels`, one linear layer for each of `hidden` and one for the logits."""
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 6, 5)  # 6×24×24      (1·5·5 + 1)·6    =    156 parameters
-        self.conv2 = nn.Conv2d(6, 16, 5)  # 16×8×8      (6·5·5 + 1)·16   =  2,416
-        self.fc1 = nn.Linear(16 * 4 * 4, 120)  # 120    (256 + 1)·120    = 30,840
-        self.fc2 = nn.Linear(120, 84)  # 84             (120 + 1)·84     = 10,164
-        self.fc3 = nn.Linear(84, 10)  # 10              (84 + 1)·10      =    850
+        self.activation = _one_of("activation", activation, ACTIVATIONS)
+        self.pooling = _one_of("pooling", pooling, {"max": F.max_pool2d, "average": F.avg_pool2d})
+        inputs, height, width = shape
+        for i, outputs in enumerate(_widths("channels", channels), 1):
+            self.add_module(f"conv{i}", nn.Conv2d(inputs, outputs, *_widths("kernel", [kernel])))
+            inputs, height, width = outputs, (height - kernel + 1) // 2, (width - kernel + 1) // 2
+        if min(height, width) < 1:
+            raise ValueError(
+                f"images of {shape[1]}×{shape[2]} are too small for {len(channels)} convolutions and poolings"
+            )
+        _add_linear(self, [inputs * height * width, *_widths("hidden", hidden), classes])
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.max_pool2d(F.relu(self.conv1(x)), 2)  # 6×12×12
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2)  # 16×4×4
-        x = torch.flatten(x, 1)  # 256
-        x = F.relu(self.fc1(x))
-        x = F.relu(self.fc2(x))
-        return self.fc3(x)
+        for layer in _layers(self, "conv"):
+            x = self.pooling(self.activation(layer(x)), 2)
+        x = torch.flatten(x, 1)
+        *hidden, last = _layers(self, "fc")
+        for layer in hidden:
+            x = self.activation(layer(x))
+        return last(x)
 
 
 class MLP(nn.Module):
-    """A perceptron with two hidden layers, 28·28 in."""
+    """A perceptron, by default with two hidden layers, 28·28 in.
 
-    def __init__(self, hidden1: int = 500, hidden2: int = 150) -> None:
+    fc1  500  (784 + 1)·500 = 392,500 parameters   matched: (784 + 1)·55 = 43,175
+    fc2  150  (500 + 1)·150 =  75,150                        (55 + 1)·19 =  1,064
+    fc3  10   (150 + 1)·10  =   1,510                        (19 + 1)·10 =    200
+    """
+
+    def __init__(
+        self,
+        shape: Shape = (1, 28, 28),
+        classes: int = 10,
+        hidden: Sequence[int] = (500, 150),
+        activation: str = "relu",
+    ) -> None:
+        """One hidden layer for each width of `hidden`; without any, softmax regression."""
         super().__init__()
-        self.fc1 = nn.Linear(28 * 28, hidden1)  # (784 + 1)·500 = 392,500 parameters; matched: (784 + 1)·55 = 43,175
-        self.fc2 = nn.Linear(hidden1, hidden2)  # (500 + 1)·150 =  75,150;           matched:  (55 + 1)·19 =  1,064
-        self.fc3 = nn.Linear(hidden2, 10)  # (150 + 1)·10 =   1,510;           matched:  (19 + 1)·10 =    200
+        self.activation = _one_of("activation", activation, ACTIVATIONS)
+        _add_linear(self, [math.prod(shape), *_widths("hidden", hidden), classes])
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.flatten(x, 1)
-        x = F.relu(self.fc1(x))
-        x = F.relu(self.fc2(x))
-        return self.fc3(x)
+        *hidden, last = _layers(self, "fc")
+        for layer in hidden:
+            x = self.activation(layer(x))
+        return last(x)
 
 
-BUILT_IN: dict[str, Callable[[], nn.Module]] = {
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "gelu": F.gelu,
+}
+
+BUILT_IN: dict[str, Callable[..., nn.Module]] = {
     "lenet5": LeNet5,
     "mlp": MLP,
     # The hidden widths bring it within 13 parameters of lenet5: what "of similar size" takes.
-    "mlp_matched": lambda: MLP(55, 19),
+    "mlp_matched": partial(MLP, hidden=(55, 19)),
 }
+"""Called with an image's shape, the number of classes and the config's arguments."""
+
+
+class Output(nn.Module):
+    """A model that gives several outputs, as one that gives one of them."""
+
+    def __init__(self, model: nn.Module, output: int | str) -> None:
+        super().__init__()
+        self.model, self.output = model, output
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)[self.output]
 
 
 @dataclass(frozen=True)
@@ -86,44 +146,55 @@ class Layer:
     """Multiply-accumulates for one image."""
 
 
-def build(name: str, shape: Shape, classes: int, *, seed: int = 0) -> nn.Module:
-    """The model of a config's name: built in, or a user's `package.module:Class`, called without arguments.
+def build(model: str | Model, shape: Shape, classes: int, *, seed: int = 0) -> nn.Module:
+    """The module of a config's model: built in, or a user's `package.module:Class`, with the arguments given.
 
     Its weights are drawn from the stream of `seed`. `shape` is an image's (channels, height, width). Raises UserError
     if there is no such model, or if it does not map images [N, *shape] to logits [N, classes].
     """
+    spec = Model.of(model)
+    name = spec.name
     with process.undisturbed():
         # Imported before anything is seeded: a file may draw and seed as it likes.
-        constructor = _constructor(name)
+        constructor = _constructor(spec.model)
+        _see_that_arguments_fit(spec, constructor)
         process.seed(seed)
+        given = (shape, classes) if spec.model in BUILT_IN else ()
         try:
-            model = constructor()
+            # Copies, since a constructor may change what it is given.
+            module = constructor(*given, **copy.deepcopy(spec.arguments))
         except (Exception, SystemExit) as error:
             # A user's code may raise anything, and what it says may hold anything.
             raise UserError(f"models: {name!r} cannot be made: {type(error).__name__}: {mask(str(error))}") from None
-        if not isinstance(model, nn.Module):
-            raise UserError(f"models: found {name!r}, which makes a {type(model).__name__}; allowed: a torch.nn.Module")
+        if not isinstance(module, nn.Module):
+            raise UserError(
+                f"models: found {name!r}, which makes a {type(module).__name__}; allowed: a torch.nn.Module"
+            )
+        if spec.output is not None:
+            module = Output(module, spec.output)
         try:
             with torch.no_grad():
-                output = model.eval()(torch.zeros(2, *shape))
+                output = module.eval()(torch.zeros(2, *shape))
         except (Exception, SystemExit) as error:
             raise UserError(f"models: {name!r} cannot take images of shape {shape}: {mask(str(error))}") from None
     if not isinstance(output, Tensor) or output.shape != (2, classes):
         found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise UserError(f"models: {name!r} gives {found} for 2 images; allowed: [2, {classes}], one logit a class")
-    return model.train()
+    return module.train()
 
 
-def joined(name: str, members: Sequence[nn.Module], shape: Shape, classes: int, *, shared: bool = True) -> Members:
-    """The members, which `build` has made of this name, as one module: fused where that is exact, else side by side."""
-    if why_apart(name, shape, classes, shared=shared) is None:
+def joined(
+    model: str | Model, members: Sequence[nn.Module], shape: Shape, classes: int, *, shared: bool = True
+) -> Members:
+    """The members, which `build` has made of the model, as one module: fused where that is exact, else side by side."""
+    if why_apart(model, shape, classes, shared=shared) is None:
         return fuse(members, shared=shared)
     return SideBySide(members, shared=shared)
 
 
-def why_apart(name: str, shape: Shape, classes: int, *, shared: bool = True) -> str | None:
+def why_apart(model: str | Model, shape: Shape, classes: int, *, shared: bool = True) -> str | None:
     """Why the model trains side by side, in a few words; None where it trains fused. See `build`."""
-    models = [build(name, shape, classes) for _ in range(2)]
+    models = [build(model, shape, classes) for _ in range(2)]
     try:
         with process.undisturbed():
             see_that_it_agrees(models, shape, shared=shared)
@@ -135,23 +206,25 @@ def why_apart(name: str, shape: Shape, classes: int, *, shared: bool = True) -> 
     return None
 
 
-def identity(name: str, shape: Shape, classes: int) -> ModelInfo:
+def identity(model: str | Model, shape: Shape, classes: int) -> ModelInfo:
     """What a model's runs say of it.
 
     Raises UserError if there is no such model; see `build`.
     """
-    model = build(name, shape, classes)
-    content: list[object] = [[key, list(p.shape)] for key, p in model.named_parameters()]
-    if name not in BUILT_IN:
-        content += source.code(*name.split(":"), model)
-    layers = describe(model, shape)
-    n_parameters = sum(p.numel() for p in model.parameters())
+    spec, module = Model.of(model), build(model, shape, classes)
+    content: list[object] = [[key, list(p.shape)] for key, p in module.named_parameters()]
+    if spec.model not in BUILT_IN:
+        content += source.code(*spec.model.split(":"), module.model if isinstance(module, Output) else module)
+    content += [{"arguments": spec.arguments}] if spec.arguments else []
+    content += [{"output": spec.output}] if spec.output is not None else []
+    layers = describe(module, shape)
+    n_parameters = sum(p.numel() for p in module.parameters())
     return ModelInfo(fingerprint=digest(content), n_parameters=n_parameters, macs=sum(layer.macs for layer in layers))
 
 
 def see_that_it_is_planned(run: Run, data: DatasetInfo) -> None:
     """Raise UserError where the run's model, as this process has it, is not the one that was planned."""
-    if (found := identity(run.model, data.shape, data.classes).fingerprint) != run.model_fingerprint:
+    if (found := identity(run.built_from, data.shape, data.classes).fingerprint) != run.model_fingerprint:
         raise UserError(
             f"models: {run.model!r} is another model on {platform.node()} ({found}) than was planned "
             f"({run.model_fingerprint}); allowed: the source as it was, then --retry-failed"
@@ -211,10 +284,64 @@ def show(names: Sequence[str], console: Console) -> None:
         total = sum(p.numel() for p in model.parameters())
         table.add_row("total", "", "", f"{total:,}", f"{sum(layer.macs for layer in layers):,}", style="bold")
         console.print(table)
+        if name in BUILT_IN:
+            arguments = ", ".join(f"{key}: {value}" for key, value in _arguments(name).items())
+            console.print(f"arguments: {arguments}", highlight=False, soft_wrap=True)
         console.print()
 
 
-def _constructor(name: str) -> Callable[[], object]:
+def _see_that_arguments_fit(spec: Model, constructor: Callable[..., object]) -> None:
+    """Raise UserError where the config's arguments are not those that the model's class or function takes."""
+    try:
+        parameters = inspect.signature(constructor).parameters.values()
+    except (ValueError, TypeError):
+        # Written in C, say: calling it will tell.
+        return
+    own = [p for p in parameters if not (spec.model in BUILT_IN and p.name in ("shape", "classes"))]
+    known = [p.name for p in own if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    unknown = [key for key in spec.arguments if key not in known]
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in own):
+        allowed = ", ".join(known) or "none"
+        raise UserError(f"models: {spec.name!r}: found the argument {unknown[0]!r}; allowed: {allowed}")
+    needed = [p.name for p in own if p.name in known and p.default is p.empty and p.name not in spec.arguments]
+    if needed and not isinstance(constructor, nn.Module):
+        values = ", ".join(f"{name}: …" for name in needed)
+        raise UserError(
+            f"models: {spec.name!r} needs arguments ({', '.join(needed)}); "
+            f"allowed: {{name: …, model: {spec.model!r}, arguments: {{{values}}}}}"
+        )
+
+
+def _arguments(name: str) -> dict[str, object]:
+    """The arguments of a built-in model and their defaults."""
+    parameters = inspect.signature(BUILT_IN[name]).parameters
+    defaults = {key: p.default for key, p in parameters.items() if key not in ("shape", "classes")}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
+
+
+def _widths(name: str, widths: Sequence[int]) -> list[int]:
+    """The widths of layers. Raises ValueError for anything but whole numbers from 1."""
+    if not isinstance(widths, list | tuple) or not all(type(width) is int and width > 0 for width in widths):
+        raise ValueError(f"{name}: found {widths!r}; allowed: a list of whole numbers from 1")
+    return list(widths)
+
+
+def _one_of(name: str, word: str, words: Mapping[str, Callable[..., Tensor]]) -> Callable[..., Tensor]:
+    if word not in words:
+        raise ValueError(f"{name}: found {word!r}; allowed: {', '.join(words)}")
+    return words[word]
+
+
+def _add_linear(module: nn.Module, sizes: Sequence[int]) -> None:
+    for i, (inputs, outputs) in enumerate(pairwise(sizes), 1):
+        module.add_module(f"fc{i}", nn.Linear(inputs, outputs))
+
+
+def _layers(module: nn.Module, kind: str) -> list[nn.Module]:
+    return [layer for name, layer in module.named_children() if name.startswith(kind)]
+
+
+def _constructor(name: str) -> Callable[..., object]:
     if name in BUILT_IN:
         return BUILT_IN[name]
     allowed = f"{', '.join(BUILT_IN)}, or an import path such as mypackage.nets:MyNet"

@@ -4,11 +4,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.config import StudyConfig
+from study.config import OF_OPTIMIZER, StudyConfig
 from study.config_file import load, validate
 from study.errors import UserError
 
@@ -31,17 +32,17 @@ def test_the_paper_study_is_the_one_described():
 
 MISTAKES = [
     ("trainin={epochs: 2}", "trainin: unknown key (did you mean training?); allowed: name, dataset"),
-    ("training.epoch=2", "training.epoch: unknown key (did you mean epochs?); allowed: epochs, batch_size"),
-    ("training.epochs=-1", "training.epochs: found -1; allowed: greater than or equal to 1"),
+    ("training.epoch=2", "training.epoch: unknown key (did you mean epochs?); allowed: epochs, batch_size, optimizer"),
+    ("training.epochs=-1", "training.epochs: found -1; allowed: a whole number from 1 to 100,000"),
     ("training.epochs=two", "training.epochs: found 'two'; allowed: a whole number"),
     ("training.epochs=2.5", "training.epochs: found 2.5; allowed: a whole number"),
-    ("training.momentum=1", "training.momentum: found 1; allowed: less than 1"),
+    ("training.momentum=1", "training.momentum: found 1; allowed: a number from 0, below 1"),
     ("learning_rates=[]", "learning_rates: found []; allowed: a list of numbers above 0"),
     ("learning_rates=[0.1, -1]", "learning_rates.1: found -1; allowed: a list of numbers above 0"),
     ("learning_rates=[.inf]", "learning_rates.0: found inf; allowed: a list of numbers above 0"),
     ("learning_rates={log_uniform: [1, 0.1], count: 2}", "allowed: log_uniform: two limits, the smaller first"),
     ("models=[mlp, mlp]", "models: found ['mlp', 'mlp']; allowed: each value once (mlp is there twice)"),
-    ("models=[../x]", "models.0: found '../x'; allowed: a list of model names"),
+    ("models=[../x]", "models.0: found '../x'; allowed: a list of built-in models"),
     ("name=a/b", "name: found 'a/b'; allowed: 1 to 80 letters"),
     ("name=..", "name: found '..'; allowed: 1 to 80 letters"),
     ("name=a..b", "name: found 'a..b'; allowed: a name without '..'"),
@@ -50,7 +51,7 @@ MISTAKES = [
     ("seeds={int: 2}", "seeds.int: unknown key (did you mean init?); allowed: init, order, split"),
     ("seeds=[1, 1]", "seeds: found [1, 1]; allowed: each value once (1 is there twice)"),
     ("launch.pack=all", "launch.pack: found 'all'; allowed: learning_rates, or a number of members"),
-    ("wandb.mode=of", "wandb.mode: found 'of'; allowed: 'auto', 'online', 'offline' or 'disabled'"),
+    ("wandb.mode=of", "wandb.mode: found 'of'; allowed: auto, online, offline or disabled"),
     ("wandb.api_key=secret", "wandb.api_key: unknown key"),
     ("analysis.candidate=foo", "analysis.candidate: found 'foo'; allowed: one of models: lenet5, mlp, mlp_matched"),
     ("analysis.baselines=[lenet5]", "analysis.baselines: found ['lenet5']; allowed: models other than the candidate"),
@@ -61,7 +62,7 @@ MISTAKES = [
     ("seeds.init=2", "seeds.init: found a value at seeds, which has no keys; allowed: seeds=…"),
     ("storage=''", "storage: found ''; allowed: text"),
     ("wandb.entity=a b", "wandb.entity: found 'a b'; allowed: 1 to 80 letters, digits, '.', '_' or '-'"),
-    (f"models=[{'long' * 23}]", "allowed: a list of model names (see `python -m study models`) or import paths"),
+    (f"models=[{'long' * 23}]", "allowed: a list of built-in models (see `python -m study models`), import paths"),
     ("learning_rates={log_uniform: [1], count: 2}", "learning_rates.log_uniform: found [1]; allowed: two numbers"),
     (
         "learning_rates={log_uniform: [0.1, 0.1001], count: 300}",
@@ -71,7 +72,34 @@ MISTAKES = [
         "seeds={init: 1000, order: 1000, split: 1000}",
         "seeds: found '3 × 3 × 1,000,000,000 runs'; allowed: at most 1,000,000 (models × learning rates × seeds)",
     ),
-    ("analysis.confidence=0.4", "analysis.confidence: found 0.4; allowed: greater than 0.5"),
+    ("name=off", "; YAML took it for a truth value, in quotes it is text: 'name=\"…\"' in a shell"),
+    ("name=1e5", "found 100000.0; allowed: 1 to 80 letters, digits, '.', '_' or '-', beginning with a letter or dig"),
+    ("dataset=20241125", "or {name: …, pad: 2, channels: 3, normalise: true}; YAML took it for a number, in quotes it"),
+    ("models=[lenet5, mpl]", "models.1: found 'mpl', which is no model (did you mean mlp?); allowed: lenet5, mlp, mlp"),
+    (
+        "models=[nets.Net]",
+        "found 'nets.Net', which is no model; allowed: lenet5, mlp, mlp_matched, or an import path such as nets:Net",
+    ),
+    ("models=[{name: a, model: mpl}]", "models.0.model: found 'mpl', which is no model (did you mean mlp?); allowed"),
+    ("models=[{name: a}]", "models.0.model: found nothing; allowed: this key is required"),
+    ("models=[{name: a, model: mlp, argument: 3}]", "models.0.argument: unknown key (did you mean arguments?); allow"),
+    ("models=[{name: a, model: mlp, output: -1}]", "models.0.output: found -1; allowed: a position, or a key"),
+    ("models=[{name: a b, model: mlp}]", "models.0.name: found 'a b'; allowed: 1 to 80 letters, digits, '.', '_'"),
+    ("models=[{name: a, model: mlp}, {name: a, model: lenet5}]", "each value once (a is there twice)"),
+    ("models=[{name: lenet5, model: mlp}]", "models: found 'lenet5'; allowed: a name of its own: this one is a bui"),
+    ("models=[{name: a, model: mlp, arguments: {x: .inf}}]", "models.0.arguments: found {'x': inf}; allowed: finite"),
+    ("dataset={name: mnist, pads: 2}", "dataset.pads: unknown key (did you mean pad?); allowed: name, pad, channels"),
+    ("dataset.channels=2", "dataset.channels: found 2; allowed: 1 or 3"),
+    ("training.optimizer=adan", "training.optimizer: found 'adan'; allowed: sgd, adam, adamw or rmsprop"),
+    ("training.betas=[0.9, 0.99]", "training.betas: found [0.9, 0.99]; allowed: null, since sgd has none, or optimi"),
+    ("training.betas=[0.9]", "training.betas: found [0.9]; allowed: 2 values, each a number from 0, below 1"),
+    (
+        "training.step_factor=0.5",
+        "training.step_factor: found 0.5; allowed: null, since constant has none, or schedule: step",
+    ),
+    ("training={nesterov: true, momentum: 0}", "training.nesterov: found True; allowed: false, or a momentum above"),
+    ("training.warmup_epochs=2", "training.warmup_epochs: found 2.0; allowed: fewer than the 2 epochs"),
+    ("analysis.confidence=0.4", "analysis.confidence: found 0.4; allowed: a number above 0.5, below 1"),
     ("analysis.baselines=mlp", "analysis.baselines: found 'mlp'; allowed: a list of models other than the candidate"),
     ("analysis.baselines=[]", "analysis.baselines: found []; allowed: a list of models other than the candidate"),
     ("analysis.references={mlq: []}", "analysis.references: found 'mlq'; allowed: one of models: lenet5, mlp, mlp_"),
@@ -97,6 +125,47 @@ def test_mistakes_of_two_keys_together():
         load("configs/quick.yaml", ["seeds=1", "training.epochs=1", "seeds=2"])
     with pytest.raises(UserError, match=r"training\.split_seed: found 1; allowed: 0, since seeds: {split: n} sets"):
         load("configs/quick.yaml", ["seeds={init: 2, order: 2}", "training.split_seed=1"])
+
+
+def test_what_is_said_of_models_that_an_override_leaves_out_is_dropped_and_that_is_said():
+    told = []
+    config = load(
+        "configs/paper.yaml", ["models=[lenet5, {name: wide, model: mlp, arguments: {hidden: [900]}}]"], told.append
+    )
+    assert list(config.named_models()) == ["lenet5", "wide"]
+    assert config.analysis.baselines is None
+    assert set(config.analysis.references) == set(config.analysis.expected) == {"lenet5"}
+    assert told == [
+        "configs/paper.yaml: models=… leaves out what these speak of, so it is dropped: "
+        "analysis.baselines: mlp, mlp_matched; analysis.references: mlp, mlp_matched"
+    ]
+    assert load("configs/paper.yaml", ["models=[mlp, mlp_matched]"]).analysis.baselines == ("mlp_matched",)
+    with pytest.raises(UserError, match=r"analysis\.baselines: found 'mlp'; allowed: one of models: lenet5$"):
+        load("configs/paper.yaml", ["models=[lenet5]", "analysis.baselines=[mlp]"])
+
+
+def test_parameters_of_an_optimiser_that_an_override_replaces_are_dropped_and_that_is_said():
+    told = []
+    training = load(
+        "configs/paper.yaml", ["training.optimizer=adam", "training.betas=[0.8, 0.99]"], told.append
+    ).training
+    assert (training.momentum, training.nesterov, training.betas, training.eps) == (None, None, (0.8, 0.99), 1e-8)
+    assert told == ["configs/paper.yaml: training.momentum: 0.9 is dropped, since adam has none"]
+    with pytest.raises(
+        UserError, match=r"training\.momentum: found 0\.5; allowed: null, since adam has none, or optim"
+    ):
+        load("configs/paper.yaml", ["training.optimizer=adam", "training.momentum=0.5"])
+
+
+def test_an_optimiser_without_parameters_has_those_of_pytorch():
+    defaults = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}
+    for name, kind in defaults.items():
+        training = load("configs/smoke.yaml", [f"training.optimizer={name}"]).training
+        theirs = kind([torch.zeros(1)]).defaults
+        for key in OF_OPTIMIZER:
+            assert getattr(training, key) == (theirs[key] if name in OF_OPTIMIZER[key] else None)
+    plain = load("configs/smoke.yaml").training
+    assert (plain.momentum, plain.nesterov, plain.weight_decay, plain.betas) == (0.9, False, 0.0, None)
 
 
 def test_home_is_where_the_user_is_at_home(monkeypatch):
@@ -192,7 +261,7 @@ PATHS = st.text("abc/. é", min_size=1, max_size=20)
 VALID = {
     "name": NAMES,
     "dataset": PATHS,
-    "models": st.lists(st.sampled_from(["lenet5", "mlp_matched", "a.b:C", "d"]), unique=True).map(
+    "models": st.lists(st.sampled_from(["lenet5", "mlp_matched", "a.b:C", "d:E"]), unique=True).map(
         lambda m: [*m, "mlp"]
     ),
     "learning_rates": st.lists(RATES, min_size=1, max_size=4, unique=True)
@@ -205,6 +274,9 @@ VALID = {
     "training.epochs": COUNTS,
     "training.batch_size": COUNTS,
     "training.momentum": st.floats(0, 1, exclude_max=True),
+    "training.schedule": st.sampled_from(["constant", "cosine", "step", "linear"]),
+    "training.label_smoothing": st.floats(0, 1, exclude_max=True),
+    "training.gradient_clip": RATES | st.none(),
     "training.weight_decay": st.floats(0, allow_infinity=False),
     "training.validation_size": COUNTS,
     "launch.cpus_per_trial": COUNTS,

@@ -2,9 +2,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from rich.console import Console
 from torch import nn
 
+from study.config import Model
 from study.errors import UserError
 from study.training import models
 
@@ -145,9 +147,94 @@ def test_a_wrong_model_is_one_line(nets, name, message):
     assert str(error.value).startswith("models: ")
 
 
-def test_images_of_another_shape_are_refused_not_reshaped():
-    with pytest.raises(UserError, match="cannot take images of shape"):
-        models.build("mlp", (1, 32, 32), 10)
+def of(name, source, output=None, **arguments):
+    return Model(name=name, model=source, arguments=arguments, output=output)
+
+
+@pytest.mark.parametrize("name", models.BUILT_IN)
+@pytest.mark.parametrize(
+    ("shape", "classes"), [((1, 32, 32), 10), ((1, 28, 28), 26), ((3, 32, 40), 2), ((1, 16, 16), 300)]
+)
+def test_built_in_models_fit_the_images_and_classes(name, shape, classes):
+    assert models.build(name, shape, classes)(torch.zeros(3, *shape)).shape == (3, classes)
+
+
+@pytest.mark.parametrize(
+    ("model", "sizes"),
+    [
+        (of("wide", "mlp", hidden=[1000, 300]), [(1000, 784), (300, 1000), (10, 300)]),
+        (of("deep", "mlp", hidden=[9, 8, 7]), [(9, 784), (8, 9), (7, 8), (10, 7)]),
+        (of("linear", "mlp_matched", hidden=[]), [(10, 784)]),
+        (of("thin", "lenet5", channels=[2], hidden=[]), [(2, 1, 5, 5), (10, 288)]),
+        (
+            of("small", "lenet5", kernel=3, activation="tanh", pooling="average"),
+            [(6, 1, 3, 3), (16, 6, 3, 3), (120, 400)],
+        ),
+    ],
+)
+def test_built_in_models_take_width_and_depth(model, sizes):
+    module = models.build(model, *MNIST)
+    found = [tuple(p.shape) for name, p in module.named_parameters() if name.endswith("weight")]
+    assert found[: len(sizes)] == sizes
+    models.check(model, *MNIST)
+
+
+def test_arguments_are_in_the_fingerprint():
+    plain = models.identity("lenet5", *MNIST).fingerprint
+    found = {models.identity(of("tanh", "lenet5", activation=a), *MNIST).fingerprint for a in ("tanh", "gelu", "relu")}
+    assert len({plain, *found}) == 4
+    one, two = (models.identity(of(name, "mlp", hidden=[7]), *MNIST) for name in ("one", "two"))
+    assert one == two
+
+
+ARGUMENTS = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, width, bias=True):
+        super().__init__(nn.Flatten(), nn.Linear(784, width), nn.ReLU(), nn.Linear(width, 10, bias=bias))
+
+class Both(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = Net(5)
+    def forward(self, x):
+        y = self.net(x)
+        return x, y
+"""
+
+
+@pytest.fixture
+def takes(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "taking", raising=False)
+    (tmp_path / "taking.py").write_text(ARGUMENTS)
+
+
+def test_a_users_model_takes_arguments_and_gives_one_of_its_outputs(takes):
+    model = of("wide", "taking:Net", width=11, bias=False)
+    assert models.identity(model, *MNIST).n_parameters == 785 * 11 + 11 * 10
+    models.check(of("both", "taking:Both", output=1), *MNIST)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (of("a", "mlp", width=3), "models: 'a': found the argument 'width'; allowed: hidden, activation"),
+        (of("a", "mlp", hidden=3), "models: 'a' cannot be made: ValueError: hidden: found 3; allowed: a list of whole"),
+        (of("a", "mlp", hidden=[0]), "hidden: found [0]; allowed: a list of whole numbers from 1"),
+        (of("a", "lenet5", activation="relo"), "activation: found 'relo'; allowed: relu, tanh, sigmoid, gelu"),
+        (of("a", "lenet5", channels=[2, 2, 2]), "images of 28×28 are too small for 3 convolutions and poolings"),
+        (of("a", "taking:Net"), "models: 'a' needs arguments (width); allowed: {name: …, model: 'taking:Net', argum"),
+        (of("a", "taking:Net", depth=1), "models: 'a': found the argument 'depth'; allowed: width, bias"),
+        (of("a", "taking:Net", width="x"), "models: 'a' cannot be made: TypeError: "),
+        (of("a", "taking:Both", output=2), "models: 'a' cannot take images of shape (1, 28, 28): tuple index out of"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_one_line(takes, model, message):
+    with pytest.raises(UserError) as error:
+        models.build(model, *MNIST)
+    assert message in str(error.value)
 
 
 EXITS = """
