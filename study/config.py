@@ -5,7 +5,6 @@ A field's docstring is its meaning, its Allowed says what it may hold: messages 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
@@ -66,9 +65,9 @@ MOST_RUNS = 1_000_000
 class Mistake(ValueError):
     """A mistake that spans several keys: carries the key it is reported under."""
 
-    def __init__(self, key: str, found: object, allowed: str, why: str = "") -> None:
+    def __init__(self, key: str, found: object, allowed: str) -> None:
         super().__init__(allowed)
-        self.key, self.found, self.allowed, self.why = key, found, allowed, why
+        self.key, self.found, self.allowed = key, found, allowed
 
 
 class Block(BaseModel):
@@ -393,19 +392,6 @@ class StudyConfig(Block):
         if redaction.in_address(storage):
             raise Mistake("storage", redaction.mask(storage), redaction.ALLOWED)
         return storage
-
-    @field_validator("models")
-    @classmethod
-    def _makeable(cls, models: tuple[str | Model, ...]) -> tuple[str | Model, ...]:
-        for i, model in enumerate(models):
-            source = Model.of(model).model
-            if ":" not in source and source not in BUILT_IN:
-                key = f"models.{i}" if isinstance(model, str) else f"models.{i}.model"
-                close = difflib.get_close_matches(source, BUILT_IN, n=1)
-                why = f", which is no model (did you mean {close[0]}?)" if close else ", which is no model"
-                path = ":".join(source.rsplit(".", 1)) if "." in source else "mypackage.nets:MyNet"
-                raise Mistake(key, source, f"{', '.join(BUILT_IN)}, or an import path such as {path}", why)
-        return models
 
     @field_validator("models", "learning_rates", "seeds")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
@@ -16,7 +17,7 @@ from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from study.config import OF_OPTIMIZER, OF_SCHEDULE, Allowed, Block, Images, Mistake, StudyConfig
+from study.config import BUILT_IN, OF_OPTIMIZER, OF_SCHEDULE, Allowed, Block, Images, Mistake, StudyConfig
 from study.errors import UserError
 
 LARGEST_FILE = 1_000_000
@@ -39,6 +40,7 @@ def load(
             raise UserError(f"{override!r}: found {key} for the second time; allowed: once")
         given.append(key)
         _override(tree, override)
+    _see_that_models_exist(tree, str(path))
     dropped = list(_drop_replaced(tree, given))
     config = validate(tree, str(path))
     for line in dropped:
@@ -169,6 +171,19 @@ def _override(tree: dict[str, Any], override: str) -> None:
     node[parts[-1]] = value["value"]
 
 
+def _see_that_models_exist(tree: dict[str, Any], source: str) -> None:
+    """Raise UserError for a model that is neither built in nor an import path, before anything is said of baselines."""
+    models = tree.get("models")
+    for i, model in enumerate(models if isinstance(models, list) else ()):
+        name, key = (model.get("model"), f"models.{i}.model") if isinstance(model, dict) else (model, f"models.{i}")
+        if isinstance(name, str) and re.fullmatch(r"[\w.]+", name) and name not in BUILT_IN:
+            close = difflib.get_close_matches(name, BUILT_IN, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            path = ":".join(name.rsplit(".", 1)) if "." in name else "mypackage.nets:MyNet"
+            allowed = f"{', '.join(BUILT_IN)}, or an import path such as {path}"
+            raise UserError(f"{source}: {key}: found {_show(name)}, which is no model{hint}; allowed: {allowed}")
+
+
 def _drop_replaced(tree: dict[str, Any], given: Sequence[str]) -> Iterator[str]:
     """Drop what the file says of models, an optimiser or a schedule that an override has replaced; say so in lines.
 
@@ -212,7 +227,7 @@ def _describe(error: ValidationError) -> str:
     mistake = next((m for m in mistakes if m["type"] == "extra_forbidden"), mistakes[0])
     cause = mistake.get("ctx", {}).get("error")
     if isinstance(cause, Mistake):
-        return f"{cause.key}: found {_show(cause.found)}{cause.why}; allowed: {cause.allowed}"
+        return f"{cause.key}: found {_show(cause.found)}; allowed: {cause.allowed}"
     place, field, block = _place(mistake["loc"])
     found = mistake["input"]
     if mistake["type"] == "missing" and isinstance(place[-1], int):

@@ -35,7 +35,7 @@ class Prepared:
     """Records that exist, of this plan and of earlier ones."""
     problems: Sequence[Problem]
     notes: Sequence[str] = ()
-    """What the user is told of models that are to be trained, a line each."""
+    """What the user is told of the data and of the models that are to be trained, a line each."""
 
     def todo(self, retry_failed: bool = False) -> list[Pack]:
         """Packs of this plan in which a run has no record yet, longest first, so that no core idles at the end."""
@@ -171,7 +171,7 @@ def prepare(config: StudyConfig, *, mix_recipes: bool = False, to_train: bool = 
     )
     prepared = Prepared(config, dataset, ledger, planned, study, records, problems)
     todo = prepared.todo(retry_failed=True) if to_train else []
-    notes = {}
+    notes = {"labels": dataset.info.relabelled} if to_train and dataset.info.relabelled else {}
     for name, shared in sorted({(p.runs[0].run.model, share_batches(r.run for r in p.runs)) for p in todo}):
         if reason := models.why_apart(named[name], dataset.info.shape, dataset.info.classes, shared=shared):
             notes[name] = f"{name} trains side by side, not fused: {reason}"

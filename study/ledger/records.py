@@ -97,15 +97,26 @@ class DatasetInfo(Frozen):
     sha256: Sha256
     """Of the four files' checksums, in the order of `files`."""
     files: Mapping[str, Sha256]
-    """IDX file → SHA-256 of its decompressed bytes."""
+    """IDX file → SHA-256 of its decompressed bytes, or of what they would be for data that came otherwise."""
     n_train: int
     """Images in the training file: training and validation split together."""
     n_test: int
     classes: int
+    labels: tuple[int, ...] | None = None
+    """What the files call classes 0, 1, …; null: the same."""
     shape: tuple[int, int, int]
-    """Channels, height, width."""
+    """Channels, height, width, as models see them."""
     pixel_mean: float
     pixel_sd: float
+
+    @property
+    def relabelled(self) -> str | None:
+        """What is said where the files' labels are not those that are trained."""
+        if self.labels is None:
+            return None
+        first, last, n = self.labels[0], self.labels[-1], len(self.labels)
+        theirs = f"{first} to {last}" if last - first == n - 1 else ", ".join(map(str, self.labels))
+        return f"the labels {theirs} of {self.name} are trained as 0 to {n - 1}"
 
 
 class ModelInfo(Frozen):

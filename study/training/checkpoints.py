@@ -13,6 +13,7 @@ import torch
 from study.ledger.records import METRICS
 from study.ledger.runs import Pack
 from study.ledger.storage import Storage
+from study.training.optimizer import shapes
 
 MAGIC = b"pack checkpoint 1\n"
 
@@ -57,21 +58,24 @@ def _complete(state: dict[str, Any], pack: Pack) -> bool:
     try:
         members, epochs = len(pack.runs), state["epochs_done"]
         curves = [*(state["history"][metric] for metric in METRICS), state["finite"]]
-        parameters, velocities = ([tuple(t.shape) for t in state[key]] for key in ("parameters", "velocities"))
+        parameters = [tuple(t.shape) for t in state["parameters"]]
+        optimizer = {name: [tuple(t.shape) for t in tensors] for name, tensors in state["optimizer"].items()}
+        # Frozen parameters have no state.
+        trained = next(iter(optimizer.values()))
         buffers = [tuple(t.shape) for t in state["buffers"]]
         size = sum(math.prod(shape) for shape in parameters)
         return bool(
             0 < epochs < pack.runs[0].run.epochs
             and all(tuple(curve.shape) == (epochs, members) for curve in curves)
-            # Frozen parameters have no velocity.
-            and velocities
-            and set(velocities) <= set(parameters)
+            and trained
+            and set(trained) <= set(parameters)
+            and optimizer == shapes(trained, pack.runs[0].run.optimizer)
             and all(shape[:1] == (members,) for shape in buffers)
             and size == sum(planned.n_parameters for planned in pack.runs)
             and state["train_seconds"] >= 0
             and state.setdefault("attempts", 1) >= 0
         )
-    except (KeyError, TypeError, AttributeError, RuntimeError):
+    except (KeyError, TypeError, AttributeError, RuntimeError, StopIteration):
         return False
 
 

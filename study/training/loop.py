@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from study.training import data as datasets
 from study.training import models, process
 from study.training.data import Dataset
 from study.training.models import Members
-from study.training.optimizer import SGD
+from study.training.optimizer import Optimizer
 
 EVALUATION_BATCH = 250
 """Images in an evaluation batch: the activations of a pack then stay in the cache."""
@@ -69,12 +70,14 @@ def train(
     model = models.joined(run.built_from, members, data.info.shape, data.info.classes, shared=shared)
     learning_rates = torch.tensor([r.learning_rate for r in runs], device=device, dtype=dtype)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = SGD(trained, learning_rates, run.momentum, run.weight_decay)
     splits = Splits(run, data, len(runs), device, dtype)
+    steps_per_epoch = math.ceil(splits.n_train / run.batch_size)
+    optimizer = Optimizer(trained, learning_rates, run, steps_per_epoch)
     history: dict[str, list[np.ndarray]] = {name: [] for name in METRICS}
     finite: list[np.ndarray] = []
     if checkpoint is not None:
         _restore(checkpoint, model, optimizer, history, finite)
+        optimizer.steps_done = len(finite) * steps_per_epoch
 
     for epoch in range(len(finite) + 1, run.epochs + 1):
         seeds = [runs[0].order_seed] if shared else [r.order_seed for r in runs]
@@ -82,7 +85,7 @@ def train(
         model.draw_from([generator("masks", seed, epoch) for seed in seeds])
         with process.undisturbed():
             with denormals_as_zeros():
-                metrics = train_epoch(model, optimizer, splits, orders, run.batch_size)
+                metrics = train_epoch(model, optimizer, splits, orders, run)
             val_predictions, metrics["val_loss"], metrics["val_accuracy"] = evaluate(model, splits.val, splits, shared)
             test_predictions, metrics["test_loss"], metrics["test_accuracy"] = evaluate(
                 model, splits.test, splits, shared
@@ -107,7 +110,7 @@ def train(
 
 
 def train_epoch(
-    model: Members, optimizer: SGD, splits: Splits, orders: Sequence[np.ndarray], batch_size: int
+    model: Members, optimizer: Optimizer, splits: Splits, orders: Sequence[np.ndarray], run: Run
 ) -> dict[str, Tensor]:
     """One pass over the training split in each of `orders` (one for all members, or one a member).
 
@@ -116,12 +119,13 @@ def train_epoch(
     model.train()
     order = torch.from_numpy(np.stack(orders)).to(splits.train[0].device)
     losses = corrects = 0
-    for batch in order.split(batch_size, dim=1):
+    for batch in order.split(run.batch_size, dim=1):
         x, target = splits.batch(batch[0] if len(orders) == 1 else batch)
         logits = model(x)
         loss = cross_entropy(logits, target)
+        smoothed = cross_entropy(logits, target, run.label_smoothing) if run.label_smoothing else loss
         # The members' losses share no parameter, so the gradient of the sum is each member's own.
-        loss.mean(1).sum().backward()
+        smoothed.mean(1).sum().backward()
         optimizer.step()
         losses += loss.detach().double().sum(1)
         corrects += (predicted(logits) == target).sum(1)
@@ -145,10 +149,11 @@ def evaluate(
     return guesses.byte(), losses / len(labels), (guesses == labels).double().mean(1)
 
 
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropies in nats [K, N], of logits [K, N, classes] and labels [N] or [K, N]."""
     # Along the classes as they lie in memory, apart: along the last axis the softmax of ten takes 18 times as long.
-    return F.cross_entropy(logits.transpose(1, 2), target.expand(logits.shape[:2]), reduction="none")
+    logits, target = logits.transpose(1, 2), target.expand(logits.shape[:2])
+    return F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
 
 
 def predicted(logits: Tensor) -> Tensor:
@@ -157,20 +162,20 @@ def predicted(logits: Tensor) -> Tensor:
 
 
 class Splits:
-    """Training, validation and test split on the device: images uint8 [N, 1, height, width], labels int64 [N]."""
+    """Training, validation and test split on the device: images uint8 [N, channels, height, width] and labels [N]."""
 
     def __init__(self, run: Run, data: Dataset, members: int, device: str, dtype: torch.dtype) -> None:
         train, validation = datasets.split(data.info.n_train, run.validation_size, run.split_seed)
-        self.train = _on(device, data.train_images[train], data.train_labels[train])
-        self.val = _on(device, data.train_images[validation], data.train_labels[validation])
-        self.test = _on(device, data.test_images, data.test_labels)
+        self.train = _on(device, data.train_images[train], data.train_labels[train], run)
+        self.val = _on(device, data.train_images[validation], data.train_labels[validation], run)
+        self.test = _on(device, data.test_images, data.test_labels, run)
         self.n_train = len(train)
         self.members = members
         self._dtype = dtype
         self._mean, self._sd = 255 * run.pixel_mean, 255 * run.pixel_sd
 
     def batch(self, members: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised images [*members.shape, 1, height, width] and labels of some training digits."""
+        """Normalised images [*members.shape, channels, height, width] and labels of some training digits."""
         images, labels = self.train
         # By whole rows: indexing would gather pixel by pixel, eight times as slow.
         x = images.index_select(0, members.flatten()).view(*members.shape, *images.shape[1:])
@@ -213,9 +218,15 @@ def deterministic(device: str) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def _on(device: str, images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+def _on(device: str, images: np.ndarray, labels: np.ndarray, run: Run) -> tuple[Tensor, Tensor]:
+    """Images uint8 [N, channels, height, width], padded and repeated as the run says, and labels int64 [N]."""
     # Copies, since the arrays that workers share are read-only.
-    return torch.tensor(images, device=device).unsqueeze(1), torch.tensor(labels, device=device, dtype=torch.int64)
+    pixels = torch.tensor(images, device=device)
+    if pixels.dim() == 3:
+        pixels = pixels.unsqueeze(1)
+    if run.channels is not None:
+        pixels = pixels.expand(-1, run.channels, -1, -1).contiguous()
+    return F.pad(pixels, [run.pad] * 4), torch.tensor(labels, device=device, dtype=torch.int64)
 
 
 def _finite(model: Members, metrics: Mapping[str, Tensor], history: Mapping[str, list[np.ndarray]]) -> np.ndarray:
@@ -228,7 +239,7 @@ def _finite(model: Members, metrics: Mapping[str, Tensor], history: Mapping[str,
 
 
 def _state(
-    runs: Sequence[Run], model: Members, optimizer: SGD, history: Mapping[str, list], finite: list
+    runs: Sequence[Run], model: Members, optimizer: Optimizer, history: Mapping[str, list], finite: list
 ) -> dict[str, Any]:
     """A checkpoint. The random streams are hashed from the epoch, so the number of epochs is all of their state."""
     return {
@@ -236,7 +247,7 @@ def _state(
         "epochs_done": len(finite),
         "parameters": [p.detach().cpu().clone() for p in model.parameters()],
         "buffers": [b.cpu().clone() for b in model.stacked_buffers()],
-        "velocities": [v.cpu().clone() for v in optimizer.velocities],
+        "optimizer": {name: [t.cpu().clone() for t in tensors] for name, tensors in optimizer.state.items()},
         "history": {name: torch.from_numpy(np.stack(values)) for name, values in history.items()},
         "finite": torch.from_numpy(np.stack(finite)),
     }
@@ -244,13 +255,14 @@ def _state(
 
 @torch.no_grad()
 def _restore(
-    checkpoint: Mapping[str, Any], model: Members, optimizer: SGD, history: dict[str, list], finite: list
+    checkpoint: Mapping[str, Any], model: Members, optimizer: Optimizer, history: dict[str, list], finite: list
 ) -> None:
     for ours, saved in zip(model.parameters(), checkpoint["parameters"], strict=True):
         ours.copy_(saved)
     model.load_buffers(checkpoint["buffers"])
-    for ours, saved in zip(optimizer.velocities, checkpoint["velocities"], strict=True):
-        ours.copy_(saved)
+    for name, tensors in optimizer.state.items():
+        for ours, saved in zip(tensors, checkpoint["optimizer"][name], strict=True):
+            ours.copy_(saved)
     for name in METRICS:
         history[name] += list(checkpoint["history"][name].numpy())
     finite += list(checkpoint["finite"].numpy())

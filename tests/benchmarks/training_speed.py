@@ -16,7 +16,7 @@ from study.ledger.runs import Run
 from study.training import data, models
 from study.training.fusion import fuse
 from study.training.loop import Splits, initialised, train_epoch
-from study.training.optimizer import SGD
+from study.training.optimizer import Optimizer
 from tests.benchmarks import harness
 
 BATCH = 64
@@ -118,12 +118,12 @@ def fused(name: str, dataset: data.Dataset, members: int) -> Callable[[], int]:
         weight_decay=0.0,
     )
     model = fuse([initialised(run, dataset) for _ in range(members)])
-    optimizer = SGD(list(model.parameters()), torch.full((members,), 0.01), 0.9, 0.0)
+    optimizer = Optimizer(list(model.parameters()), torch.full((members,), 0.01), run)
     splits = Splits(run, dataset, members, "cpu", torch.float32)
     rng = np.random.default_rng(0)
 
     def arm() -> int:
-        train_epoch(model, optimizer, splits, [rng.permutation(splits.n_train)], BATCH)
+        train_epoch(model, optimizer, splits, [rng.permutation(splits.n_train)], run)
         return splits.n_train * members
 
     return arm

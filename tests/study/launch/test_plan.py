@@ -78,6 +78,38 @@ def test_machine_knobs_are_not_in_the_identity(knob):
     assert [p.run_id for p in planned(load("configs/quick.yaml", [knob]))] == ids
 
 
+RECIPES = [
+    "training.optimizer=adam",
+    "training.optimizer=adamw",
+    "training.optimizer=rmsprop",
+    "training.nesterov=true",
+    "training.momentum=0",
+    "training.schedule=cosine",
+    "training.schedule=step",
+    "training.schedule=linear",
+    "training.warmup_epochs=0.5",
+    "training.label_smoothing=0.1",
+    "training.gradient_clip=1",
+    "dataset.pad=2",
+    "dataset.channels=3",
+    "models=[lenet5, {name: mlp, model: 'mlp', output: 0}, mlp_matched]",
+]
+
+
+def test_every_recipe_has_ids_of_its_own():
+    ids = [{p.run_id for p in planned(load("configs/quick.yaml", [override]))} for override in ["seeds=5", *RECIPES]]
+    assert ids[0] == {p.run_id for p in planned(QUICK)}
+    for i, one in enumerate(ids):
+        assert all(one != other for other in ids[:i])
+
+
+def test_a_run_names_what_its_model_is_made_from():
+    config = load("configs/smoke.yaml", ["models=[lenet5, {name: wide, model: mlp, arguments: {hidden: [900]}}]"])
+    runs = plan.plan(config, MNIST, {**SIZES, "wide": SIZES["mlp"]})
+    found = {p.run.model: p.run.built_from.model_dump() for p in runs}
+    assert found == {name: model.model_dump() for name, model in config.named_models().items()}
+
+
 def test_the_plan_is_the_whole_grid_once():
     runs = planned(QUICK)
     grid = itertools.product(QUICK.models, range(5), (0.003, 0.01, 0.03))

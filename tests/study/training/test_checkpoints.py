@@ -23,7 +23,7 @@ STATE = {
     "run_ids": [r.run_id for r in PACK.runs],
     "epochs_done": 3,
     "parameters": [torch.arange(2.0).view(2, 1)],
-    "velocities": [torch.ones(2, 1)],
+    "optimizer": {"velocity": [torch.ones(2, 1)]},
     "buffers": [torch.zeros(2, 3)],
     "history": {name: torch.ones(3, 2) for name in METRICS},
     "finite": torch.ones(3, 2, dtype=torch.bool),
@@ -80,8 +80,10 @@ DAMAGES = {
     "curves too short": lambda good: wrapped(saved(STATE | {"finite": torch.ones(2, 2)})),
     "other parameters": lambda good: wrapped(saved(STATE | {"parameters": OTHER})),
     "buffers of other members": lambda good: wrapped(saved(STATE | {"buffers": [torch.zeros(3, 3)]})),
-    "velocities too few": lambda good: wrapped(saved(STATE | {"velocities": []})),
-    "another model": lambda good: wrapped(saved(STATE | {"parameters": OTHER, "velocities": OTHER})),
+    "velocities too few": lambda good: wrapped(saved(STATE | {"optimizer": {"velocity": []}})),
+    "no optimiser": lambda good: wrapped(saved(STATE | {"optimizer": {}})),
+    "another optimiser": lambda good: wrapped(saved(STATE | {"optimizer": {"exp_avg": [torch.ones(2, 1)]}})),
+    "another model": lambda good: wrapped(saved(STATE | {"parameters": OTHER, "optimizer": {"velocity": OTHER}})),
     **{
         f"without {key}": lambda good, key=key: wrapped(saved({k: v for k, v in STATE.items() if k != key}))
         for key in STATE

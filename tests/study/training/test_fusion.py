@@ -6,7 +6,8 @@ from torch.nn import functional as F
 from study.training import models
 from study.training.fusion import NotFused, fuse, see_that_it_agrees
 from study.training.loop import cross_entropy
-from study.training.optimizer import SGD
+from study.training.optimizer import Optimizer
+from tests.examples import RUN
 
 RATES = [0.001, 0.01, 0.1, 0.3, 1e308]
 """The last member diverges within a few steps."""
@@ -56,7 +57,8 @@ def test_fused_equals_separate(name, weight_decay, shared):
         torch.optim.SGD(model.parameters(), rate, momentum=0.9, weight_decay=weight_decay)
         for model, rate in zip(plain, RATES, strict=True)
     ]
-    optimizer = SGD(list(fused.parameters()), torch.tensor(RATES, dtype=torch.float64), 0.9, weight_decay)
+    run = RUN.model_copy(update={"weight_decay": weight_decay})
+    optimizer = Optimizer(list(fused.parameters()), torch.tensor(RATES, dtype=torch.float64), run)
     for _ in range(STEPS):
         x = torch.randn(1 if shared else len(RATES), 8, 1, 28, 28, dtype=torch.float64)
         y = torch.randint(10, x.shape[:2])

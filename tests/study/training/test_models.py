@@ -176,7 +176,7 @@ def test_built_in_models_take_width_and_depth(model, sizes):
     module = models.build(model, *MNIST)
     found = [tuple(p.shape) for name, p in module.named_parameters() if name.endswith("weight")]
     assert found[: len(sizes)] == sizes
-    models.check(model, *MNIST)
+    assert models.why_apart(model, *MNIST) is None
 
 
 def test_arguments_are_in_the_fingerprint():
@@ -214,7 +214,7 @@ def takes(tmp_path, monkeypatch):
 def test_a_users_model_takes_arguments_and_gives_one_of_its_outputs(takes):
     model = of("wide", "taking:Net", width=11, bias=False)
     assert models.identity(model, *MNIST).n_parameters == 785 * 11 + 11 * 10
-    models.check(of("both", "taking:Both", output=1), *MNIST)
+    assert models.why_apart(of("both", "taking:Both", output=1), *MNIST) is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from study.seeding import generator
 from study.training import data, loop, process
 from study.training.loop import cross_entropy, train
 from study.training.models import build, why_apart
-from study.training.optimizer import SGD
+from study.training.optimizer import Optimizer
 from study.training.side_by_side import SideBySide
 from tests import idx
 from tests.examples import RUN
@@ -130,9 +130,9 @@ def test_side_by_side_equals_separate(name, shared):
     model = SideBySide(members, shared=shared)
     model.draw_from([generator("masks", seed, 1) for seed in seeds])
     streams = [generator("masks", seed, 1) for seed in (seeds if not shared else [0] * len(RATES))]
-    optimizer = SGD(
-        [p for p in model.parameters() if p.requires_grad], torch.tensor(RATES, dtype=torch.float64), 0.9, 0.01
-    )
+    trained = [p for p in model.parameters() if p.requires_grad]
+    run = RUN.model_copy(update={"weight_decay": 0.01})
+    optimizer = Optimizer(trained, torch.tensor(RATES, dtype=torch.float64), run)
     optimizers = [
         torch.optim.SGD(m.parameters(), rate, momentum=0.9, weight_decay=0.01)
         for m, rate in zip(plain, RATES, strict=True)
