@@ -11,8 +11,14 @@ from study.training.data import FILES
 
 
 def idx(array: np.ndarray) -> bytes:
-    """A uint8 array as the bytes of an IDX file."""
-    return bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+    """An array as the bytes of an IDX file."""
+    types = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}
+    kind = types[array.dtype.str[1:]]
+    return (
+        bytes((0, 0, kind, array.ndim))
+        + np.array(array.shape, ">u4").tobytes()
+        + array.astype(f">{array.dtype.str[1:]}").tobytes()
+    )
 
 
 def write(folder: Path, arrays: list[np.ndarray], *, compressed: bool = True) -> Path:

@@ -62,7 +62,10 @@ MISTAKES = [
     ("seeds.init=2", "seeds.init: found a value at seeds, which has no keys; allowed: seeds=…"),
     ("storage=''", "storage: found ''; allowed: text"),
     ("wandb.entity=a b", "wandb.entity: found 'a b'; allowed: 1 to 80 letters, digits, '.', '_' or '-'"),
-    (f"models=[{'long' * 23}]", "allowed: a list of built-in models (see `python -m study models`), import paths"),
+    (
+        f"models=['nets:{'long' * 23}']",
+        "allowed: a list of built-in models (see `python -m study models`), import paths",
+    ),
     ("learning_rates={log_uniform: [1], count: 2}", "learning_rates.log_uniform: found [1]; allowed: two numbers"),
     (
         "learning_rates={log_uniform: [0.1, 0.1001], count: 300}",

@@ -1,5 +1,7 @@
+import bz2
 import gzip
 import hashlib
+import pickle
 import sys
 
 import numpy as np
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from torchvision import datasets
 
 from study.__main__ import main
+from study.config import Images
 from study.errors import UserError
 from study.training import data
 from tests import idx
@@ -64,6 +67,121 @@ def test_an_altered_mnist_is_refused(tmp_path, monkeypatch, mnist):
         data.load("mnist")
 
 
+def same(found, arrays):
+    stored = (found.train_images, found.train_labels, found.test_images, found.test_labels)
+    return all(np.array_equal(one, other) for one, other in zip(stored, arrays, strict=True))
+
+
+RENAMED = {
+    "dots": lambda file: file.replace("-idx", ".idx"),
+    "upper case": str.upper,
+    "EMNIST's": lambda file: f"emnist-letters-{file.replace('t10k', 'test')}.gz",
+    "a folder a file": lambda file: f"{file}/{file}",
+    "torchvision's root": lambda file: f"MNIST/raw/{file}",
+    "packed in transit, under a plain name": str,
+}
+
+
+@pytest.mark.parametrize("names", RENAMED)
+def test_files_are_found_under_the_names_that_people_have(tmp_path, names):
+    arrays = idx.learnable(60, 20)
+    for file, array in zip(data.FILES, arrays, strict=True):
+        path = tmp_path / RENAMED[names](file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = idx.idx(array)
+        path.write_bytes(gzip.compress(content) if "packed" in names else content)
+    found = data.load(str(tmp_path))
+    assert same(found, arrays)
+    assert found.info.sha256 == data.load(str(idx.write(tmp_path / "plain", arrays))).info.sha256
+
+
+def test_two_datasets_below_one_folder_are_told_apart(tmp_path):
+    for name in ("MNIST", "FashionMNIST"):
+        idx.write(tmp_path / name / "raw", idx.learnable(60, 20))
+    with pytest.raises(UserError, match=r"found datasets in .*/FashionMNIST/raw, .*/MNIST/raw; allowed: one of them$"):
+        data.load(str(tmp_path))
+    assert data.load(str(tmp_path / "MNIST")).info.n_train == 60
+
+
+def test_numbers_of_any_type_are_the_same_data(tmp_path):
+    arrays = idx.learnable(60, 20)
+    expected = data.load(str(idx.write(tmp_path / "bytes", arrays))).info.sha256
+    for kind in ("f4", "f8", "i2", "i4"):
+        scale = 255 if kind[0] == "f" else 1
+        others = [a.astype(kind) / scale if a.ndim == 3 else a.astype(kind) for a in arrays]
+        found = data.load(str(idx.write(tmp_path / kind, [a.astype(kind) for a in others])))
+        assert same(found, arrays)
+        assert found.info.sha256 == expected
+
+
+def test_labels_that_do_not_start_at_0_are_mapped_and_that_is_said(tmp_path):
+    images, labels, test_images, test_labels = idx.learnable(60, 20)
+    letters = data.load(str(idx.write(tmp_path / "letters", [images, labels + 1, test_images, test_labels + 1])))
+    assert same(letters, [images, labels, test_images, test_labels])
+    assert letters.info.relabelled == "the labels 1 to 10 of letters are trained as 0 to 9"
+    arrays = [images, np.where(labels % 2, 3, 8), test_images, np.where(test_labels % 2, 3, 8)]
+    pair = data.load(str(idx.write(tmp_path / "pair", [a.astype(np.uint8) for a in arrays])))
+    assert (pair.info.classes, pair.info.labels) == (2, (3, 8))
+    assert np.array_equal(pair.train_labels, 1 - labels % 2)
+    assert pair.info.relabelled == "the labels 3, 8 of pair are trained as 0 to 1"
+    assert data.load(str(idx.write(tmp_path / "plain", idx.learnable(60, 20)))).info.relabelled is None
+
+
+def colour(images):
+    """Three different channels [image, channel, height, width] of grey images."""
+    return np.stack([images, 255 - images, images // 2], 1)
+
+
+def test_three_channels_in_idx_and_npz_of_either_layout(tmp_path):
+    images, labels, test_images, test_labels = idx.learnable(60, 20)
+    arrays = [colour(images), labels, colour(test_images), test_labels]
+    found = data.load(str(idx.write(tmp_path / "idx", arrays)))
+    assert same(found, arrays)
+    assert found.info.shape == (3, 28, 28)
+    keras = [np.moveaxis(arrays[0], 1, 3), labels[:, None], np.moveaxis(arrays[2], 1, 3), test_labels[:, None]]
+    for names in data.ARRAYS:
+        np.savez(tmp_path / "colour.npz", **dict(zip(names, keras, strict=True)))
+        again = data.load(str(tmp_path / "colour.npz"))
+        assert same(again, arrays)
+        assert again.info == found.info.model_copy(update={"name": "colour"})
+
+
+def test_flat_images_in_an_npz(tmp_path):
+    arrays = idx.learnable(60, 20)
+    flat = [a.reshape(len(a), -1) / 255 if a.ndim == 3 else a for a in arrays]
+    np.savez(tmp_path / "flat.npz", **dict(zip(data.ARRAYS[0], flat, strict=True)))
+    assert same(data.load(str(tmp_path / "flat.npz")), arrays)
+
+
+def test_a_bad_npz_is_one_line(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, a=np.zeros(3))
+    with pytest.raises(
+        UserError, match="found the arrays a; allowed: x_train, y_train, x_test, y_test or train_images"
+    ):
+        data.load(str(path))
+    np.savez(path, **dict.fromkeys(data.ARRAYS[0], np.array([print], object)))
+    with pytest.raises(UserError, match=r"cannot be read as a \.npz file: Object arrays cannot be loaded"):
+        data.load(str(path))
+    path.write_bytes(b"PK\3\4 no zip")
+    with pytest.raises(UserError, match=r"cannot be read as a \.npz file"):
+        data.load(str(path))
+
+
+def test_options_say_what_models_see(tmp_path):
+    folder = str(idx.write(tmp_path / "grey", idx.learnable(60, 20)))
+    plain = data.load(folder).info
+    padded = data.load(Images(name=folder, pad=2, channels=3)).info
+    assert padded.shape == (3, 32, 32)
+    assert padded.model_copy(update={"shape": plain.shape}) == plain
+    raw = data.load(Images(name=folder, normalise=False)).info
+    assert (raw.pixel_mean, raw.pixel_sd) == (0, 1)
+    images, labels, test_images, test_labels = idx.learnable(60, 20)
+    idx.write(tmp_path / "colour", [colour(images), labels, colour(test_images), test_labels])
+    with pytest.raises(UserError, match=r"dataset\.channels: found 1; allowed: 3, since these images have 3"):
+        data.load(Images(name=str(tmp_path / "colour"), channels=1))
+
+
 def damage_missing(folder):
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
 
@@ -86,16 +204,59 @@ def damage_kind(folder):
     (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"\0\0\x0d\x01" + b"\0" * 40))
 
 
+def damage_order(folder):
+    path = folder / "train-images-idx3-ubyte.gz"
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(content[:4] + np.array((60, 28, 28), "<u4").tobytes() + content[16:])
+
+
+def damage_whole_order(folder):
+    path = folder / "train-images-idx3-ubyte.gz"
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(content[3::-1] + np.array((60, 28, 28), "<u4").tobytes() + content[16:])
+
+
+def damage_label_order(folder):
+    labels = np.arange(60) % 10
+    path = folder / "train-labels-idx1-ubyte.gz"
+    path.write_bytes(bytes((0, 0, 12, 1)) + np.array(60, ">u4").tobytes() + labels.astype("<i4").tobytes())
+
+
+def damage_range(folder):
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(idx.idx(np.linspace(-1, 1, 60 * 784).reshape(60, 28, 28)))
+
+
+def damage_constant(folder):
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(idx.idx(np.ones((60, 28, 28), np.uint8)))
+
+
+def damage_twice(folder):
+    labels = folder / "train-labels-idx1-ubyte.gz"
+    (folder / "other-train-labels-idx1-ubyte.gz").write_bytes(labels.read_bytes())
+
+
+def damage_all(folder):
+    for path in folder.iterdir():
+        path.unlink()
+
+
 def damage_counts(folder):
     (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx.idx(np.zeros(7, np.uint8))))
 
 
 DAMAGES = {
     "missing, with or without .gz": damage_missing,
-    "truncated": damage_truncated_gzip,
     "truncated: ": damage_truncated,
-    "cannot be read": damage_no_gzip,
-    "not an IDX file of unsigned bytes": damage_kind,
+    "not an IDX file: it begins with '<html>not found": damage_no_gzip,
+    "cannot be read: truncated": damage_truncated_gzip,
+    "too long: 36 bytes of data for the shape": damage_kind,
+    "written in little-endian order; allowed: IDX, whose numbers are big-endian": damage_order,
+    "written in little-endian order; allowed: IDX, whose": damage_whole_order,
+    "found the label 150,994,944, as if written in little-endian order": damage_label_order,
+    "found pixels from -1 to 1; allowed: from 0 to 1, or from 0 to 255": damage_range,
+    "all training pixels are equal, or nearly, so they cannot be normalised": damage_constant,
+    "allowed: one file for train-labels-idx1-ubyte": damage_twice,
+    "found in its folder: nothing": damage_all,
     "20 images and 7 labels": damage_counts,
 }
 
@@ -111,7 +272,10 @@ def test_a_damaged_folder_is_one_clear_line(tmp_path, message):
 
 
 def test_a_misspelt_dataset_names_what_is_allowed():
-    with pytest.raises(UserError, match="found 'mnsit'; allowed: mnist, fashion_mnist, kmnist, or an existing folder"):
+    with pytest.raises(
+        UserError,
+        match=r"found .mnsit.; allowed: mnist, fashion_mnist, kmnist, qmnist, emnist/balanced, .*, or an existing fold",
+    ):
         data.load("mnsit")
 
 
@@ -146,10 +310,83 @@ def test_an_altered_download_is_refused(cache):
     assert str(error.value) == f"{archive}: missing or altered; delete {cache} to have it fetched again"
 
 
+def md5(path):
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def test_emnist_as_torchvision_leaves_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    images, labels, test_images, test_labels = idx.learnable(60, 20)
+    folder = tmp_path / "lenet5-vs-mlp" / "EMNIST" / "raw"
+    folder.mkdir(parents=True)
+    arrays = [images, labels + 1, test_images, test_labels + 1]
+    for file, array in zip(data.FILES, arrays, strict=True):
+        (folder / f"emnist-letters-{file.replace('t10k', 'test')}").write_bytes(idx.idx(array))
+    found = data.load("emnist/letters")
+    assert same(found, [images, labels, test_images, test_labels])
+    assert (found.info.name, found.info.labels) == ("emnist/letters", tuple(range(1, 11)))
+
+
+def test_qmnist_as_torchvision_leaves_it(tmp_path, monkeypatch):
+    """Eight numbers a label: the class is the first."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    arrays = idx.learnable(60, 20)
+    folder = tmp_path / "lenet5-vs-mlp" / "QMNIST" / "raw"
+    folder.mkdir(parents=True)
+    resources = {}
+    for part, images, labels in (("train", *arrays[:2]), ("test", *arrays[2:])):
+        columns = np.column_stack([labels, np.full((len(labels), 7), 99)]).astype("i4")
+        resources[part] = []
+        for name, array in ((f"qmnist-{part}-images-idx3-ubyte", images), (f"qmnist-{part}-labels-idx2-int", columns)):
+            (folder / name).write_bytes(idx.idx(array))
+            (folder / f"{name}.gz").write_bytes(gzip.compress(idx.idx(array)))
+            resources[part].append((f"http://127.0.0.1:9/{name}.gz", md5(folder / f"{name}.gz")))
+    monkeypatch.setattr(datasets.QMNIST, "resources", resources)
+    assert same(data.load("qmnist"), arrays)
+    assert same(data.load(str(folder)), arrays)
+
+
+def test_usps_as_torchvision_leaves_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache = tmp_path / "lenet5-vs-mlp"
+    cache.mkdir()
+    files = {}
+    for part, name in (("train", "usps.bz2"), ("test", "usps.t.bz2")):
+        pixels = " ".join(f"{i}:{-1 + i % 2 * 2}" for i in range(1, 257))
+        (cache / name).write_bytes(bz2.compress("".join(f"{label} {pixels}\n" for label in range(1, 11)).encode()))
+        files[part] = ["http://127.0.0.1:9/", name, md5(cache / name)]
+    monkeypatch.setattr(datasets.USPS, "split_list", files)
+    found = data.load("usps")
+    assert found.info.shape == (1, 16, 16)
+    assert found.test_labels.tolist() == list(range(10))
+    (cache / "usps.bz2").write_bytes(bz2.compress(b"1 1:0\n"))
+    with pytest.raises(UserError, match=r"could not be downloaded|usps\.bz2: missing or altered; delete"):
+        data.load("usps")
+
+
+def test_cifar10_as_torchvision_leaves_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "lenet5-vs-mlp" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (20, 3 * 32 * 32)).astype(np.uint8)
+    contents = {"data_batch_1": {"data": pixels, "labels": list(range(10)) * 2}, "batches.meta": {"label_names": []}}
+    contents["test_batch"] = {"data": pixels[:10], "labels": list(range(10))}
+    for name, content in contents.items():
+        (folder / name).write_bytes(pickle.dumps(content))
+    monkeypatch.setattr(datasets.CIFAR10, "train_list", [["data_batch_1", md5(folder / "data_batch_1")]])
+    monkeypatch.setattr(datasets.CIFAR10, "test_list", [["test_batch", md5(folder / "test_batch")]])
+    meta = {"filename": "batches.meta", "key": "label_names", "md5": md5(folder / "batches.meta")}
+    monkeypatch.setattr(datasets.CIFAR10, "meta", meta)
+    found = data.load("cifar10")
+    assert found.info.shape == (3, 32, 32)
+    assert np.array_equal(found.train_images, pixels.reshape(20, 3, 32, 32))
+
+
 @pytest.mark.parametrize("name", ["kmnist", "fashion_mnist"])
 def test_a_download_that_fails_is_one_line(tmp_path, monkeypatch, capfd, name):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(getattr(datasets, data.DOWNLOADED[name]), "mirrors", ["http://127.0.0.1:9/"])
+    monkeypatch.setattr(getattr(datasets, data.DOWNLOADED[name][0]), "mirrors", ["http://127.0.0.1:9/"])
     monkeypatch.setattr(sys, "argv", ["study", "plan", "configs/quick.yaml", f"dataset={name}"])
     with pytest.raises(SystemExit) as ended:
         main()
