@@ -1,4 +1,4 @@
-"""All records of a study: the truth that analysis reads. Layout: README, section "What is stored"."""
+"""All records of a study: the truth that analysis reads. Layout: study/README.md, "What is stored"."""
 
 from __future__ import annotations
 
