@@ -160,7 +160,8 @@ def _find(folder: Path) -> list[Path]:
         found = {folder: found[folder]}
     if len(found) > 1:
         raise UserError(f"{folder}: found datasets in {', '.join(map(str, found))}; allowed: one of them")
-    place, files = next(iter(found.items()), (folder, [[] for _ in FILES]))
+    nothing: list[list[Path]] = [[] for _ in FILES]
+    place, files = next(iter(found.items()), (folder, nothing))
     for file, candidates in zip(FILES, files, strict=True):
         if not candidates:
             beside = ", ".join(sorted(path.name for path in place.iterdir())[:6]) or "nothing"
@@ -230,8 +231,8 @@ def _npz(path: Path) -> list[np.ndarray]:
             for names in ARRAYS:
                 if set(names) <= set(found.files):
                     return [found[name] for name in names]
-            names = " or ".join(", ".join(names) for names in ARRAYS)
-            raise UserError(f"{path}: found the arrays {', '.join(found.files) or 'none'}; allowed: {names}")
+            allowed = " or ".join(", ".join(names) for names in ARRAYS)
+            raise UserError(f"{path}: found the arrays {', '.join(found.files) or 'none'}; allowed: {allowed}")
     except (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: cannot be read as a .npz file: {' '.join(str(error).split())[:200]}") from None
 
@@ -332,5 +333,5 @@ def _constants(images: np.ndarray, where: Path) -> tuple[float, float]:
 def _checksum(array: np.ndarray) -> str:
     """SHA-256 of a uint8 array as an IDX file, whatever file it came from."""
     digest = hashlib.sha256(bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">u4").tobytes())
-    digest.update(array)
+    digest.update(array.data)
     return digest.hexdigest()
