@@ -78,13 +78,8 @@ def _folder(report: Storage) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="report-") as name:
         folder = Path(name)
         yield folder
-        files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
-
-        def send(file: Path) -> None:
-            report.write(file.relative_to(folder).as_posix(), file.read_bytes())
-
-        for _ in report.each(send, files):
-            pass
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        report.write_all({file.relative_to(folder).as_posix(): file.read_bytes() for file in files})
 
 
 def _complete(data: frames.Frames) -> None:

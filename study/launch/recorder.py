@@ -10,7 +10,7 @@ from study.launch.messages import ERROR_LINES, Done, Epoch, Failed, Message, Sta
 from study.launch.progress import Progress
 from study.launch.provenance import now
 from study.ledger.ledger import Ledger
-from study.ledger.records import METRICS, Provenance, Record
+from study.ledger.records import METRICS, Provenance, Record, State
 from study.ledger.runs import Pack
 from study.redaction import mask
 from study.training import checkpoints
@@ -47,7 +47,7 @@ class Recorder:
         """`ended` are the records that exist and are never rewritten."""
         self._ledger = ledger
         self._states = [PackState(pack, index) for index, pack in enumerate(packs)]
-        self._ended = dict(ended)
+        self._ended: dict[str, State] = {run_id: record.state for run_id, record in ended.items()}
         self._progress = progress
         self.stopped: str | None = None
         """Why the study cannot go on, once the storage has refused."""
@@ -121,29 +121,33 @@ class Recorder:
         self._progress.epoch(state.index, epoch)
 
     def _done(self, state: PackState, records: Sequence[tuple[Record, bytes | None]]) -> None:
-        for record, predictions in records:
-            self._write(state, record, predictions)
+        self._write(state, records)
         state.recorded = True
         self._end(state)
 
     def _fail(self, state: PackState, provenance: Provenance) -> None:
         state.over = True
-        for planned in state.pack.runs:
-            nothing = dict.fromkeys(METRICS, ())
-            record = Record(**dict(planned), state="failed", epochs=nothing, provenance=provenance)
-            self._write(state, record)
+        nothing = dict.fromkeys(METRICS, ())
+        failed = [
+            (Record(**dict(planned), state="failed", epochs=nothing, provenance=provenance), None)
+            for planned in state.pack.runs
+        ]
+        self._write(state, failed)
         self._progress.warn(f"pack {state.pack.pack_id} failed: {(provenance.error or '').splitlines()[-1]}")
         self._end(state)
 
     def _end(self, state: PackState) -> None:
         checkpoints.delete(self._ledger.storage, state.pack)
-        self._progress.ended(state.index, [self._ended[planned.run_id].state for planned in state.pack.runs])
+        self._progress.ended(state.index, [self._ended[planned.run_id] for planned in state.pack.runs])
 
-    def _write(self, state: PackState, record: Record, predictions: bytes | None = None) -> None:
-        if record.run_id in self._ended:
-            return
-        attempts = state.attempts + max(0, state.starts - 1) + record.provenance.attempts
-        provenance = record.provenance.model_copy(update={"attempts": attempts})
-        record = record.model_copy(update={"provenance": provenance})
-        self._ledger.write_record(record, predictions)
-        self._ended[record.run_id] = record
+    def _write(self, state: PackState, ended: Sequence[tuple[Record, bytes | None]]) -> None:
+        """Write the records of a pack's runs that have none yet."""
+        fresh = []
+        for record, predictions in ended:
+            if record.run_id not in self._ended:
+                attempts = state.attempts + max(0, state.starts - 1) + record.provenance.attempts
+                provenance = record.provenance.model_copy(update={"attempts": attempts})
+                fresh.append((record.model_copy(update={"provenance": provenance}), predictions))
+        self._ledger.write_records(fresh)
+        # Not the records themselves: of a hundred thousand runs they are a gigabyte.
+        self._ended |= {record.run_id: record.state for record, _ in fresh}

@@ -6,7 +6,8 @@ import os
 import secrets
 import shlex
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -150,23 +151,28 @@ def show_plan(config: StudyConfig, console: Console, *, retry_failed: bool = Fal
         packs = [pack for pack in todo if pack.runs[0].run.model == model]
         say(console, f"  {model}: {_many(sum(len(p.runs) for p in packs), 'run')} in {_many(len(packs), 'pack')}")
     workers = config.launch.workers or max(1, (os.cpu_count() or 1) // config.launch.cpus_per_trial)
-    seconds = sum(_seconds(pack, prepared) for pack in todo) / workers
+    seconds = _seconds(todo, prepared) / workers
     say(console, f"estimated time on {_many(workers, 'worker')}: {duration(seconds)}")
     return 0
 
 
-def _seconds(pack: Pack, prepared: Prepared) -> float:
-    """A pack's training time: from records of the same model if there are any, else from its arithmetic."""
-    model = pack.runs[0].run.model
-    known = [
-        r.provenance.train_seconds / r.run.epochs
-        for r in prepared.records.values()
-        if r.run.model == model and r.provenance.train_seconds
-    ]
-    if known:
-        return sum(known) / len(known) * sum(planned.run.epochs for planned in pack.runs)
+def _seconds(packs: Sequence[Pack], prepared: Prepared) -> float:
+    """The packs' training time: of a model that has records by those, of any other from its arithmetic."""
+    epochs: Counter[str] = Counter()
+    spent: dict[str, float] = defaultdict(float)
+    for record in prepared.records.values():
+        if record.provenance.train_seconds:
+            spent[record.run.model] += record.provenance.train_seconds
+            epochs[record.run.model] += record.run.epochs
     n_train = prepared.dataset.info.n_train - prepared.config.training.validation_size
-    return work(pack) * n_train / MACS_PER_SECOND
+    seconds = 0.0
+    for pack in packs:
+        model = pack.runs[0].run.model
+        if model in epochs:
+            seconds += spent[model] / epochs[model] * sum(planned.run.epochs for planned in pack.runs)
+        else:
+            seconds += work(pack) * n_train / MACS_PER_SECOND
+    return seconds
 
 
 def place(config: StudyConfig) -> str:
@@ -224,6 +230,6 @@ def _summary(prepared: Prepared, console: Console) -> int:
         say(console, "to try them again: add --retry-failed")
     if states["finished"]:
         say(console, f"next, the answer: python -m analysis {shlex.quote(str(where))}")
-        if where.local:
-            say(console, f"its report will be {where.path('report/index.html')}")
+        page = "report/index.html"
+        say(console, f"its report will be {where.path(page) if where.local else where.address(page)}")
     return 1 if states["failed"] or states["missing"] else 0

@@ -8,7 +8,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,17 +81,22 @@ class Ledger:
             return Problem(self.storage.path(path), _first(error))
         return record
 
-    def write_record(self, record: Record, predictions: bytes | None = None) -> None:
-        """Write a run's predictions, then its record, which is the commit mark.
+    def write_records(self, ended: Sequence[tuple[Record, bytes | None]]) -> None:
+        """Write what runs predicted, then their records, which are the commit marks.
 
-        `predictions` are the bytes of an .npz file (see `npz`) of the labels predicted, uint8: `val`
-        [validation image] and `test` [test image].
+        Predictions are the bytes of an .npz file (see `npz`) of the labels predicted, uint8: `val` [validation
+        image] and `test` [test image].
         """
-        if predictions is not None:
-            if hashlib.sha256(predictions).hexdigest() != record.predictions_sha256:
+        for record, predictions in ended:
+            if predictions is not None and hashlib.sha256(predictions).hexdigest() != record.predictions_sha256:
                 raise ValueError(f"run {record.run_id}: the predictions are not those of its record")
-            self.storage.write(f"predictions/{record.run_id}.npz", predictions)
-        self.storage.write(f"runs/{record.run_id}.json", record.model_dump_json(indent=1).encode() + b"\n")
+        self.storage.write_all({f"predictions/{r.run_id}.npz": labels for r, labels in ended if labels is not None})
+        texts = {f"runs/{r.run_id}.json": r.model_dump_json(indent=1) for r, _ in ended}
+        self.storage.write_all({name: text.encode() + b"\n" for name, text in texts.items()})
+
+    def write_record(self, record: Record, predictions: bytes | None = None) -> None:
+        """The same of one run."""
+        self.write_records([(record, predictions)])
 
     def predictions(self, record: Record) -> dict[str, np.ndarray]:
         """The labels that a finished run predicted: `val` and `test`, uint8.

@@ -10,7 +10,7 @@ import re
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Concatenate, ParamSpec, TypeVar
@@ -196,6 +196,11 @@ class Storage:
                     file.write(content)
         except OSError as error:
             raise self._stopped("write", name, error) from error
+
+    def write_all(self, files: Mapping[str, bytes]) -> None:
+        """Write whole files, many at once and in no order. Raises StorageError."""
+        for _ in self.each(lambda name: self.write(name, files[name]), files):
+            pass
 
     def create(self, name: str, content: bytes) -> bool:
         """Write a file that must not be there yet; False if it is. Atomic on local and shared mounts only."""

@@ -233,7 +233,8 @@ _FILES: WeakKeyDictionary[ModuleType, _File | None] = WeakKeyDictionary()
 def _file(name: str) -> _File | None:
     """The user's module of this name; None where it is not the user's."""
     module = sys.modules.get(name)
-    if not isinstance(module, ModuleType):
+    # Of a compiled library, which no user wrote, there may be no weak reference.
+    if not isinstance(module, ModuleType) or not type(module).__weakrefoffset__:
         return None
     if module not in _FILES:
         _FILES[module] = _File(module) if _is_users(module) else None

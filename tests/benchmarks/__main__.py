@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-ALL = ("training_speed", "bookkeeping", "memory", "analysis_speed", "scheduler", "whole_study")
+ALL = ("training_speed", "bookkeeping", "memory", "analysis_speed", "scheduler", "storage", "whole_study")
 
 for name in sys.argv[1:] or ALL:
     if name not in ALL:

@@ -7,12 +7,13 @@ import bisect
 import contextlib
 import hashlib
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 import pytest
 
+FOLDER = "bucket/study"
 PAGE = 1000
 """Names that one request lists, as in S3."""
 
@@ -119,9 +120,9 @@ def _unchunked(body: bytes) -> bytes:
         at = end + 2 + size + 2
 
 
-def _serve(port: multiprocessing.Queue, delay: float) -> None:
+def _serve(port: multiprocessing.Queue, delay: float, filled: Callable[[], dict[str, bytes]]) -> None:
     async def main() -> None:
-        objects: dict[str, bytes] = {}
+        objects = {f"{FOLDER}/{name}": content for name, content in filled().items()}
         server = await asyncio.get_running_loop().create_server(lambda: _Connection(objects, delay), "127.0.0.1", 0)
         port.put(server.sockets[0].getsockname()[1])
         await server.serve_forever()
@@ -130,11 +131,11 @@ def _serve(port: multiprocessing.Queue, delay: float) -> None:
 
 
 @contextlib.contextmanager
-def serving(delay: float) -> Iterator[str]:
-    """A URI under which an empty store answers `delay` seconds after each request; it lasts as long as the block."""
+def serving(delay: float, filled: Callable[[], dict[str, bytes]] = dict) -> Iterator[str]:
+    """A URI under which a store, `filled` with files by name, answers `delay` seconds after it is asked."""
     context = multiprocessing.get_context("spawn")
     port: multiprocessing.Queue = context.Queue()
-    process = context.Process(target=_serve, args=(port, delay), daemon=True)
+    process = context.Process(target=_serve, args=(port, delay, filled), daemon=True)
     process.start()
     try:
         with pytest.MonkeyPatch.context() as patch:
@@ -142,7 +143,7 @@ def serving(delay: float) -> Iterator[str]:
                 patch.setenv(name, "benchmark")
             patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
             patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-            yield f"s3://bucket/studies?endpoint_override=127.0.0.1:{port.get()}&scheme=http"
+            yield f"s3://{FOLDER}?endpoint_override=127.0.0.1:{port.get()}&scheme=http"
     finally:
         process.kill()
         process.join()

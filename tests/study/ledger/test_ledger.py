@@ -48,6 +48,14 @@ def test_the_same_record_is_the_same_bytes(tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+def test_all_predictions_of_a_pack_are_there_before_its_first_record(ledger, monkeypatch):
+    runs = [RUN2.model_copy(update={"learning_rate": 0.001 * k}) for k in (1, 2, 3)]
+    written = []
+    monkeypatch.setattr(ledger.storage, "write", lambda name, content: written.append(name.partition("/")[0]))
+    ledger.write_records([(record(run), npz(PREDICTIONS)) for run in runs])
+    assert written == ["predictions"] * 3 + ["runs"] * 3
+
+
 @pytest.mark.parametrize("state", ["finished", "diverged", "failed"])
 def test_floats_survive_to_the_last_bit(ledger, state):
     value = 0.1 + 0.2
