@@ -292,17 +292,15 @@ def _dataset(name: str, where: Path, arrays: list[np.ndarray], options: Images) 
     n_classes = 1 + int(max(train_labels.max(), test_labels.max()))
     if n_classes > 256:
         raise UserError(f"{where}: found labels up to {n_classes - 1}; allowed: at most 256 classes")
-    arrays = [train_images, train_labels.astype(np.uint8), test_images, test_labels.astype(np.uint8)]
+    train_labels, test_labels = train_labels.astype(np.uint8), test_labels.astype(np.uint8)
     channels, height, width = train_images.shape[1:] if train_images.ndim == 4 else (1, *train_images.shape[1:])
     if options.channels == 1 < channels:
         raise UserError("dataset.channels: found 1; allowed: 3, since these images have 3")
     mean, sd = _constants(train_images, where) if options.normalise else (0.0, 1.0)
-    checksums = {file: _checksum(array) for file, array in zip(FILES, arrays, strict=True)}
+    parts = train_images, train_labels, test_images, test_labels
+    checksums = {file: _checksum(array) for file, array in zip(FILES, parts, strict=True)}
     return Dataset(
-        train_images,
-        train_labels,
-        test_images,
-        test_labels,
+        *parts,
         info=DatasetInfo(
             name=name,
             sha256=hashlib.sha256("".join(checksums.values()).encode()).hexdigest(),
