@@ -166,6 +166,16 @@ def sign_test_power(n: ArrayLike, ahead: float, alpha: float) -> NDArray[np.floa
     return stats.binom.cdf(most, n, ahead) + stats.binom.sf(n - most - 1, n, ahead)
 
 
+def t_test_power(n: ArrayLike, gap: float, sd: float, alpha: float) -> NDArray[np.float64]:
+    """Power of the two-sided paired t test at `alpha` with `n` pairs [any shape], true mean `gap`.
+
+    Noncentral t (Cohen 1988): both tails beyond the critical value, with noncentrality gap √n / SD.
+    """
+    n = np.asarray(n, float)
+    critical, shift = stats.t.isf(alpha / 2, n - 1), gap * np.sqrt(n) / sd
+    return stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift)
+
+
 def hours(seeds: float, seconds_per_run: Sequence[float], processes: int = 1) -> float:
     """Hours that `seeds` seeds take, one run of each of `seconds_per_run` per seed, `processes` of them at a time."""
     return seeds * sum(seconds_per_run) / processes / 3600

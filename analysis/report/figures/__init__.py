@@ -7,7 +7,7 @@ from pathlib import Path
 
 from analysis.findings.schema import Findings
 from analysis.frames import Frames
-from analysis.report.figures import gap, images, learning, spread, style
+from analysis.report.figures import gap, images, learning, spread, style, training
 from analysis.report.figures.canvas import Caption, Drawing, Scene
 from analysis.stats.curves import curves
 
@@ -18,14 +18,20 @@ FIGURES: Mapping[str, Drawing] = {
         learning.learning_rates,
         gap.sweep,
         learning.learning_curves,
+        training.generalisation,
         learning.losses,
         learning.selection,
         gap.classes,
         images.hard_digits,
+        images.gallery,
         images.confusion,
+        images.confusion_difference,
         gap.specifications,
+        training.cost,
         spread.variance,
         spread.planning,
+        spread.power,
+        training.every_run,
         spread.normality,
     )
 }

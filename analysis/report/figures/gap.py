@@ -21,6 +21,9 @@ from analysis.report.phrases import WAYS, each, level, pairs
 from analysis.stats.estimate import Estimate
 from analysis.stats.specifications import Specification
 
+SLOPES = 6
+"""Baselines whose pairs of accuracies fit side by side."""
+
 CURVES = 3
 """Baselines whose specification curves fit side by side; the table holds all."""
 
@@ -34,8 +37,10 @@ def gap_caption(findings: Findings, frames: Frames) -> Caption:
     """Of the primary comparison."""
     settings = findings.about.settings
     untrained = each((c.baseline, n) for c in findings.comparisons if (n := sum(c.not_trained.values())))
+    above = "Above: test accuracies of every pair, each joined by a line; black: their means. Below: t"
     return Caption(
-        f"Test accuracy of {settings.candidate} minus that of the baseline, each at its selected learning rate. Each "
+        f"{above if _has_slopes(findings) else 'T'}est accuracy of {settings.candidate} minus that of the baseline, "
+        "each at its selected learning rate. Numbers beside: the mean and both intervals. Each "
         f"point is one pair of trainings that share their seed. Thick bars: mean and {level(findings)} t interval over "
         f"seeds (this test set). Thin bars: {level(findings)} interval over seeds and digits (new digits of the same "
         f"kind), two-way crossed. Grey: the margin of ±{text.plain(100 * settings.margin)} points. Planned pairs in "
@@ -47,10 +52,15 @@ def gap_caption(findings: Findings, frames: Frames) -> Caption:
 
 @canvas.figure(section="gap", title="Gap of {candidate} to each baseline", caption=gap_caption)
 def gap(scene: Scene) -> Figure:
-    """Every pair's difference, the interval over seeds, the interval over seeds and digits, and the margin."""
+    """Above: both accuracies of every pair. Below: its difference, both intervals and the margin, numbers beside."""
     comparisons = scene.findings.comparisons
-    figure = Figure(figsize=(COLUMN, 0.85 + 0.75 * len(comparisons)))
-    axes = figure.subplots()
+    slopes = _has_slopes(scene.findings)
+    figure = Figure(figsize=(COLUMN, 0.85 + 0.75 * len(comparisons) + 1.35 * slopes))
+    heights = dict(height_ratios=[1.2, 0.4 + 0.75 * len(comparisons)])
+    panels = figure.subplots(2, 1, gridspec_kw=heights) if slopes else [figure.subplots()]
+    if slopes:
+        _slopes(panels[0], scene)
+    axes = panels[-1]
     margin = 100 * scene.findings.about.settings.margin
     axes.axvspan(-margin, margin, color=MARGIN, lw=0, zorder=0)
     axes.axvline(0, color=INK, lw=0.7)
@@ -61,6 +71,12 @@ def gap(scene: Scene) -> Figure:
         style.tell(dots, (f"one pair: {text.signed(pair, 3)} points" for pair in pairs))
         _interval(axes, comparison.seeds.mean, row + 0.08, look.colour, thick=True)
         _interval(axes, comparison.digits, row + 0.28, look.colour, thick=False)
+        beside = dict(transform=axes.get_yaxis_transform(), va="center", fontsize=6)
+        mean, new = comparison.seeds.mean, comparison.digits
+        axes.text(1.03, row - 0.14, text.points(mean.estimate, text.point_digits(mean.low, mean.high)), **beside)
+        for e, y in ((mean, row + 0.08), (new, row + 0.28)):
+            if e.low is not None:
+                axes.text(1.03, y, text.points_interval(e.low, e.high), **beside)
     name_rows(axes, [f"{scene.candidate}\n− {scene.look(c).label}" for c in comparisons])
     keys = [
         Line2D([], [], ls="", marker="o", ms=2.8, color=MUTED, label="one pair of trainings"),
@@ -71,6 +87,42 @@ def gap(scene: Scene) -> Figure:
     figure.legend(handles=keys, loc="outside upper center", ncols=2, handlelength=1.4, columnspacing=1)
     axes.set_xlabel("Difference in test accuracy (percentage points)")
     return figure
+
+
+def _has_slopes(findings: Findings) -> bool:
+    """Whether the accuracies of every pair are drawn: where there are any, and room for them."""
+    return len(findings.comparisons) <= SLOPES and any(c.pairs for c in findings.comparisons)
+
+
+def _slopes(axes: Axes, scene: Scene) -> None:
+    """The accuracies of every pair, joined: the candidate's left, the baseline's right."""
+    runs = scene.frames.runs[scene.frames.runs["trained"]]
+    candidate = scene.findings.about.settings.candidate
+    places, names = [], []
+    for at, c in enumerate(scene.findings.comparisons):
+        own, other = (
+            runs[(runs["model"] == model) & (runs["learning_rate"] == rate)].set_index("seed")["final_test_accuracy"]
+            for model, rate in ((candidate, c.candidate_rate), (c.baseline, c.baseline_rate))
+        )
+        joined = 100 * own.to_frame("own").join(other.rename("other"), how="inner")
+        x = np.array([2.6 * at, 2.6 * at + 1])
+        look, first = scene.look(c), scene.looks[candidate]
+        axes.plot(x, joined.T.to_numpy(), color=look.colour, lw=0.4, alpha=0.5)
+        for place, column, mark in ((x[0], "own", first), (x[1], "other", look)):
+            small = dict(ms=2.4, color=mark.colour, mec="none", alpha=0.7)
+            (points,) = axes.plot([place] * len(joined), joined[column], mark.marker, **small)
+            accuracies = zip(joined.index, joined[column], strict=True)
+            style.tell(points, (f"{mark.label}, seed {seed}: {value:.2f}%" for seed, value in accuracies))
+        axes.plot(x, joined.mean(), color=INK, lw=1.2, marker="_", ms=8, mew=1.2)
+        places += list(x)
+        names += [first.label, look.label]
+    slanted = dict(rotation=20, ha="right") if max(map(len, names)) * len(names) > 34 else {}
+    axes.set_xticks(places, names, fontsize=6, **slanted)
+    axes.set_xlim(-0.7, places[-1] + 0.7)
+    axes.tick_params(axis="x", length=0)
+    axes.spines["bottom"].set_visible(False)
+    axes.set_ylabel("Test accuracy (%)")
+    axes.grid(axis="y")
 
 
 def sweep_caption(findings: Findings, frames: Frames) -> Caption:

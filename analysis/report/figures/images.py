@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 
 from analysis import text
 from analysis.findings.schema import Findings
@@ -23,8 +25,12 @@ from analysis.report.phrases import each, pairs
 TALL = 1.3
 """Height of a row in widths of a digit: the digit, and its class above."""
 
+HIGH = 1.6
+"""The same with a second line above it."""
+
 # Light enough that dark numbers stand out on all of it.
 SHADES = sns.light_palette("#56B4E9", as_cmap=True)
+CONTRAST = sns.diverging_palette(240, 35, s=85, l=72, as_cmap=True)
 
 PER_ROW = 14
 """Digits drawn side by side across the page ..."""
@@ -80,28 +86,89 @@ def hard_digits_caption(findings: Findings, frames: Frames) -> Caption:
 def hard_digits(scene: Scene) -> Figure:
     """Test digits that every seed of one model gets wrong and every seed of the other right, with what it reads."""
     rows = hard_rows(scene.findings)
-    across = max(min(len(row.digits), PER_ROW) for row in rows)
     wide = any(row.wide for row in rows)
     figure = Figure(figsize=(PAGE if wide else COLUMN, 0.1 + 0.42 * TALL * len(rows)))
     axes = figure.subplots()
-    height, width = scene.frames.test_images.shape[1:]
-    x, y = (0.46 * side / max(height, width) for side in (width, height))
     for at, row in enumerate(rows):
-        middle = TALL * at + 0.8
         wrong, right = scene.looks[row.wrong].label, scene.looks[row.right].label
         label = f"{wrong} wrong,\n{right} right ({text.count(len(row.digits))})"
-        axes.text(-0.1, middle, label, ha="right", va="center", fontsize=6)
-        taken = read_as(scene.frames, scene.findings.run_sets[row.runs], row.wrong, row.digits[:PER_ROW])
-        for column, (digit, read) in enumerate(zip(row.digits, taken, strict=False)):
-            # One axes for all: as many axes as digits would take seconds to lay out.
-            extent = (column + 0.5 - x, column + 0.5 + x, middle + y, middle - y)
-            axes.imshow(scene.frames.test_images[digit], cmap="gray_r", interpolation="nearest", extent=extent)
-            axes.add_patch(Rectangle((column + 0.5 - x, middle - y), 2 * x, 2 * y, fill=False, ec="#b0b0b0", lw=0.4))
-            above = f"{scene.frames.test_labels[digit]} → {read}"
-            axes.text(column + 0.5, middle - 0.5, above, fontsize=6, ha="center")
+        shown = row.digits[:PER_ROW]
+        taken = read_as(scene.frames, scene.findings.run_sets[row.runs], row.wrong, shown)
+        above = [f"{scene.frames.test_labels[digit]} → {read}" for digit, read in zip(shown, taken, strict=True)]
+        _row(axes, scene.frames, TALL * at, label, shown, above)
+    across = max(min(len(row.digits), PER_ROW) for row in rows)
     axes.set(xlim=(-0.1, PER_ROW if wide else across), ylim=(TALL * len(rows), 0), aspect="equal", anchor="W")
     axes.set_axis_off()
     return figure
+
+
+def _row(axes: Axes, frames: Frames, top: float, label: str, images: Sequence[int], above: Sequence[str]) -> None:
+    """Test images side by side in frames, a line of text above each and the row's label before them."""
+    height, width = frames.test_images.shape[1:]
+    x, y = (0.46 * side / max(height, width) for side in (width, height))
+    middle = top + 0.8
+    axes.text(-0.1, middle, label, ha="right", va="center", fontsize=6)
+    for column, (image, line) in enumerate(zip(images, above, strict=True)):
+        # One axes for all: as many axes as images would take seconds to lay out.
+        extent = (column + 0.5 - x, column + 0.5 + x, middle + y, middle - y)
+        axes.imshow(frames.test_images[image], cmap="gray_r", interpolation="nearest", extent=extent)
+        axes.add_patch(Rectangle((column + 0.5 - x, middle - y), 2 * x, 2 * y, fill=False, ec="#b0b0b0", lw=0.4))
+        axes.text(column + 0.5, middle - 0.5, line, fontsize=6, ha="center")
+
+
+def misclassified(findings: Findings, frames: Frames) -> dict[str, tuple[NDArray[np.bool_], list[str]]]:
+    """Model → which test image each run at its selected rate gets wrong [run, image], and those runs' ids."""
+    runs = frames.runs[frames.runs["trained"]]
+    found = {}
+    for model, choice in findings.selection.items():
+        own = runs[(runs["model"] == model) & (runs["learning_rate"] == choice.mean.learning_rate)]
+        run_ids = [run_id for run_id in own["run_id"] if run_id in frames.predictions]
+        if run_ids:
+            predicted = np.stack([frames.predictions[run_id]["test"] for run_id in run_ids])
+            found[model] = predicted != frames.test_labels, run_ids
+    return {model: (wrong, run_ids) for model, (wrong, run_ids) in found.items() if wrong.any()}
+
+
+def gallery_caption(findings: Findings, frames: Frames) -> Caption:
+    """Of the images that are misclassified most often."""
+    found = misclassified(findings, frames)
+    chosen = {model: choice.mean.learning_rate for model, choice in findings.selection.items()}
+    planned = {c.model: c.planned for c in findings.completeness if c.learning_rate == chosen.get(c.model)}
+    n = each((model, text.of(len(run_ids), planned[model])) for model, (_, run_ids) in found.items())
+    return Caption(
+        f"The test images that the runs of each model get wrong most often, at its selected learning rate, at most "
+        f"{PER_ROW}. Above each: its true class, what it is taken for most often, and the share of runs that are "
+        f"wrong. Planned runs: {n}.",
+        None if found else "No run has trained whose predictions are there, or none is ever wrong.",
+        wide=True,
+    )
+
+
+@canvas.figure(section="images", title="Images misclassified most often", caption=gallery_caption)
+def gallery(scene: Scene) -> Figure:
+    """A row for each model of the test images with the largest share of its runs wrong."""
+    found = misclassified(scene.findings, scene.frames)
+    figure = Figure(figsize=(PAGE, 0.1 + 0.42 * HIGH * len(found)))
+    axes = figure.subplots()
+    for at, (model, (wrong, run_ids)) in enumerate(found.items()):
+        share = wrong.mean(axis=0)
+        worst = np.argsort(-share, kind="stable")[:PER_ROW]
+        shown = [int(image) for image in worst if share[image] > 0]
+        taken = _taken_for(scene.frames, run_ids, wrong, shown)
+        above = [
+            f"{scene.frames.test_labels[image]} → {read}\n{text.percent(share[image], 0)}"
+            for image, read in zip(shown, taken, strict=True)
+        ]
+        _row(axes, scene.frames, HIGH * at + HIGH - TALL, scene.looks[model].label, shown, above)
+    axes.set(xlim=(-0.1, PER_ROW), ylim=(HIGH * len(found), 0), aspect="equal", anchor="W")
+    axes.set_axis_off()
+    return figure
+
+
+def _taken_for(frames: Frames, run_ids: Sequence[str], wrong: NDArray[np.bool_], images: Sequence[int]) -> list[int]:
+    """What the runs that get each image wrong predict most often for it; of equals the smallest."""
+    predicted = np.stack([frames.predictions[run_id]["test"] for run_id in run_ids])
+    return [int(np.bincount(predicted[wrong[:, image], image]).argmax()) for image in images]
 
 
 def confusion_caption(findings: Findings, frames: Frames) -> Caption:
@@ -119,45 +186,105 @@ def confusion_caption(findings: Findings, frames: Frames) -> Caption:
 def confusion(scene: Scene) -> Figure:
     """Mean share of each true class predicted as each class, right answers left out."""
     matrices = scene.findings.confusion
-    columns = min(len(matrices), 3)
-    rows = -(-len(matrices) // columns)
-    width = PAGE if columns > 1 else COLUMN
-    # As high as square panels of that width are, with their titles and labels.
-    figure = Figure(figsize=(width, rows * ((width - 0.3) / columns - 0.15 + 0.55)))
-    panels = figure.subplots(rows, columns, squeeze=False)
+    figure, panels = _panels(len(matrices))
     wrong = {model: 100 * np.array(matrix.shares) for model, matrix in matrices.items()}
     for matrix in wrong.values():
         np.fill_diagonal(matrix, np.nan)
     highest = max(np.nanmax(matrix, initial=0.0) for matrix in wrong.values()) or 1.0
-    for axes in panels.flat[len(wrong) :]:
-        axes.set_visible(False)
     for axes, (model, matrix) in zip(panels.flat, wrong.items(), strict=False):
         _shares(axes, matrix, highest)
         axes.set_title(scene.looks[model].label)
-        axes.set_xlabel("Predicted class")
-    for axes in panels[:, 0]:
-        axes.set_ylabel("True class")
+    _name_axes(panels)
     return figure
 
 
 def _shares(axes: Axes, matrix: np.ndarray, highest: float) -> None:
     """One model's shares in per cent, written into their cells where there is room for it."""
+    _matrix(axes, matrix, np.where(matrix >= 0.05, np.round(matrix, 1).astype(str), ""), SHADES, (0, highest))
+
+
+def _matrix(axes: Axes, matrix: np.ndarray, shown: np.ndarray, shades: Colormap, limits: tuple[float, float]) -> None:
+    """A matrix of classes as a heat map, with what is `shown` in its cells where there is room for it."""
     few = len(matrix) <= 12
     sns.heatmap(
         pd.DataFrame(matrix),
         ax=axes,
-        cmap=SHADES,
-        vmin=0,
-        vmax=highest,
+        cmap=shades,
+        vmin=limits[0],
+        vmax=limits[1],
         square=True,
         cbar=False,
-        annot=np.where(matrix >= 0.05, np.round(matrix, 1).astype(str), "") if few else False,
+        annot=shown if few else False,
         fmt="",
         annot_kws={"fontsize": 5.6, "color": INK},
         linewidths=0.3 if few else 0,
         linecolor="#f2f2f2",
     )
     axes.tick_params(length=0, rotation=0)
+
+
+def confusion_difference_caption(findings: Findings, frames: Frames) -> Caption:
+    """Of the differences of the confusion matrices."""
+    drawn = _differences(findings)
+    shares = findings.confusion
+    candidate = findings.about.settings.candidate
+    n = each((m, text.of(shares[m].rests_on.n, shares[m].rests_on.planned)) for m in (candidate, *drawn) if m in shares)
+    return Caption(
+        f"Share of each true class predicted as each other class by the baseline minus that by {candidate}, in "
+        f"percentage points: orange, mistakes that {candidate} makes less often; blue, more often. Right answers are "
+        f"left out, and numbers below 0.05. Descriptive. Planned runs: {n}.",
+        None if drawn else "There are no two models whose predictions are there.",
+        wide=len(drawn) > 1,
+    )
+
+
+@canvas.figure(
+    section="images",
+    title="Confusions of each baseline minus those of {candidate}",
+    caption=confusion_difference_caption,
+)
+def confusion_difference(scene: Scene) -> Figure:
+    """The baseline's confusions minus the candidate's, a panel for each baseline."""
+    matrices = _differences(scene.findings)
+    figure, panels = _panels(len(matrices))
+    highest = max(np.nanmax(np.abs(matrix), initial=0.0) for matrix in matrices.values()) or 1.0
+    for axes, (baseline, matrix) in zip(panels.flat, matrices.items(), strict=False):
+        shown = np.array([[text.signed(x, 1) if abs(x) >= 0.05 else "" for x in row] for row in matrix])
+        _matrix(axes, matrix, shown, CONTRAST, (-highest, highest))
+        axes.set_title(f"{scene.looks[baseline].label} − {scene.candidate}")
+    _name_axes(panels)
+    return figure
+
+
+def _differences(findings: Findings) -> dict[str, np.ndarray]:
+    """Baseline → its confusions minus the candidate's in percentage points, right answers as NaN."""
+    shares = {model: 100 * np.array(matrix.shares) for model, matrix in findings.confusion.items()}
+    own = shares.get(findings.about.settings.candidate)
+    baselines = [c.baseline for c in findings.comparisons if own is not None and c.baseline in shares]
+    differences = {baseline: shares[baseline] - own for baseline in baselines}
+    for matrix in differences.values():
+        np.fill_diagonal(matrix, np.nan)
+    return differences
+
+
+def _name_axes(panels: np.ndarray) -> None:
+    """Say which side holds the true classes and which the predicted ones."""
+    for axes in panels.flat:
+        axes.set_xlabel("Predicted class")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("True class")
+
+
+def _panels(n: int) -> tuple[Figure, np.ndarray]:
+    """A figure of `n` square panels, three in a row, as high as they are with their titles and labels."""
+    columns = min(n, 3)
+    rows = -(-n // columns)
+    width = PAGE if columns > 1 else COLUMN
+    figure = Figure(figsize=(width, rows * ((width - 0.3) / columns - 0.15 + 0.55)))
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes in panels.flat[n:]:
+        axes.set_visible(False)
+    return figure, panels
 
 
 def read_as(frames: Frames, run_ids: Sequence[str], model: str, digits: Sequence[int]) -> list[int]:

@@ -17,6 +17,7 @@ from analysis.report.figures.canvas import Caption, Scene, legend, name_rows, sp
 from analysis.report.figures.style import COLUMN, MUTED
 from analysis.report.phrases import each, level, pairs
 from analysis.stats.curves import normal_line
+from analysis.stats.sample_size import sign_test_power, t_test_power
 from analysis.stats.variance import Component
 
 
@@ -65,6 +66,53 @@ def planning(scene: Scene) -> Figure:
     axes.legend(handles=keys, loc="upper right", ncols=2, handlelength=1.4, columnspacing=0.9)
     legend(figure, map(scene.looks.get, planned))
     return figure
+
+
+def power_caption(findings: Findings, frames: Frames) -> Caption:
+    """Of the power to see a gap as small as the margin."""
+    margin = text.plain(100 * findings.about.settings.margin)
+    error = text.level(1 - findings.about.settings.confidence)
+    return Caption(
+        f"Probability that a paired t test at {error} finds a gap, were it as small as the margin of {margin} points, "
+        "if the differences spread as they did here; over seeds (this test set). Marks: this study. Grey: the exact "
+        "sign test of a model that is ahead in 75% of pairs, into which no data enter. Planned pairs: "
+        f"{pairs(findings)}.",
+        None if _spreads(findings) else "The spread over seeds is unknown.",
+    )
+
+
+@canvas.figure(section="planning", title="Power to find a gap as small as the margin", caption=power_caption)
+def power(scene: Scene) -> Figure:
+    """Power against the number of seeds, a line for each baseline and one for the sign test."""
+    figure = Figure(figsize=(COLUMN, 2.2))
+    axes = figure.subplots()
+    settings = scene.findings.about.settings
+    alpha = 1 - settings.confidence
+    seeds = np.unique(np.geomspace(2, 1000, 120).round().astype(int))
+    for share in (80, 90):
+        axes.axhline(share, color=MUTED, lw=0.5, ls=(0, (1, 2)))
+    axes.plot(seeds, 100 * sign_test_power(seeds, 0.75, alpha), color=MUTED, lw=0.7, label="sign test, 75% ahead")
+    for baseline, (sd, n) in _spreads(scene.findings).items():
+        look = scene.looks[baseline]
+        axes.plot(seeds, 100 * t_test_power(seeds, settings.margin, sd, alpha), color=look.colour, ls=look.dash)
+        axes.plot(
+            n, 100 * t_test_power(n, settings.margin, sd, alpha), look.marker, color=look.colour, mec="white", ms=5
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: text.plain(tick)))
+    axes.set_xlabel("Pairs of runs (seeds)")
+    axes.set_ylim(0, 103)
+    axes.set_ylabel("Power (%)")
+    axes.grid(axis="y")
+    axes.legend(loc="lower right")
+    legend(figure, (scene.looks[baseline] for baseline in _spreads(scene.findings)))
+    return figure
+
+
+def _spreads(findings: Findings) -> dict[str, tuple[float, int]]:
+    """Baseline → SD of its paired differences, fractions of accuracy, and how many there are; where they spread."""
+    values = {c.baseline: np.array([value for _, value in c.seeds.quantiles]) for c in findings.comparisons}
+    return {b: (float(d.std(ddof=1)), len(d)) for b, d in values.items() if len(d) > 1 and np.ptp(d) > 0}
 
 
 def variance_caption(findings: Findings, frames: Frames) -> Caption:

@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from statsmodels.stats.power import TTestPower
 
 from analysis import frames, text
 from analysis.findings import build
@@ -16,6 +17,8 @@ from tests import synthetic
 
 RATES = (0.003, 0.01, 0.03)
 TWO = {"lenet5": synthetic.LENET, "mlp": synthetic.MLP}
+PIXELS = ("hard_digits", "gallery", "every_run")
+"""Figures that hold images, or a scale of colours."""
 STATES = {
     ("lenet5", 0.03, 0): "diverged",
     ("lenet5", 0.03, 1): "collapsed",
@@ -81,7 +84,7 @@ def test_fonts_are_embedded_and_all_but_the_digits_is_vectors(drawn):
         content = path.read_bytes()
         assert b"/FontFile2" in content, f"{path.name} embeds no TrueType font"
         assert b"/Type3" not in content, f"{path.name} holds Type 3 fonts, which journals refuse"
-        assert (b"/Subtype /Image" in content) == (path.stem == "hard_digits"), f"{path.name}: pixels"
+        assert (b"/Subtype /Image" in content) == (path.stem in PIXELS), f"{path.name}: pixels"
 
 
 def test_widths_are_those_of_a_paper(drawn):
@@ -108,7 +111,7 @@ def test_every_run_is_in_the_figure_of_learning_rates(drawn):
 def test_every_pair_is_in_the_figure_of_the_gap(drawn):
     findings, data, *_ = drawn
     with style.applied():
-        axes = figures.FIGURES["gap"].draw(scene_of(findings, data)).axes[0]
+        axes = figures.FIGURES["gap"].draw(scene_of(findings, data)).axes[-1]
     (points,) = (line for line in axes.lines if line.get_marker() == "o")
     comparison = findings.comparisons[0]
     runs = data.runs[data.runs["trained"]].set_index(["model", "learning_rate", "seed"])["final_test_accuracy"]
@@ -157,6 +160,88 @@ def test_what_is_cut_off_is_seen(drawn):
     label = next(a.xaxis.label for a in figure.axes if a.xaxis.label.get_text())
     label.set_text(label.get_text() * 5)
     assert cut_off(figure)[1] == [label]
+
+
+def test_both_accuracies_of_every_pair_are_above_its_difference(drawn):
+    findings, data, *_ = drawn
+    figure, _ = drawn_alone(drawn, "gap")
+    above, below = figure.axes
+    c = findings.comparisons[0]
+    runs = data.runs[data.runs["trained"]].set_index(["model", "learning_rate", "seed"])["final_test_accuracy"]
+    own, other = runs["lenet5", c.candidate_rate].align(runs["mlp", c.baseline_rate], join="inner")
+    slopes = [line.get_ydata() for line in above.lines if line.get_linewidth() == 0.4]
+    np.testing.assert_allclose(slopes, 100 * np.array([own, other]).T)
+    beside = [text.points(c.seeds.mean.estimate, text.point_digits(c.seeds.mean.low, c.seeds.mean.high))]
+    beside += [text.points_interval(e.low, e.high) for e in (c.seeds.mean, c.digits)]
+    assert [t.get_text() for t in below.texts] == beside
+    assert "Above" in figures.FIGURES["gap"].caption(findings, data).text
+
+
+def test_the_generalisation_gap_is_test_minus_training_error(drawn):
+    findings, data, *_ = drawn
+    figure, _ = drawn_alone(drawn, "generalisation")
+    runs = data.runs[data.runs["trained"]]
+    own = runs[(runs["model"] == "mlp") & (runs["learning_rate"] == findings.selection["mlp"].mean.learning_rate)]
+    epochs = data.epochs[data.epochs["run_id"].isin(own["run_id"])].groupby("epoch")
+    expected = 100 * (epochs["train_accuracy"].mean() - epochs["test_accuracy"].mean())
+    lower = figure.axes[list(findings.selection).index("mlp") + len(findings.selection)]
+    np.testing.assert_allclose(lower.lines[1].get_ydata(), expected)
+
+
+def test_every_finished_run_is_a_cell(drawn):
+    _, data, *_ = drawn
+    figure, _ = drawn_alone(drawn, "every_run")
+    meshes = [axes.collections[0].get_array() for axes in figure.axes[:2]]
+    finished = data.runs[data.runs["state"] == "finished"]
+    cells = np.concatenate([mesh.compressed() for mesh in meshes])
+    np.testing.assert_allclose(np.sort(cells), np.sort(100 * (1 - finished["final_test_accuracy"])))
+    crosses = [len(line.get_xdata()) for axes in figure.axes[:2] for line in axes.lines]
+    assert crosses == [1, 0]
+
+
+def test_the_gallery_is_ordered_by_the_share_of_runs_that_are_wrong(drawn):
+    findings, data, *_ = drawn
+    wrong, run_ids = images.misclassified(findings, data)["mlp"]
+    assert wrong.shape == (len(run_ids), len(data.test_labels))
+    for run_id, row in zip(run_ids, wrong, strict=True):
+        assert row.mean() == pytest.approx(1 - data.runs.set_index("run_id").loc[run_id, "final_test_accuracy"])
+    _, texts = drawn_alone(drawn, "gallery")
+    shares = [float(t.split("\n")[1].rstrip("%")) for t in texts if "→" in t]
+    split = min(images.PER_ROW, int((images.misclassified(findings, data)["lenet5"][0].any(axis=0)).sum()))
+    assert shares[:split] == sorted(shares[:split], reverse=True)
+    assert shares[split] == 100 * wrong.mean(axis=0).max()
+
+
+def test_confusions_are_compared_cell_by_cell(drawn):
+    findings, *_ = drawn
+    figure, _ = drawn_alone(drawn, "confusion_difference")
+    shown = figure.axes[0].collections[0].get_array()
+    expected = 100 * (np.array(findings.confusion["mlp"].shares) - np.array(findings.confusion["lenet5"].shares))
+    off = ~np.eye(len(expected), dtype=bool)
+    np.testing.assert_allclose(np.ma.getdata(shown)[off], expected[off])
+
+
+def test_the_power_marked_is_that_of_the_study(drawn):
+    findings, *_ = drawn
+    figure, _ = drawn_alone(drawn, "power")
+    d = np.array([value for _, value in findings.comparisons[0].seeds.quantiles])
+    solved = TTestPower().power(findings.about.settings.margin / d.std(ddof=1), len(d), 0.05, alternative="two-sided")
+    (mark,) = (
+        line for line in figure.axes[0].lines if line.get_marker() == style.MARKERS[1] and len(line.get_xdata()) == 1
+    )
+    assert mark.get_ydata()[0] == pytest.approx(100 * solved)
+
+
+def test_accuracy_stands_against_parameters_macs_and_seconds(drawn):
+    findings, *_ = drawn
+    figure, _ = drawn_alone(drawn, "cost")
+    assert [axes.get_xlabel() for axes in figure.axes] == [
+        "Parameters",
+        "Multiply-accumulates an image",
+        "Seconds a run",
+    ]
+    points = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 1]
+    assert [float(line.get_xdata()[0]) for line in points] == [m.n_parameters for m in findings.about.models]
 
 
 def test_the_figure_of_the_gap_names_direction_level_and_populations(drawn):

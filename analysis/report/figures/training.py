@@ -1,0 +1,208 @@
+"""How training went: on the images trained on and on others, run by run, and at what cost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from analysis import text
+from analysis.findings.schema import Findings
+from analysis.frames import Frames
+from analysis.report.figures import canvas, style
+from analysis.report.figures.canvas import Caption, Scene, legend
+from analysis.report.figures.style import COLUMN, INK, MUTED, PAGE
+from analysis.report.phrases import each, level, runs
+
+SPLITS = {"train": ("-", 1.0), "val": ((0, (3, 1.2)), 1.0), "test": ("-", 1.8)}
+"""The dash and the width of each split's curve."""
+
+NAMES = {"train": "training", "val": "validation", "test": "test"}
+
+CELLS = 20_000
+"""Runs that are drawn as cells; of more the picture would show nothing."""
+
+
+def selected_rates(findings: Findings, frames: Frames) -> dict[str, float]:
+    """Model → its selected learning rate, of the models that trained there."""
+    trained = frames.runs[frames.runs["trained"]]
+    pairs = set(zip(trained["model"], trained["learning_rate"], strict=True))
+    rates = {model: choice.mean.learning_rate for model, choice in findings.selection.items()}
+    return {model: rate for model, rate in rates.items() if rate is not None and (model, rate) in pairs}
+
+
+def generalisation_caption(findings: Findings, frames: Frames) -> Caption:
+    """Of the curves of all three splits."""
+    rates = selected_rates(findings, frames)
+    counts = {(c.model, c.learning_rate): c for c in findings.configurations}
+    n = each((m, text.of(counts[m, r].test_accuracy.n, counts[m, r].test_accuracy.planned)) for m, r in rates.items())
+    return Caption(
+        "Above: error after each epoch at the selected learning rate, mean over the runs that trained; training error "
+        "is the mean over the epoch's batches, as the weights change, so that it lags behind, "
+        "most in the first epochs, which may leave the frame below. Below: generalisation "
+        f"gap, test error minus training error, with its {level(findings)} t interval over seeds where all runs "
+        f"trained. Planned runs: {n}.",
+        None if rates else "No run trained at a selected learning rate.",
+        wide=len(rates) > 1,
+    )
+
+
+@canvas.figure(section="learning", title="Training, validation and test error", caption=generalisation_caption)
+def generalisation(scene: Scene) -> Figure:
+    """Error of the three splits over epochs, a panel for each model, and test minus training error below."""
+    rates = selected_rates(scene.findings, scene.frames)
+    figure = Figure(figsize=(PAGE if len(rates) > 1 else COLUMN, 3.1))
+    heights = dict(height_ratios=[1.6, 1])
+    panels = figure.subplots(2, len(rates), squeeze=False, sharex=True, sharey="row", gridspec_kw=heights)
+    for (upper, lower), (model, rate) in zip(panels.T, rates.items(), strict=True):
+        look = scene.looks[model]
+        own = scene.curves[(scene.curves["model"] == model) & (scene.curves["learning_rate"] == rate)]
+        for split, (dash, width) in SPLITS.items():
+            curve = own[own["metric"] == f"{split}_accuracy"]
+            error = canvas.error(curve["mean"], _images(scene.findings, split))
+            alpha = 1 if split == "test" else 0.75
+            upper.plot(curve["epoch"], error, color=look.colour, ls=dash, lw=width, alpha=alpha)
+            (points,) = upper.plot(curve["epoch"], error, ls="", marker="o", ms=4, alpha=0)
+            at = zip(curve["epoch"], error, strict=True)
+            style.tell(points, (f"{look.label}, {split}, epoch {epoch}: {y:.3g}%" for epoch, y in at))
+        gap = own[own["metric"] == "generalisation_gap"]
+        lower.axhline(0, color=INK, lw=0.6)
+        lower.plot(gap["epoch"], 100 * gap["mean"], color=look.colour)
+        lower.fill_between(gap["epoch"], 100 * gap["low"], 100 * gap["high"], color=look.colour, alpha=0.2, lw=0)
+        upper.set_title(f"{look.label} at {text.plain(rate)}")
+        lower.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        lower.set_xlabel("Epoch")
+        for axes in (upper, lower):
+            axes.grid(axis="y")
+    style.log_axis(panels[0, 0], "Error (%)")
+    low, high = panels[1, 0].get_ylim()
+    if low < -high < 0:  # so that the lag of the first epochs does not hide all others
+        panels[1, 0].set_ylim(bottom=-high)
+    panels[1, 0].set_ylabel("Test − training error\n(percentage points)")
+    keys = [
+        Line2D([], [], color=MUTED, ls=dash, lw=width, label=NAMES[split]) for split, (dash, width) in SPLITS.items()
+    ]
+    figure.legend(handles=keys, loc="outside upper center", ncols=3)
+    return figure
+
+
+def every_run_caption(findings: Findings, frames: Frames) -> Caption:
+    """Of the heat map."""
+    states = frames.runs["state"]
+    marks = [
+        "crosses: runs that diverged" if (states == "diverged").any() else "",
+        "empty: runs that failed or are missing" if states.isin(["failed", "missing"]).any() else "",
+    ]
+    said = "".join(f"; {mark}" for mark in marks if mark)
+    shown = (states == "finished").any() and len(states) <= CELLS
+    return Caption(
+        f"Test error of every run, each row a seed, each column a learning rate{said}. {runs(findings)}",
+        None if shown else f"No run has finished, or there are more than {text.count(CELLS)}.",
+        wide=_wide_map(findings),
+    )
+
+
+@canvas.figure(section="completeness", title="Test error of every run", caption=every_run_caption)
+def every_run(scene: Scene) -> Figure:
+    """A cell for each run: a panel for each model, seeds down, learning rates across."""
+    table = scene.frames.runs.assign(error=scene.test_error(scene.frames.runs["final_test_accuracy"]))
+    seeds = sorted(table["seed"].unique())
+    size = (PAGE if _wide_map(scene.findings) else COLUMN, 0.75 + min(3.5, max(0.6, 0.07 * len(seeds))))
+    figure = Figure(figsize=size)
+    panels = figure.subplots(1, len(scene.looks), squeeze=False, sharey=True)[0]
+    low, high = table["error"].min(), table["error"].max()
+    norm = LogNorm(low, max(high, low * 1.5))
+    for axes, (model, look) in zip(panels, scene.looks.items(), strict=True):
+        own = table[table["model"] == model]
+        grid = own.pivot_table("error", "seed", "learning_rate").reindex(index=seeds, columns=scene.rates)
+        cells = axes.pcolormesh(np.ma.masked_invalid(grid), cmap="cividis_r", norm=norm, edgecolors="white", lw=0.2)
+        lost = own[own["state"] == "diverged"]
+        x = [scene.rates.index(rate) + 0.5 for rate in lost["learning_rate"]]
+        axes.plot(x, [seeds.index(seed) + 0.5 for seed in lost["seed"]], "x", ms=2.5, mew=0.6, color=INK)
+        axes.set_title(look.label)
+        every = -(-len(scene.rates) // 6)
+        where = range(0, len(scene.rates), every)
+        axes.set_xticks([k + 0.5 for k in where], [text.plain(scene.rates[k]) for k in where], rotation=90)
+        axes.tick_params(length=0)
+        axes.spines[["left", "bottom"]].set_visible(False)
+    step = -(-len(seeds) // 6)
+    panels[0].set_yticks([k + 0.5 for k in range(0, len(seeds), step)], [str(s) for s in seeds[::step]])
+    panels[0].invert_yaxis()
+    panels[0].set_ylabel("Seed")
+    figure.supxlabel("Learning rate", fontsize=7)
+    bar = figure.colorbar(cells, ax=list(panels), fraction=0.05, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(which="both", length=0)
+    style.log_axis(bar.ax, "Test error (%)")
+    return figure
+
+
+def cost_caption(findings: Findings, frames: Frames) -> Caption:
+    """Of accuracy against what it costs."""
+    rates = selected_rates(findings, frames)
+    counts = {(c.model, c.learning_rate): c.test_accuracy for c in findings.configurations}
+    n = each((model, text.of(counts[model, rate].n, counts[model, rate].planned)) for model, rate in rates.items())
+    time = " Seconds: the median of a run's training there, on the machines used." if _timed(findings, frames) else ""
+    return Caption(
+        f"Mean test accuracy at each model's selected learning rate, with its {level(findings)} t interval over seeds, "
+        "against its trainable parameters and the multiply-accumulates of one image's forward pass."
+        f"{time} Planned runs: {n}.",
+        None if rates else "No run trained at a selected learning rate.",
+        wide=True,
+    )
+
+
+@canvas.figure(section="robustness", title="Accuracy against cost", caption=cost_caption)
+def cost(scene: Scene) -> Figure:
+    """Test accuracy against parameters, multiply-accumulates and seconds."""
+    rates = selected_rates(scene.findings, scene.frames)
+    found = {(c.model, c.learning_rate): c.test_accuracy for c in scene.findings.configurations}
+    about = {m.name: m for m in scene.findings.about.models}
+    costs: dict[str, dict[str, float]] = {
+        "Parameters": {m: about[m].n_parameters for m in rates},
+        "Multiply-accumulates an image": {m: about[m].macs for m in rates},
+        "Seconds a run": _timed(scene.findings, scene.frames),
+    }
+    costs = {what: values for what, values in costs.items() if values and min(values.values()) > 0}
+    figure = Figure(figsize=(PAGE, 2.1))
+    panels = figure.subplots(1, len(costs), squeeze=False, sharey=True)[0]
+    for axes, (what, values) in zip(panels, costs.items(), strict=True):
+        for model, x in values.items():
+            look, e = scene.looks[model], found[model, rates[model]]
+            if e.estimate is None:
+                continue
+            if e.low is not None and e.high is not None:
+                axes.plot([x, x], [100 * e.low, 100 * e.high], color=look.colour, lw=1)
+            (point,) = axes.plot(x, 100 * e.estimate, look.marker, ms=5, color=look.colour, mec="white", mew=0.4)
+            style.tell(point, [f"{look.label}: {text.percent(e.estimate)}, {text.count(x)} {what.lower()}"])
+        axes.set_xscale("log")
+        low, high = min(values.values()), max(values.values())
+        axes.set_xlim(low / 2, high * 2)
+        style.log_axis(axes, what, "x")
+        axes.grid()
+    panels[0].set_ylabel("Test accuracy (%)")
+    legend(figure, (scene.looks[model] for model in rates))
+    return figure
+
+
+def _timed(findings: Findings, frames: Frames) -> dict[str, float]:
+    """Model → median seconds of a run at its selected rate; empty where a model has none."""
+    rates = selected_rates(findings, frames)
+    runs = frames.runs[frames.runs["trained"]]
+    medians = {
+        model: runs.loc[(runs["model"] == model) & (runs["learning_rate"] == rate), "train_seconds"].median()
+        for model, rate in rates.items()
+    }
+    return {} if any(pd.isna(m) for m in medians.values()) else {model: float(m) for model, m in medians.items()}
+
+
+def _wide_map(findings: Findings) -> bool:
+    return len(findings.about.models) * len(findings.about.learning_rates) > 20
+
+
+def _images(findings: Findings, split: str) -> int:
+    about = findings.about
+    return {"train": about.n_train, "val": about.n_val, "test": about.n_test}[split]
