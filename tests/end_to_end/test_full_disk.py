@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from study.launch.progress import Progress
-from study.launch.recorder import Driver
+from study.launch.recorder import Recorder
 from study.ledger.ledger import Ledger
 from study.ledger.storage import Storage
 from tests import processes
@@ -79,15 +79,15 @@ def test_a_disk_that_is_full_for_a_record_alone_stops_the_study_until_there_is_r
     fill(ballast)
     refused = []
     for _ in range(100):
-        driver = Driver(ledger, [PACK], ledger.records()[0], Progress([PACK], Console(file=io.StringIO())))
-        driver.receive(0, STARTED)
-        driver.receive(0, DONE)
+        recorder = Recorder(ledger, [PACK], ledger.records()[0], Progress([PACK], Console(file=io.StringIO())))
+        recorder.receive(0, STARTED)
+        recorder.receive(0, DONE)
         records, problems = ledger.records()
         assert problems == []
-        if driver.stopped is None:
+        if recorder.stopped is None:
             break
         assert records == {}
-        refused.append(driver.stopped)
+        refused.append(recorder.stopped)
         os.truncate(ballast, max(0, ballast.stat().st_size - 4096))
     assert list(records) == [RUN2.run_id]
     assert any(f"cannot write {ledger.storage}/runs/" in line for line in refused), refused
