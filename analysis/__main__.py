@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import click
 from rich.console import Console
 
 from analysis import frames
-from analysis.findings import build, costs, settings
+from analysis.findings import build, costs
 from analysis.report import figures, page, tables, terminal
 from study import cli as command_line
 from study.errors import StorageError, UserError
@@ -92,24 +93,27 @@ def _complete(data: frames.Frames) -> None:
         )
 
 
-def _parse(overrides: tuple[str, ...]) -> Mapping[str, Any]:
-    values = {}
+OVERRIDABLE = ("candidate", "baselines", "confidence", "margin", "resamples", "seed")
+"""Keys of the analysis block that may be set otherwise than declared; each becomes a deviation."""
+
+
+def _parse(overrides: tuple[str, ...]) -> dict[str, Any]:
+    """KEY=VALUE as a part of the analysis block; whether the values are allowed is for the block to say."""
+    block: dict[str, Any] = {}
     for override in overrides:
-        key, _, value = override.partition("=")
-        try:
-            values[key] = settings.OVERRIDABLE[key](value)
-        except KeyError:
-            allowed = ", ".join(settings.OVERRIDABLE)
-            raise UserError(f"{override!r}: found key {key!r}; allowed: {allowed}") from None
-        except ValueError:
-            kind = settings.OVERRIDABLE[key].__name__
-            raise UserError(f"{override!r}: {key}: found {value!r}; allowed: a number ({kind})") from None
-        if key not in settings.LIMITS:
-            continue
-        low, high = settings.LIMITS[key]
-        if not low < values[key] < high:
-            raise UserError(f"{override!r}: {key}: found {value}; allowed: more than {low}, less than {high}")
-    return values
+        key, equals, value = override.partition("=")
+        if key not in OVERRIDABLE or not equals:
+            raise UserError(f"{override!r}: found key {key!r}; allowed: {', '.join(OVERRIDABLE)}, each as key=value")
+        if key == "baselines":
+            block[key] = value.split(",")
+        elif key == "candidate":
+            block[key] = value
+        else:
+            try:
+                block[key] = json.loads(value)
+            except ValueError:
+                block[key] = value
+    return block
 
 
 def main() -> None:

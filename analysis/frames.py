@@ -35,13 +35,13 @@ class Frames:
     epochs: pd.DataFrame
     """Key (run_id, epoch), epochs counted from 1: METRICS."""
     predictions: Mapping[str, Mapping[str, np.ndarray]]
-    """run_id → `val` and `test`, the labels predicted, uint8 [digit]; only of finished runs whose file is sound."""
+    """run_id → `val` and `test`, the labels predicted, uint8 [image]; only of finished runs whose file is sound."""
     test_images: np.ndarray
-    """Test digits, uint8 [digit, height, width]."""
+    """Test images, uint8 [image, height, width]."""
     test_labels: np.ndarray
-    """uint8 [digit]."""
+    """uint8 [image]."""
     val_labels: Mapping[int, np.ndarray]
-    """Split seed → labels of its validation digits, uint8 [digit]."""
+    """Split seed → labels of its validation images, uint8 [image]."""
     problems: Sequence[Problem]
     """Files, by their path in the study, that are no valid record or predictions; none of them enters a number."""
     set_aside: Sequence[PlannedRun]
@@ -63,7 +63,7 @@ class Frames:
         return self.study.dataset.classes
 
     def correct(self, run_ids: Sequence[str], split: str = "test") -> np.ndarray | None:
-        """Which digits each run gets right, bool [run, digit]; None if any of them has no sound predictions.
+        """Which images each run gets right, bool [run, image]; None if any of them has no sound predictions.
 
         For `val` all runs must share one split, else None.
         """
@@ -95,7 +95,7 @@ COLUMNS: dict[str, object] = {
     "macs": int,
     **{f"final_{name}": float for name in METRICS},
     "collapsed": bool,
-    "trained": bool,
+    "learned": bool,
     "train_seconds": float,
     "pack_size": "Int64",
     "device": object,
@@ -109,14 +109,14 @@ COLUMNS: dict[str, object] = {
 }
 """Columns of the runs frame, those from `train_seconds` on from provenance.
 
-`collapsed`: finished, with a final training accuracy near that of guessing. `trained`: finished, not collapsed.
+`collapsed`: finished, with a final training accuracy near that of guessing. `learned`: finished, not collapsed.
 """
 
 
 def load(path: str | Path) -> Frames:
     """The study at a folder or URI, or in a ZIP that `python -m study export` wrote.
 
-    Raises UserError, one line, when there is none or it lacks its digits.
+    Raises UserError, one line, when there is none or it lacks its test images.
     """
     if str(path).lower().endswith(".zip") and Path(path).is_file():
         with tempfile.TemporaryDirectory(prefix="study-") as folder:
@@ -187,12 +187,12 @@ def _row(planned: PlannedRun, record: Record | None, classes: int) -> dict[str, 
     row: dict[str, object] = {name: getattr(run, name) for name in COLUMNS if name in type(run).model_fields}
     row |= dict(run_id=planned.run_id, configuration_id=run.configuration_id)
     row |= dict(n_parameters=planned.n_parameters, macs=planned.macs, state="missing")
-    row |= dict(collapsed=False, trained=False)
+    row |= dict(collapsed=False, learned=False)
     if record is not None:
         row |= dict(state=record.state, diverged_epoch=record.diverged_epoch)
         row |= {f"final_{name}": value for name, value in (record.final or {}).items()}
         collapsed = record.final is not None and record.final["train_accuracy"] < _no_better_than_chance(classes)
-        row |= dict(collapsed=collapsed, trained=record.state == "finished" and not collapsed)
+        row |= dict(collapsed=collapsed, learned=record.state == "finished" and not collapsed)
         provenance = record.provenance
         row |= {name: getattr(provenance, name) for name in COLUMNS if name in type(provenance).model_fields}
         row["torch_version"] = provenance.versions.get("torch")
@@ -239,7 +239,7 @@ def _sound_predictions(
 
 
 def _predictions(ledger: Ledger, record: Record, labels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | Problem:
-    """The labels a run predicted, or why they cannot be those of this study's digits."""
+    """The labels a run predicted, or why they cannot be those of this study's images."""
     name = f"predictions/{record.run_id}.npz"
     try:
         arrays = ledger.predictions(record)
@@ -247,7 +247,7 @@ def _predictions(ledger: Ledger, record: Record, labels: Mapping[str, np.ndarray
         return Problem(name, str(error).removeprefix(f"{ledger.storage.path(name)}: "))
     found = {split: (array.shape, array.dtype) for split, array in arrays.items()}
     if found != {split: (true.shape, np.dtype(np.uint8)) for split, true in labels.items()}:
-        return Problem(name, "holds no labels of this study's digits")
+        return Problem(name, "holds no labels of this study's images")
     for split, true in labels.items():
         if round(record.final[f"{split}_accuracy"] * true.size) != np.count_nonzero(arrays[split] == true):
             return Problem(name, f"gives another {split} accuracy than its record")

@@ -15,21 +15,8 @@ STREAMS = ["split_seed", "order_seed", "init_seed"]
 """What a seed stands for. Runs pair by these: the label `seed` may mean another combination in a later launch."""
 
 
-OUTCOMES = ("trained", "collapsed", "diverged", "failed", "missing")
+OUTCOMES = ("learned", "collapsed", "diverged", "failed", "missing")
 """The first three are outcomes of training; `failed` and `missing` are the absence of one and are never scored."""
-
-
-@dataclass(frozen=True)
-class ModelRuns:
-    """All runs of one model, [rate, seed]: `counts` of right test digits, integer, and `outcome`, str, in OUTCOMES.
-
-    A count is read only where the run trained. The outcome of a cell that nobody planned is "". `run_ids`, str, may
-    be left out where nobody asks which runs a number rests on.
-    """
-
-    counts: NDArray
-    outcome: NDArray
-    run_ids: NDArray | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +28,7 @@ class Validation:
     score: NDArray[np.float64]
     """Validation accuracy; guessing where a run diverged or collapsed, NaN where it failed or is missing."""
     correct: NDArray[np.bool_] | None
-    """Which validation digits each run got right, bool [rate, seed, digit]; all False where it did not train.
+    """Which validation images each run got right, bool [rate, seed, image]; all False where it did not learn.
 
     None where predictions are missing or the splits differ.
     """
@@ -59,7 +46,7 @@ class Grid:
     outcome: NDArray
     """str [rate, seed], in OUTCOMES; "" where nothing was planned."""
     right: NDArray[np.int64]
-    """Right test digits of finished runs; −1 elsewhere."""
+    """Right test images of finished runs; −1 elsewhere."""
     validation: Validation
 
     @cached_property
@@ -68,24 +55,24 @@ class Grid:
         return self.run_ids != ""
 
     @cached_property
-    def trained(self) -> NDArray[np.bool_]:
+    def learned(self) -> NDArray[np.bool_]:
         """Finished and not collapsed, bool [rate, seed]."""
-        return self.outcome == "trained"
+        return self.outcome == "learned"
 
     @cached_property
-    def untrained(self) -> NDArray[np.bool_]:
+    def not_learned(self) -> NDArray[np.bool_]:
         """Diverged or collapsed: outcomes of training too, bool [rate, seed]."""
         return np.isin(self.outcome, ("diverged", "collapsed"))
+
+    @cached_property
+    def ended(self) -> NDArray[np.bool_]:
+        """With an outcome of training, bool [rate, seed]."""
+        return self.learned | self.not_learned
 
     @cached_property
     def absent(self) -> NDArray[np.bool_]:
         """Failed or missing: no outcome of training, bool [rate, seed]."""
         return np.isin(self.outcome, ("failed", "missing"))
-
-    @property
-    def runs(self) -> ModelRuns:
-        """Counts and outcomes, as the specification curve takes them."""
-        return ModelRuns(self.right, self.outcome, self.run_ids)
 
     def position(self, rate: float | None) -> int:
         """Where a rate stands in `rates`; −1 for None."""
@@ -110,7 +97,7 @@ def _grid(frames: Frames, model: str, rates: NDArray, seeds: pd.MultiIndex) -> G
     runs = frames.runs[frames.runs["model"] == model]
     cells = np.searchsorted(rates, runs["learning_rate"]), seeds.get_indexer(pd.MultiIndex.from_frame(runs[STREAMS]))
     shape = len(rates), len(seeds)
-    outcome = runs["state"].mask(runs["collapsed"], "collapsed").mask(runs["trained"], "trained")
+    outcome = runs["state"].mask(runs["collapsed"], "collapsed").mask(runs["learned"], "learned")
     right = (runs["final_test_accuracy"] * frames.study.dataset.n_test).round().fillna(-1).astype(np.int64)
     return Grid(
         model=model,
@@ -131,14 +118,14 @@ def _validation(
     frames: Frames, runs: pd.DataFrame, rates: NDArray, cells: tuple[NDArray, NDArray], shape: tuple[int, int]
 ) -> Validation:
     ended = runs["state"].isin(["finished", "diverged"])
-    score = runs["final_val_accuracy"].where(runs["trained"], 1 / frames.classes).where(ended)
+    score = runs["final_val_accuracy"].where(runs["learned"], 1 / frames.classes).where(ended)
     planned = np.unique(cells[0])
-    found = frames.correct(list(runs.loc[runs["trained"], "run_id"]), "val")
+    found = frames.correct(list(runs.loc[runs["learned"], "run_id"]), "val")
     correct = None
     if found is not None:
         correct = np.zeros((*shape, found.shape[1]), dtype=bool)
-        trained = runs["trained"].to_numpy()
-        correct[cells[0][trained], cells[1][trained]] = found
+        learned = runs["learned"].to_numpy()
+        correct[cells[0][learned], cells[1][learned]] = found
         correct = correct[planned]
     return Validation(rates[planned], _spread(score, cells, shape, np.nan)[planned], correct)
 

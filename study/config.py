@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -68,6 +68,12 @@ class Mistake(ValueError):
     def __init__(self, key: str, found: object, allowed: str) -> None:
         super().__init__(allowed)
         self.key, self.found, self.allowed = key, found, allowed
+
+
+def sha256(value: object) -> str:
+    """SHA-256 of a value's canonical JSON: sorted keys, no white space, shortest floats."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Block(BaseModel):
@@ -325,6 +331,37 @@ class Analysis(Block):
     ] = {}
     """Test accuracy that each model is expected to reach at its selected rate; outside it, the report warns."""
 
+    def filled_in(self, models: Sequence[str]) -> ResolvedAnalysis:
+        """The block with its nulls spelt out: the first of `models` against all others.
+
+        Raises Mistake where it names another model, or the candidate among its baselines.
+        """
+        candidate = self.candidate or models[0]
+        baselines = self.baselines or tuple(model for model in models if model != candidate)
+        named = {"candidate": [candidate], "baselines": baselines}
+        named |= {"references": list(self.references), "expected": list(self.expected)}
+        for key, names in named.items():
+            for name in names:
+                if name not in models:
+                    raise Mistake(f"analysis.{key}", name, f"one of models: {', '.join(models)}")
+        if len(set(baselines)) < len(baselines) or candidate in baselines:
+            raise Mistake("analysis.baselines", list(baselines), "models other than the candidate, each once")
+        return ResolvedAnalysis.model_construct(**{**dict(self), "candidate": candidate, "baselines": baselines})
+
+
+class ResolvedAnalysis(Analysis):
+    """The analysis block as it is used: its candidate and baselines are named."""
+
+    candidate: str
+    """The model whose gap to every baseline is asked."""
+    baselines: tuple[str, ...]
+    """The models it is compared with."""
+
+    @property
+    def verdict_level(self) -> float:
+        """Confidence that a verdict is held to: 1 − α / B over B baselines (Bonferroni)."""
+        return 1 - (1 - self.confidence) / max(1, len(self.baselines))
+
 
 class StudyConfig(Block):
     """Everything that one config file describes."""
@@ -404,15 +441,7 @@ class StudyConfig(Block):
 
     @model_validator(mode="after")
     def _analysed_models_exist(self) -> Self:
-        baselines, models = self.analysis.baselines or (), self.named_models()
-        named: dict[str, Iterable[str]] = {"candidate": [self.candidate], "baselines": baselines}
-        named |= {"references": self.analysis.references, "expected": self.analysis.expected}
-        for key, names in named.items():
-            for name in names:
-                if name not in models:
-                    raise Mistake(f"analysis.{key}", name, f"one of models: {', '.join(models)}")
-        if len(set(baselines)) < len(baselines) or self.candidate in baselines:
-            raise Mistake("analysis.baselines", list(baselines), "models other than the candidate, each once")
+        self.analysis.filled_in(list(self.named_models()))
         for name, (low, high) in self.analysis.expected.items():
             if low > high:
                 raise Mistake(f"analysis.expected.{name}", [low, high], "two accuracies, the lower first")
@@ -459,5 +488,4 @@ class StudyConfig(Block):
 
     def analysis_sha256(self) -> str:
         """Hash of the analysis block: what the study declared before it saw any result."""
-        text = json.dumps(self.resolved()["analysis"], sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return sha256(self.resolved()["analysis"])

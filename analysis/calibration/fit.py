@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtri
 
 from analysis.calibration.simulation import Model, Scenario
-from analysis.findings.settings import settings
+from analysis.findings import preregistration
 from analysis.frames import Frames
 from analysis.grid import grids
 from analysis.stats.crossed import mean_squares
@@ -25,18 +25,18 @@ CLOSEST = 0.9999
 def fit(frames: Frames) -> list[Scenario]:
     """One scenario a baseline: both models at their selected learning rates, over the runs that trained.
 
-    Raises UserError where a model has fewer than two such runs, or no digit that some run gets wrong.
+    Raises UserError where a model has fewer than two such runs, or no image that some run gets wrong.
     """
-    used = settings(frames, frames.config["analysis"])
+    used = preregistration.read(frames.config["analysis"], frames.models, frames.source)
     made = grids(frames)
     right = {}
     for name in (used.candidate, *used.baselines):
         grid = made[name]
         rate = grid.position(select(grid.validation.score, grid.validation.rates).learning_rate)
-        found = frames.correct(list(grid.run_ids[rate][grid.trained[rate]])) if rate >= 0 else None
+        found = frames.correct(list(grid.run_ids[rate][grid.learned[rate]])) if rate >= 0 else None
         if found is None or len(found) < 2 or found.all():
             raise UserError(
-                f"{frames.source}: {name} has too few trained runs with predictions to fit the simulation to"
+                f"{frames.source}: {name} has too few runs that learned with predictions to fit the simulation to"
             )
         right[name] = found
     ours = right[used.candidate]
@@ -52,26 +52,26 @@ def fit(frames: Frames) -> list[Scenario]:
 
 
 def moments(right: NDArray[np.bool_]) -> Model:
-    """The model with the accuracy, and the variances between digits and between seeds, of `right` [seed, digit]."""
+    """The model with the accuracy, and the variances between images and between seeds, of `right` [seed, image]."""
     x = right.astype(float)
-    p, (digits, seeds) = x.mean(), latent(x)
-    scale = 1 / sqrt(1 - digits - seeds)
-    return Model(mu=float(ndtri(p)) * scale, tau=sqrt(digits) * scale, omega=sqrt(seeds) * scale)
+    p, (images, seeds) = x.mean(), latent(x)
+    scale = 1 / sqrt(1 - images - seeds)
+    return Model(mu=float(ndtri(p)) * scale, tau=sqrt(images) * scale, omega=sqrt(seeds) * scale)
 
 
 def latent(x: NDArray) -> tuple[float, float]:
     """Shares τ² and ω² of the latent variance 1 + τ² + ω², from the components of a crossed analysis of variance."""
-    seeds, digits = x.shape
+    seeds, images = x.shape
     ms_s, ms_d, ms_r = mean_squares(x)
     threshold = float(ndtri(x.mean()))
     return tuple(
         _solve(max(component, 0.0), threshold, threshold)
-        for component in ((ms_d - ms_r) / seeds, (ms_s - ms_r) / digits)
+        for component in ((ms_d - ms_r) / seeds, (ms_s - ms_r) / images)
     )
 
 
 def correlation(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Correlation of a digit's difficulty for two models, from how often both get it right; `a`, `b` [seed, digit]."""
+    """Correlation of a image's difficulty for two models, from how often both get it right; `a`, `b` [seed, image]."""
     covariance = float(np.cov(a.mean(0), b.mean(0))[0, 1])
     between = _solve(max(covariance, 0.0), float(ndtri(a.mean())), float(ndtri(b.mean())))
     own = latent(a.astype(float))[0] * latent(b.astype(float))[0]

@@ -1,4 +1,4 @@
-"""Collects all findings of a study: every number is computed once, by the module named for it."""
+"""Builds all findings of a study: every number is computed once, by the module named for it."""
 
 from __future__ import annotations
 
@@ -9,67 +9,61 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.findings import cautions, families, literature, preregistration, summary
-from analysis.findings.compare import across_rates, common_rates, compare, on_digits, plan
-from analysis.findings.pair import Pair
-from analysis.findings.schema import About, Configuration, Confusion, Counts, Findings, Model, Settings, Variance
-from analysis.findings.settings import settings
+from analysis.findings import compare, preregistration, summary
+from analysis.findings.compare import Pair
+from analysis.findings.schema import About, Configuration, Confusion, Counts, Findings, Model, Published, Variance
 from analysis.frames import STATES, Frames
 from analysis.grid import Grid, grids
-from analysis.stats import paired, variance
-from analysis.stats.choice import Chosen, choose
+from analysis.stats import paired, sweep, variance
 from analysis.stats.crossed import confusion
-from analysis.stats.estimate import Basis, Estimate
+from analysis.stats.estimate import Basis, Estimate, mapped
 from analysis.stats.robustness import random_halves
+from analysis.stats.selection import Chosen, choose
+from study.config import ResolvedAnalysis
+from study.ledger.runs import digest
 
 SPLITS = 1000
 """Random halves drawn of each model's runs."""
 
 
 def collect(frames: Frames, overrides: Mapping[str, Any] | None = None) -> Findings:
-    """All findings of the study, by the analysis block of its last launch, or with `overrides` of that block."""
-    block = {**frames.config["analysis"], **(overrides or {})}
-    used = settings(frames, block)
-    study = _Study(frames, used)
-    configurations = study.configurations()
-    choices = {model: chosen.choice for model, chosen in study.chosen.items()}
-    ours = {c.model: c.test_accuracy for c in configurations if c.learning_rate == choices[c.model].mean.learning_rate}
+    """All findings of the study, by the analysis block of its last launch, or with `overrides` of that block.
+
+    Raises UserError where the block is not valid.
+    """
+    launches, models = frames.study.launches, frames.models
+    block = preregistration.used(launches, overrides or {})
+    analysis = preregistration.read(block, models, frames.source)
+    study = _Study(frames, analysis)
     pairs = study.pairs()
-    compared = [compare(pair) for pair in pairs]
-    family = sum(int(common_rates(pair).sum()) for pair in pairs)
+    compared = [compare.compare(pair) for pair in pairs]
+    family = sum(len(sweep.common_rates(*pair.grids)) for pair in pairs)
     classes = np.unique(frames.test_labels).size
-    level = used.confidence
-    declared = preregistration.compare(frames.study.launches, block, frames.models)
+    level = analysis.confidence
     findings = Findings(
-        about=_about(frames, used),
-        preregistration=declared,
+        about=_about(frames, analysis),
+        preregistration=preregistration.compare(launches, block, models),
         completeness=tuple(study.counts()),
-        configurations=tuple(configurations),
-        selection=choices,
-        comparisons=families.comparisons([comparison for comparison, _ in compared], level),
+        configurations=tuple(study.configurations()),
+        selection={model: chosen.choice for model, chosen in study.chosen.items()},
+        comparisons=compare.adjust_comparisons([comparison for comparison, _ in compared], level),
         robustness={comparison.baseline: asked for comparison, asked in compared},
-        sweep=families.sweeps({pair.baseline: across_rates(pair, family) for pair in pairs}, level),
-        digits=families.classes(
-            {pair.baseline: on_digits(pair, c.digits) for pair, (c, _) in zip(pairs, compared, strict=True)},
-            level,
-            classes,
-        ),
+        sweep=compare.adjust_sweeps({pair.baseline: compare.across_rates(pair, family) for pair in pairs}, level),
+        images=compare.adjust_classes({pair.baseline: compare.on_images(pair) for pair in pairs}, level, classes),
         confusion=study.confusion(),
-        planning={pair.baseline: plan(pair) for pair in pairs},
+        planning={pair.baseline: compare.plan(pair) for pair in pairs},
         variance=study.variance(),
         random_halves=study.random_halves(),
-        literature=literature.beside(block.get("references") or {}, ours),
-        warnings=(
-            *cautions.cautions(frames, choices, declared),
-            *literature.unexpected(block.get("expected") or {}, ours),
-        ),
-        run_sets=study.run_sets,
+        literature=(),
+        warnings=(),
+        run_sets={},
     )
-    warnings = (*findings.warnings, *cautions.partial(findings))
-    return findings.model_copy(update={"answer": summary.sentence(findings), "warnings": warnings})
+    findings = findings.model_copy(update=dict(literature=_literature(findings)))
+    words = dict(answer=summary.sentence(findings), warnings=tuple(summary.warnings(findings, frames)))
+    return _with_run_sets(findings.model_copy(update=words))
 
 
-def _about(frames: Frames, used: Settings) -> About:
+def _about(frames: Frames, analysis: ResolvedAnalysis) -> About:
     info, runs = frames.study.dataset, frames.runs
     recipe = dict(frames.study.launches[-1].recipe)
     sizes = runs.drop_duplicates("model").set_index("model")
@@ -93,41 +87,51 @@ def _about(frames: Frames, used: Settings) -> About:
         planned=len(runs),
         set_aside=len(frames.set_aside),
         problems=len(frames.problems),
-        settings=used,
+        settings=analysis,
     )
+
+
+def _literature(findings: Findings) -> tuple[Published, ...]:
+    """The config's references, each with our mean test accuracy at the selected rate where there is one."""
+    return tuple(
+        Published(model=model, ours=findings.accuracy(model), **dict(reference))
+        for model, references in findings.about.settings.references.items()
+        for reference in references
+    )
+
+
+def _with_run_sets(findings: Findings) -> Findings:
+    """The findings in which every number names the runs it rests on by their key in `run_sets`, equal runs alike."""
+    run_sets: dict[str, tuple[str, ...]] = {}
+
+    def name(part: Basis) -> Basis:
+        if not isinstance(part.runs, tuple):
+            return part
+        key = digest(part.runs)
+        run_sets[key] = part.runs
+        return part.model_copy(update=dict(runs=key))
+
+    return mapped(findings, name).model_copy(update=dict(run_sets=run_sets))
 
 
 class _Study:
     """The study's grids, and the findings that come straight from them."""
 
-    def __init__(self, frames: Frames, used: Settings) -> None:
+    def __init__(self, frames: Frames, analysis: ResolvedAnalysis) -> None:
         self.frames = frames
-        self.used = used
+        self.analysis = analysis
         self.grids = grids(frames)
-        self.run_sets: dict[str, tuple[str, ...]] = {}
         self.chosen = {model: self._choose(grid) for model, grid in self.grids.items()}
 
-    def rests_on(self, key: str, run_ids: Sequence[str]) -> str:
-        """Note the runs that a finding rests on; returns the key to name them by, that of the same runs if noted."""
-        runs = tuple(str(run_id) for run_id in run_ids)
-        key = key if runs else "no run"
-        for noted, known in self.run_sets.items():
-            if known == runs:
-                return noted
-        if key in self.run_sets:
-            raise ValueError(f"{key!r} already names other runs")
-        self.run_sets[key] = runs
-        return key
-
     def _choose(self, grid: Grid) -> Chosen:
-        scored = grid.run_ids[grid.trained | grid.untrained]
-        return choose(
-            grid.validation,
-            resamples=self.used.resamples,
-            seed=self.used.seed,
+        basis = Basis(
+            method="mean validation accuracy over seeds",
+            n=int(grid.ended.sum()),
             planned=int(grid.planned.sum()),
-            runs=self.rests_on(f"{grid.model}, with an outcome", scored),
+            unit="runs",
+            runs=tuple(map(str, grid.run_ids[grid.ended])),
         )
+        return choose(grid.validation, basis, resamples=self.analysis.resamples, seed=self.analysis.seed)
 
     def counts(self) -> list[Counts]:
         """What became of every configuration's runs."""
@@ -144,69 +148,59 @@ class _Study:
         ]
 
     def configurations(self) -> list[Configuration]:
-        """Means over each configuration's runs that trained."""
+        """Means over each configuration's runs that learned."""
         found = []
         for (model, rate), part in self.frames.runs.groupby(["model", "learning_rate"], sort=False):
-            trained = part[part["trained"]]
-            key = self.rests_on(f"{model} {float(rate)!r}", trained["run_id"])
-
-            sd = trained[["final_test_accuracy", "final_val_accuracy"]].std(ddof=1)
+            learned = part[part["learned"]]
+            basis = _basis(learned["run_id"], len(part))
+            sd = learned[["final_test_accuracy", "final_val_accuracy"]].std(ddof=1)
             test_sd, val_sd = (float(v) if np.isfinite(v) else None for v in sd)
             found.append(
                 Configuration(
                     model=model,
                     learning_rate=float(rate),
-                    test_accuracy=self._mean(trained["final_test_accuracy"], 1.0, len(part), key),
-                    val_accuracy=self._mean(trained["final_val_accuracy"], 1.0, len(part), key),
-                    test_loss=self._mean(trained["final_test_loss"], np.inf, len(part), key),
+                    test_accuracy=self._mean(learned["final_test_accuracy"], basis, 1.0),
+                    val_accuracy=self._mean(learned["final_val_accuracy"], basis, 1.0),
+                    test_loss=self._mean(learned["final_test_loss"], basis, np.inf),
                     test_accuracy_sd=test_sd,
                     val_accuracy_sd=val_sd,
                 )
             )
         return found
 
-    def _mean(self, values: pd.Series, highest: float, planned: int, key: str) -> Estimate:
+    def _mean(self, values: pd.Series, basis: Basis, highest: float) -> Estimate:
         """The mean over runs, at least 0 and at most `highest`."""
-        return paired.t_interval(
-            values,
-            self.used.confidence,
-            n_planned=planned,
-            unit="runs",
-            population="seeds",
-            bounds=(0.0, highest),
-            runs=key,
-        )
+        return paired.t_interval(values, self.analysis.confidence, basis, bounds=(0.0, highest))
 
     def pairs(self) -> list[Pair]:
         """The candidate with every baseline."""
         return [
             Pair(
                 self.frames,
-                self.used,
-                tuple(self.grids[m] for m in (self.used.candidate, baseline)),
-                tuple(self.chosen[m] for m in (self.used.candidate, baseline)),
-                self.rests_on,
+                self.analysis,
+                (self.grids[self.analysis.candidate], self.grids[baseline]),
+                (self.chosen[self.analysis.candidate], self.chosen[baseline]),
             )
-            for baseline in self.used.baselines
+            for baseline in self.analysis.baselines
         ]
 
     def confusion(self) -> dict[str, Confusion]:
-        """Confusion matrix of every model that trained at its selected rate."""
+        """Confusion matrix of every model that learned at its selected rate."""
         matrices = {}
         for model in self.grids:
             runs = self.selected(model)
-            known = [r for r in runs.loc[runs["trained"], "run_id"] if r in self.frames.predictions]
+            known = [r for r in runs.loc[runs["learned"], "run_id"] if r in self.frames.predictions]
             if not known:
                 continue
             predicted = np.stack([self.frames.predictions[r]["test"] for r in known])
             matrices[model] = Confusion(
                 shares=confusion(predicted, self.frames.test_labels, self.frames.classes),
                 rests_on=Basis(
-                    method="mean over the runs that trained whose predictions are there",
+                    method="mean over the runs that learned whose predictions are there",
                     n=len(known),
                     planned=len(runs),
                     unit="runs",
-                    runs=self.rests_on(f"{model}, confusion", known),
+                    runs=tuple(known),
                 ),
             )
         return matrices
@@ -221,16 +215,17 @@ class _Study:
             if not len(runs) or prod(shape) != len(runs) or len(runs) == 1:
                 continue
             cells = tuple(positions for _, positions in factors)
-            accuracy, trained = np.full(shape, np.nan), np.zeros(shape, bool)
-            accuracy[cells] = runs["final_test_accuracy"].where(runs["trained"])
-            trained[cells] = runs["trained"]
+            accuracy, learned = np.full(shape, np.nan), np.zeros(shape, bool)
+            accuracy[cells] = runs["final_test_accuracy"].where(runs["learned"])
+            learned[cells] = runs["learned"]
             n_test = self.frames.study.dataset.n_test
-            about = dict(level=self.used.confidence, runs=self.rests_on(f"{model}, factorial", runs["run_id"]))
+            right = np.nan_to_num(accuracy * n_test).round().astype(np.int64)
+            basis, level = _basis(runs["run_id"], len(runs)), self.analysis.confidence
             found[model] = Variance(
-                components=variance.variance(accuracy, resamples=self.used.resamples, seed=self.used.seed, **about),
-                against_itself=variance.against_itself(
-                    np.nan_to_num(accuracy * n_test).round().astype(np.int64), trained, n_test, **about
+                components=variance.variance(
+                    accuracy, basis, level=level, resamples=self.analysis.resamples, seed=self.analysis.seed
                 ),
+                against_itself=variance.against_itself(right, learned, n_test, basis, level=level),
             )
         return found
 
@@ -245,13 +240,17 @@ class _Study:
         for model in self.grids:
             runs = self.selected(model)
             if len(runs):
-                trained = runs[runs["trained"]]
+                learned = runs[runs["learned"]]
                 halves[model] = random_halves(
-                    trained["final_test_accuracy"],
-                    self.used.confidence,
+                    learned["final_test_accuracy"],
+                    self.analysis.confidence,
+                    _basis(learned["run_id"], len(runs)),
                     splits=SPLITS,
-                    seed=self.used.seed,
-                    planned=SPLITS,
-                    runs=self.rests_on(f"{model}, random halves", trained["run_id"]),
+                    seed=self.analysis.seed,
                 )
         return halves
+
+
+def _basis(run_ids: Sequence[str], planned: int) -> Basis:
+    """Of a number over these of the planned runs."""
+    return Basis(method="mean", n=len(run_ids), planned=planned, unit="runs", population="seeds", runs=tuple(run_ids))

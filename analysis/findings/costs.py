@@ -53,7 +53,7 @@ def of_more_seeds(frames: Frames, findings: Findings) -> list[dict[str, object]]
         if None in chosen:
             continue
         for needed in findings.planning[c.baseline].needed:
-            for population, seeds in (("seeds", needed.over_seeds), ("seeds and digits", needed.over_digits)):
+            for population, seeds in (("seeds", needed.over_seeds), ("seeds and test images", needed.over_images)):
                 if seeds.estimate is not None:
                     found.append(
                         {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from analysis.stats.estimate import Frozen
+from study.config import Analysis, Mistake, ResolvedAnalysis, sha256
+from study.errors import UserError
 from study.ledger.records import Launch
 
 GROWING = ("models", "learning_rates", "seeds")
@@ -54,31 +57,39 @@ class Preregistration(Frozen):
         return next((d for d in self.deviations if d.key == key and not d.added), None)
 
 
-def sha256(block: Mapping[str, Any]) -> str:
-    """Hash of an analysis block: SHA-256 of its canonical JSON."""
-    return hashlib.sha256(json.dumps(block, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def read(block: Mapping[str, Any], models: Sequence[str], where: str) -> ResolvedAnalysis:
+    """An analysis block with its nulls spelt out for these models. Raises UserError that begins with `where`."""
+    try:
+        return Analysis.model_validate_json(json.dumps(block)).filled_in(models)
+    except Mistake as mistake:
+        raise UserError(f"{where}: {mistake.key}: found {mistake.found!r}; allowed: {mistake.allowed}") from None
+    except ValidationError as error:
+        mistake = error.errors(include_url=False)[0]
+        key = ".".join(map(str, ("analysis", *mistake["loc"])))
+        allowed = mistake["msg"].removeprefix("Input should be ")
+        raise UserError(f"{where}: {key}: found {mistake['input']!r}; allowed: {allowed}") from None
 
 
-def filled_in(block: Mapping[str, Any], models: Sequence[str]) -> dict[str, Any]:
-    """The block with its null candidate and baselines spelt out: the first of `models` against all others."""
-    candidate = block.get("candidate") or models[0]
-    baselines = block.get("baselines") or [model for model in models if model != candidate]
-    return {**block, "candidate": candidate, "baselines": list(baselines)}
+def used(launches: Sequence[Launch], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The analysis block of the last launch, with `overrides`; another candidate has all other models as baselines."""
+    others = {"baselines": None} if overrides.get("candidate") else {}
+    return {**launches[-1].config["analysis"], **others, **overrides}
 
 
-def compare(launches: Sequence[Launch], used: Mapping[str, Any], models: Sequence[str]) -> Preregistration:
-    """What the first launch declared against the block used and `models`, those of the whole study.
+def compare(launches: Sequence[Launch], block: Mapping[str, Any], models: Sequence[str]) -> Preregistration:
+    """What the first launch declared against the `block` used and `models`, those of the whole study.
 
     A null candidate or list of baselines stands for the models of its own launch, so both sides are filled in before
     they are compared: a model that comes later changes them.
     """
     first = launches[0]
-    stored, block = first.config["analysis"], dict(used)
-    declared, made = filled_in(stored, first.models), filled_in(block, models)
+    stored = first.config["analysis"]
+    declared = read(stored, first.models, "study.json: first launch").model_dump(mode="json")
+    made = read(block, models, "study.json").model_dump(mode="json")
     deviations = [
-        Deviation(key=key, declared=declared.get(key), used=made.get(key))
-        for key in sorted(set(declared) | set(made))
-        if _comparable(key, declared.get(key)) != _comparable(key, made.get(key))
+        Deviation(key=key, declared=declared[key], used=made[key])
+        for key in sorted(made)
+        if _comparable(key, declared[key]) != _comparable(key, made[key])
     ]
     if sha256(stored) != first.analysis_sha256:
         changed = dict(declared=first.analysis_sha256, used=sha256(stored))

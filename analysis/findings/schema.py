@@ -6,13 +6,20 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.findings import literature, preregistration
+from analysis.findings import preregistration
 from analysis.stats import crossed, paired, robustness, sample_size, sweep, variance
-from analysis.stats.choice import Choice
 from analysis.stats.estimate import Basis, Estimate, Frozen
+from analysis.stats.selection import Choice
+from study.config import ResolvedAnalysis
 
-FORMAT = 2
-"""Version of findings.json; it goes up when a key changes its meaning or goes away."""
+FORMAT = 3
+"""Version of findings.json; it goes up when a key changes its meaning or goes away.
+
+3: test images for digits (`images`, `n_images`, "seeds and test images"), `not_learned` for runs that diverged or
+collapsed, error rates, `outperforming`; `seeds` in groups (`verdict`, `effect`, `checks`); a specification's numbers
+in its `gap`; `settings` is the whole analysis block; `run_sets` has hashes of run ids as keys.
+2: `selection.*.common_seeds`, `comparisons.*.independent`.
+"""
 
 
 class Model(Frozen):
@@ -24,28 +31,6 @@ class Model(Frozen):
     """Trainable parameters."""
     macs: int
     """Multiply-accumulates of one image's forward pass."""
-
-
-class Settings(Frozen):
-    """The analysis block that was used, with its defaults filled in."""
-
-    candidate: str
-    """The model whose gap to every baseline is asked."""
-    baselines: tuple[str, ...]
-    """The models it is compared with."""
-    confidence: float
-    """Level of intervals, e.g. 0.95."""
-    margin: float
-    """The smallest gap that matters, a fraction of accuracy."""
-    resamples: int
-    """Resamples of every bootstrap."""
-    seed: int
-    """Seed of all numbers drawn."""
-
-    @property
-    def verdict_level(self) -> float:
-        """Confidence that a verdict is held to: 1 − α / B over B baselines (Bonferroni)."""
-        return 1 - (1 - self.confidence) / max(1, len(self.baselines))
 
 
 class About(Frozen):
@@ -83,8 +68,8 @@ class About(Frozen):
     """Runs planned under another recipe, in no number here."""
     problems: int
     """Files that are no valid record or predictions, in no number here."""
-    settings: Settings
-    """The analysis block used."""
+    settings: ResolvedAnalysis
+    """The analysis block used, its nulls spelt out."""
 
 
 class Counts(Frozen):
@@ -109,7 +94,7 @@ class Counts(Frozen):
 
 
 class Configuration(Frozen):
-    """A model at a learning rate over seeds: means of its runs that trained, t intervals."""
+    """A model at a learning rate over seeds: means of its runs that learned, t intervals."""
 
     model: str
     """Model."""
@@ -136,30 +121,30 @@ class Comparison(Frozen):
     """The candidate's selected learning rate; null where none could be."""
     baseline_rate: float | None
     """The baseline's selected learning rate; null where none could be."""
-    candidate_error: float | None
-    """Mean test error (a fraction) over the pairs."""
-    baseline_error: float | None
-    """Mean test error (a fraction) over the pairs."""
+    candidate_error_rate: float | None
+    """Mean over the pairs, a fraction of the test images."""
+    baseline_error_rate: float | None
+    """Mean over the pairs, a fraction of the test images."""
     pairs: int
-    """Pairs in which both models trained."""
+    """Pairs in which both models learned."""
     planned: int
     """Pairs planned."""
-    not_trained: Mapping[str, int]
+    not_learned: Mapping[str, int]
     """Model → runs at its selected rate that diverged or collapsed."""
     absent: Mapping[str, int]
     """Model → runs at its selected rate that failed or are missing; at all rates, where none could be selected."""
     seeds: paired.Gap
-    """Over seeds: this test set."""
-    digits: Estimate
-    """Over seeds and digits: new digits of the same kind; declined without predictions."""
-    digits_verdict: Estimate
+    """Over seeds: these test images."""
+    images: Estimate
+    """Over seeds and test images: new images of the same kind; declined without predictions."""
+    images_verdict: Estimate
     """The same at the level that the verdict needs, 1 − α / B."""
     mcnemar: paired.McNemar | None
     """Per pair of networks; null without predictions."""
     p_holm: float | None
     """The sign-flip test's p-value, adjusted by Holm over all baselines; null where there is none."""
     sensitivity: Mapping[str, Estimate]
-    """The gap by other rules of selection and other treatments of runs that did not train, by name."""
+    """The gap by other rules of selection and other treatments of runs that did not learn, by name."""
     best_of_n: tuple[Estimate, ...]
     """Expected gap when each model uses the validation-best of n learning rates, n = 1, 2, …: over all n-subsets of
     the rates with an outcome of both models."""
@@ -170,15 +155,15 @@ class Comparison(Frozen):
     unqualified "more accurate" needs."""
 
 
-class Digits(Frozen):
-    """The same comparison on the digits themselves: null and empty without predictions or pairs."""
+class Images(Frozen):
+    """The same comparison image by image: null and empty without predictions or pairs."""
 
     crossed: crossed.Crossed | None
-    """The gap over seeds and digits."""
+    """The gap over seeds and test images."""
     classes: tuple[crossed.ClassGap, ...]
     """By class; p-values adjusted by Holm over all baselines and classes."""
-    hard: crossed.HardDigits | None
-    """Digits that only one of the models reads."""
+    hard: crossed.HardImages | None
+    """Test images that only one of the models classifies correctly."""
 
 
 class Confusion(Frozen):
@@ -197,6 +182,21 @@ class Variance(Frozen):
     """Components of variance."""
     against_itself: variance.SelfComparison
     """The genuine A/A test."""
+
+
+class Published(Frozen):
+    """One published result beside ours."""
+
+    model: str
+    """Our model beside it."""
+    source: str
+    """Who published it."""
+    accuracy: float
+    """Published test accuracy, a fraction."""
+    note: str
+    """How its recipe differs."""
+    ours: Estimate | None
+    """Our mean test accuracy at the selected rate; null without one."""
 
 
 class Findings(Frozen):
@@ -220,8 +220,8 @@ class Findings(Frozen):
     """Baseline → the same comparison, asked in many ways."""
     sweep: Mapping[str, sweep.Sweep]
     """Baseline → the gap across learning rates; p-values adjusted by Holm over all baselines and rates."""
-    digits: Mapping[str, Digits]
-    """Baseline → seeds × digits, classes, hard digits."""
+    images: Mapping[str, Images]
+    """Baseline → seeds × test images, classes, hard images."""
     confusion: Mapping[str, Confusion]
     """By model."""
     planning: Mapping[str, sample_size.Planning]
@@ -230,14 +230,20 @@ class Findings(Frozen):
     """By model; empty unless the study's seeds are a factorial."""
     random_halves: Mapping[str, Estimate]
     """Model → how often random halves of its runs at the selected rate differ: a smoke test of the pipeline."""
-    literature: tuple[literature.Reference, ...]
+    literature: tuple[Published, ...]
     """Published results beside ours."""
     warnings: tuple[str, ...]
     """What a reader must know before quoting a number."""
     run_sets: Mapping[str, tuple[str, ...]]
-    """Key → run ids: what each finding rests on."""
+    """Hash of the run ids → the run ids: what each finding rests on."""
     answer: str = ""
     """The answer in words, a paragraph per baseline."""
+
+    def accuracy(self, model: str) -> Estimate | None:
+        """Mean test accuracy of a model at its selected rate; None where none could be selected."""
+        rate = self.selection[model].mean.learning_rate
+        of_model = {c.learning_rate: c.test_accuracy for c in self.configurations if c.model == model}
+        return None if rate is None else of_model[rate]
 
     def to_json(self) -> str:
         """The text of findings.json: the same bytes for the same ledger and analysis block."""

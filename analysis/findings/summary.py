@@ -1,12 +1,24 @@
-"""The answer in words, generated from the findings: nothing here knows the name of a model."""
+"""The answer in words and the warnings, generated from the findings: nothing here knows the name of a model."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pandas as pd
+
 from analysis import text
 from analysis.findings.schema import Comparison, Findings
+from analysis.frames import Frames
+from analysis.grid import independent
+from analysis.stats.selection import Choice
 
-DIGITS = ("mnist",)
-"""Datasets whose images are digits; of any other the answer speaks of images."""
+NAMED = 3
+"""Unusable files that are named; the page names them all."""
+
+CHECKS = "learning rate, number of epochs, preprocessing, implementation"
+"""What to look at when a model does not reach the accuracy expected of it."""
+
+# the answer
 
 
 def sentence(findings: Findings) -> str:
@@ -19,8 +31,8 @@ def sentence(findings: Findings) -> str:
 def _paragraph(findings: Findings, comparison: Comparison) -> str:
     about, gap = findings.about, comparison.seeds
     candidate, baseline = about.settings.candidate, comparison.baseline
-    failed = comparison.not_trained
-    outcomes = f"{failed[candidate]} and {failed[baseline]} trainings failed to learn"
+    failed = comparison.not_learned
+    outcomes = f"{failed[candidate]} and {failed[baseline]} trainings did not learn"
     if gap.mean.estimate is None:
         return (
             f"{candidate} against {baseline}: no answer. In none of {comparison.planned} planned pairs of trainings "
@@ -30,20 +42,15 @@ def _paragraph(findings: Findings, comparison: Comparison) -> str:
     # A dataset may be a folder of any name: a line break in it must not break the paragraph.
     dataset = " ".join(about.dataset.split())
     verdict = f"{_may_fail(findings, baseline)}{_verdict(findings, comparison)}"
+    errors = [text.percent(e) for e in (comparison.candidate_error_rate, comparison.baseline_error_rate)]
     return (
-        f"On the {about.n_test:,} test {images(findings)} of {dataset}, {candidate} misread "
-        f"{text.percent(comparison.candidate_error)} and {baseline}, with {_size(findings, baseline)} parameters, "
-        f"{text.percent(comparison.baseline_error)}: a gap of {text.points(gap.mean.estimate, decimals)} percentage "
-        f"points ({_ranges(findings, comparison)}), from {comparison.pairs} of "
-        f"{comparison.planned} planned pairs of trainings. {_narrower(comparison)}{candidate} was ahead in {gap.wins} "
-        f"of these {comparison.pairs} pairs; {outcomes}{verdict}. "
+        f"On the {about.n_test:,} test images of {dataset}, {candidate} misclassified {errors[0]} and {baseline}, with "
+        f"{_size(findings, baseline)} parameters, {errors[1]}: a gap of {text.points(gap.mean.estimate, decimals)} "
+        f"percentage points ({_ranges(findings, comparison)}), from {comparison.pairs} of "
+        f"{comparison.planned} planned pairs of trainings. {_narrower(comparison)}{candidate} was ahead in "
+        f"{gap.effect.wins} of these {comparison.pairs} pairs; {outcomes}{verdict}. "
         f"{_both(findings, comparison)}{_alternatives(findings, baseline)}{_scope(findings)}"
     )
-
-
-def images(findings: Findings) -> str:
-    """What the dataset's images are called."""
-    return "digits" if findings.about.dataset in DIGITS else "images"
 
 
 def _absent(findings: Findings, comparison: Comparison) -> str:
@@ -56,37 +63,37 @@ def _absent(findings: Findings, comparison: Comparison) -> str:
 
 def _ranges(findings: Findings, comparison: Comparison) -> str:
     """Both intervals, or why one of them is not there."""
-    seeds, digits = comparison.seeds.mean, comparison.digits
-    sample = f"a different sample of such {images(findings)}"
+    seeds, images = comparison.seeds.mean, comparison.images
+    sample = "a different sample of such images"
     ranges = [
         f"no interval for training luck alone: {seeds.declined}"
         if seeds.low is None
         else f"{text.points_interval(seeds.low, seeds.high)} allowing for training luck",
-        f"no interval for {sample}: {digits.declined}"
-        if digits.low is None
-        else f"{text.points_interval(digits.low, digits.high)} allowing also for {sample}",
+        f"no interval for {sample}: {images.declined}"
+        if images.low is None
+        else f"{text.points_interval(images.low, images.high)} allowing also for {sample}",
     ]
-    if digits.low is not None and digits.n < comparison.pairs:
-        ranges[1] += f", from the {text.of(digits.n, comparison.pairs)} pairs whose predictions are there"
+    if images.low is not None and images.n < comparison.pairs:
+        ranges[1] += f", from the {text.of(images.n, comparison.pairs)} pairs whose predictions are there"
     confidence = f"{text.level(findings.about.settings.confidence)} confidence"
-    if None not in (seeds.low, digits.low):
+    if None not in (seeds.low, images.low):
         return f"{', '.join(ranges)}; {confidence}"
-    known = seeds.low is not None or digits.low is not None
+    known = seeds.low is not None or images.low is not None
     return "; ".join([*ranges, confidence] if known else ranges)
 
 
 def _narrower(comparison: Comparison) -> str:
     """A word where allowing for more came out narrower, as it may with few seeds."""
-    seeds, digits = comparison.seeds.mean, comparison.digits
-    if None in (seeds.low, digits.low) or digits.high - digits.low >= seeds.high - seeds.low:
+    seeds, images = comparison.seeds.mean, comparison.images
+    if None in (seeds.low, images.low) or images.high - images.low >= seeds.high - seeds.low:
         return ""
     return "The second interval is the narrower by chance, with so few pairs: go by the first. "
 
 
 def _may_fail(findings: Findings, baseline: str) -> str:
-    """Clopper–Pearson limits of the shares that fail to learn."""
+    """Clopper–Pearson limits of the shares that do not learn."""
     outcomes = findings.robustness[baseline].outcomes
-    shares = [outcomes[role].not_trained for role in ("candidate", "baseline")]
+    shares = [outcomes[role].not_learned for role in ("candidate", "baseline")]
     if any(e.low is None for e in shares):
         return ""
     limits = [
@@ -103,15 +110,15 @@ def _verdict(findings: Findings, comparison: Comparison) -> str:
             "; these pairs share initial weights or batch orders, so both intervals are too short, and no verdict is "
             "given"
         )
-    if gap.verdict is None:
+    if gap.verdict.words is None:
         return ""
-    threshold = f"the preset threshold of {text.plain(100 * gap.margin)} points"
+    threshold = f"the preset threshold of {text.plain(100 * gap.verdict.margin)} points"
     if deviation is not None:
         threshold = (
-            f"a threshold of {text.plain(100 * gap.margin)} points, not the one declared "
+            f"a threshold of {text.plain(100 * gap.verdict.margin)} points, not the one declared "
             f"({text.plain(100 * deviation.declared)}),"
         )
-    return f"; against {threshold} the result for this test set is: {gap.verdict}{_families(findings)}"
+    return f"; against {threshold} the result for this test set is: {gap.verdict.words}{_families(findings)}"
 
 
 def _size(findings: Findings, baseline: str) -> str:
@@ -138,7 +145,7 @@ def _both(findings: Findings, comparison: Comparison) -> str:
     if comparison.unqualified:
         better = "more" if comparison.seeds.mean.estimate > 0 else "less"
         return f"Both intervals exclude 0{held}: {settings.candidate} is the {better} accurate of the two. "
-    if None in (comparison.seeds.mean.low, comparison.digits.low) or not comparison.independent:
+    if None in (comparison.seeds.mean.low, comparison.images.low) or not comparison.independent:
         return ""
     return (
         f"The two intervals do not both exclude 0{held.removesuffix(' too')}: this does not show that either model is "
@@ -158,5 +165,70 @@ def _alternatives(findings: Findings, baseline: str) -> str:
 def _scope(findings: Findings) -> str:
     return (
         f"This describes one training recipe in which only the learning rate was tuned, on validation "
-        f"{images(findings)}, with one training set and {text.splits(findings.about.splits)}."
+        f"images, with one training set and {text.splits(findings.about.splits)}."
     )
+
+
+# the warnings
+
+
+def warnings(findings: Findings, frames: Frames) -> Iterator[str]:
+    """What a reader must know before quoting a number, one sentence each."""
+    yield from (f"the analysis made is not the one declared: {d.words}" for d in findings.preregistration.deviations)
+    yield from _without_outcome(frames)
+    for model, choice in findings.selection.items():
+        yield from _choice(frames, model, choice)
+    if not independent(frames.runs):
+        yield (
+            "the seeds are a factorial: runs share initial weights or batch orders, so they are not independent "
+            "and intervals over seeds are too short; the components of variance are what this design is for"
+        )
+    yield from _unexpected(findings)
+    for c in findings.comparisons:
+        if c.images.n < c.pairs:
+            yield f"{c.baseline}: predictions are there of {text.of(c.images.n, c.pairs)} pairs that learned"
+
+
+def _unexpected(findings: Findings) -> Iterator[str]:
+    """One sentence for each model whose mean test accuracy lies outside what the config expects of it."""
+    for model, (low, high) in findings.about.settings.expected.items():
+        ours = findings.accuracy(model)
+        if ours is not None and ours.estimate is not None and not low <= ours.estimate <= high:
+            yield (
+                f"{model} reaches {100 * ours.estimate:.2f}% on the test set, outside the {100 * low:g}% to "
+                f"{100 * high:g}% expected: check {CHECKS}"
+            )
+
+
+def _without_outcome(frames: Frames) -> Iterator[str]:
+    states = frames.runs["state"]
+    failed, missing = int((states == "failed").sum()), int((states == "missing").sum())
+    if failed or missing:
+        of = text.of(failed + missing, len(states))
+        yield f"{of} planned runs have no outcome: {failed} failed, {missing} missing"
+    if aside := len(frames.set_aside):
+        yield f"{aside} planned runs of another recipe or of an older model source are set aside and enter no number"
+    if problems := frames.problems:
+        names = ", ".join(p.path for p in problems[:NAMED]) + (", …" if len(problems) > NAMED else "")
+        yield f"{len(problems)} unusable files of the ledger enter no number: {names}"
+
+
+def _choice(frames: Frames, model: str, choice: Choice) -> Iterator[str]:
+    chosen = choice.mean
+    if chosen.learning_rate is None:
+        yield f"{model} has no run with an outcome, so no learning rate could be chosen for it"
+        return
+    runs = frames.runs[frames.runs["model"] == model]
+    planned = runs["learning_rate"].value_counts().sort_index()
+    if not runs.loc[runs["learning_rate"] == chosen.learning_rate, "learned"].any():
+        yield f"{model} learned at no learning rate: {chosen.learning_rate:g} stands for all of them"
+    elif chosen.at_edge and len(chosen.n) > 1:
+        yield f"{model} does best at {chosen.learning_rate:g}, an edge of the grid: a better rate may lie outside"
+    if len(set(chosen.n)) > 1:
+        counts = pd.Series(chosen.n, index=planned.index)
+        others = ", ".join(f"{n} at {rate:g}" for rate, n in counts.drop(chosen.learning_rate).items())
+        yield (
+            f"{model}'s learning rate was chosen from unequal numbers of runs: "
+            f"{text.of(chosen.n[chosen.index], int(planned[chosen.learning_rate]))} at {chosen.learning_rate:g}, "
+            f"the one chosen, {others}"
+        )

@@ -159,16 +159,16 @@ def headline(findings: Findings) -> str:
 def tile(findings: Findings, c: Comparison) -> Tile:
     """The gap to one baseline, its interval for new images, the verdict and what they rest on."""
     level = text.level(findings.about.settings.confidence)
-    mean, digits = c.seeds.mean, c.digits
+    mean, images = c.seeds.mean, c.images
     shown = text.DASH if mean.estimate is None else f"{text.points(mean.estimate)} points"
-    new = f"no interval for new images: {digits.declined}"
-    if digits.low is not None:
-        new = f"{text.points_interval(digits.low, digits.high)} for new images ({level})"
+    new = f"no interval for new images: {images.declined}"
+    if images.low is not None:
+        new = f"{text.points_interval(images.low, images.high)} for new images ({level})"
     return Tile(
         label=f"{findings.about.settings.candidate} − {c.baseline}",
         value=shown,
         lines=(new, f"n = {text.of(c.pairs, c.planned)} pairs of trainings"),
-        verdict=c.seeds.verdict,
+        verdict=c.seeds.verdict.words,
     )
 
 
@@ -289,12 +289,12 @@ def methods(findings: Findings) -> list[str]:
     s = findings.about.settings
     return [
         "Every model uses the learning rate with the best mean validation accuracy over seeds; ties go to the "
-        "smaller rate. Test digits are measured and never used to choose anything. The final epoch is the last "
+        "smaller rate. Test images are measured and never used to choose anything. The final epoch is the last "
         "planned one. Only the learning rate was tuned, with one training set and "
         f"{text.splits(findings.about.splits)}.",
         f"The gap is {s.candidate} minus baseline, paired by seed: the same seed gives every model the same batches. "
         f"Its primary interval is mean ± t at {text.level(s.confidence)} over seeds (this test set); the second adds "
-        "the digits as a crossed random factor (new digits of the same kind) and is probably too short where digits "
+        "the images as a crossed random factor (new images like these) and is probably too short where images "
         f"cluster by writer. The primary test flips the signs of the differences, exactly. Over {len(s.baselines)} "
         f"{'baseline' if len(s.baselines) == 1 else 'baselines'} verdicts are corrected by Bonferroni, p-values "
         "within each family by Holm.",

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from analysis import text
 from analysis.findings.schema import Findings
-from analysis.findings.summary import images
 
 COLUMNS = 80
 """What every terminal shows of a line."""
@@ -29,11 +28,11 @@ def show(findings: Findings, console: Console) -> None:
         note = f"percentage points; intervals: {level}; p: exact sign-flip test over seeds, by Holm over all baselines"
         say(console, note, "dim")
         for c in findings.comparisons:
-            if c.seeds.verdict is not None:
-                say(console, f"{c.baseline}: {c.seeds.verdict}")
+            if c.seeds.verdict.words is not None:
+                say(console, f"{c.baseline}: {c.seeds.verdict.words}")
         say(console)
     _print(console, *_models(findings))
-    say(console, f"per cent; * selected on validation {images(findings)}; mean ± t over the runs that trained", "dim")
+    say(console, "per cent; * selected on validation images; mean ± t over the runs that learned", "dim")
     for warning in findings.warnings:
         say(console, f"warning: {warning}", "yellow")
 
@@ -50,7 +49,7 @@ def _gaps(findings: Findings) -> tuple[list[str], list[list[str]]]:
         f"{findings.about.settings.candidate}\nagainst",
         "\ngap",
         "over\nseeds",
-        f"over seeds\nand {images(findings)}",
+        "over seeds\nand images",
         "\np",
         "\npairs",
     ]
@@ -59,7 +58,7 @@ def _gaps(findings: Findings) -> tuple[list[str], list[list[str]]]:
             c.baseline,
             text.points(c.seeds.mean.estimate, text.point_digits(c.seeds.mean.low, c.seeds.mean.high)),
             text.points_interval(c.seeds.mean.low, c.seeds.mean.high),
-            text.points_interval(c.digits.low, c.digits.high),
+            text.points_interval(c.images.low, c.images.high),
             text.p_value(c.p_holm),
             text.of(c.pairs, c.planned),
         ]
@@ -76,8 +75,8 @@ def _models(findings: Findings) -> tuple[list[str], list[list[str]]]:
         "learning\nrate  ",
         "test\naccuracy",
         f"{level}\ninterval",
-        "\ntrained",
-        "failed\nto learn",
+        "\nlearned",
+        "did not\nlearn",
         "no\noutcome",
     ]
     counts = {(c.model, c.learning_rate): c for c in findings.completeness}

@@ -1,4 +1,4 @@
-"""Seeds × digits: the gap on new digits of the same kind, by class, and the digits that only one model can read."""
+"""Seeds × test images: the gap on new images of the same kind, by class, and the images that one model alone gets."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from analysis.stats import variance
 from analysis.stats.estimate import Basis, Estimate, Frozen
 
 BLOCK = 1000
@@ -18,7 +19,7 @@ class Component(Frozen):
     """A component of variance: the estimate, 0 where it came out negative, and the raw number."""
 
     name: str
-    """Of seeds, digits, or seeds × digits with the residual."""
+    """Of seeds, test images, or seeds × test images with the residual."""
     variance: Estimate
     """0 where it came out negative."""
     raw: float
@@ -26,193 +27,187 @@ class Component(Frozen):
 
 
 class Crossed(Frozen):
-    """The gap over seeds and digits, and where its uncertainty comes from."""
+    """The gap over seeds and test images, and where its uncertainty comes from."""
 
     gap: Estimate
     """Mean difference, two-way crossed closed form."""
     bootstrap: Estimate
     """The crossed (pigeonhole) bootstrap as a check, conservative (Owen 2007)."""
     components: tuple[Component, ...]
-    """Of one network's gap on one digit: seeds, digits, and their interaction with the residual."""
-    digit_share: float | None
+    """Of one network's gap on one image: seeds, test images, and their interaction with the residual."""
+    image_share: float | None
     """Share of the squared standard error that more seeds cannot remove."""
     halves: tuple[Estimate, ...]
     """The gap on the first and on the second half of the test file, which may come from different sources."""
 
 
 class ClassGap(Frozen):
-    """The gap on the digits of one class. `adjusted_p` is Holm's, over all baselines and classes."""
+    """The gap on the test images of one class. `adjusted_p` is Holm's, over all baselines and classes."""
 
     label: int
     """The class."""
-    n_digits: int
-    """Its test digits."""
+    n_images: int
+    """Its test images."""
     candidate_accuracy: float
     """Mean over the pairs' runs, a fraction."""
     baseline_accuracy: float
     """Mean over the pairs' runs, a fraction."""
     gap: Estimate
-    """Mean paired difference on its digits."""
+    """Mean paired difference on its images."""
     adjusted_p: float | None = None
     """By Holm over all baselines and classes; null where no test was made."""
 
 
-class HardDigits(Frozen):
+class HardImages(Frozen):
     """Positions in the test file."""
 
     baseline_alone_wrong: tuple[int, ...]
-    """Digits that every seed of the baseline gets wrong and every seed of the candidate right ..."""
+    """Images that every seed of the baseline gets wrong and every seed of the candidate right ..."""
     candidate_alone_wrong: tuple[int, ...]
     """... and the other way round."""
     both_wrong: tuple[int, ...]
-    """Digits that no seed of either gets right."""
+    """Images that no seed of either gets right."""
     rests_on: Basis
     """The pairs whose predictions agree."""
 
 
 def mean_squares(x: NDArray) -> tuple[float, float, float]:
-    """Mean squares of seeds, digits and residual of `x` [S, n]: two-way crossed ANOVA without replication."""
-    seeds, digits = x.shape
-    grand, rows, columns = x.mean(), x.mean(1), x.mean(0)
-    ms_seeds = digits * float(((rows - grand) ** 2).sum()) / (seeds - 1)
-    ms_digits = seeds * float(((columns - grand) ** 2).sum()) / (digits - 1)
-    residual = x - rows[:, None] - columns[None] + grand
-    return ms_seeds, ms_digits, float((residual**2).sum()) / ((seeds - 1) * (digits - 1))
+    """Mean squares of seeds, test images and residual of `x` [S, n]: two-way crossed ANOVA without replication."""
+    squares = variance.mean_squares(x)
+    return squares[0,], squares[1,], squares[0, 1]
 
 
 def crossed(
-    candidate: ArrayLike,
-    baseline: ArrayLike,
-    *,
-    level: float,
-    planned: int,
-    resamples: int,
-    seed: int,
-    runs: str | None = None,
+    candidate: ArrayLike, baseline: ArrayLike, basis: Basis, *, level: float, resamples: int, seed: int
 ) -> Crossed:
-    """The gap over seeds and digits from who got which digit right: bool [S, n], row s of both the same seed."""
-    x = _difference(candidate, baseline)
-    seeds, digits = x.shape
-    half = digits // 2
-    estimate = gap_over_digits(x, level=level, planned=planned, runs=runs)
+    """The gap over seeds and images from who got which image right: bool [S, n], row s of both the same seed."""
+    x = difference(candidate, baseline)
+    seeds, images = x.shape
+    half = images // 2
+    basis = basis.changed(n=seeds, population="seeds and test images")
     components: tuple[Component, ...] = ()
     share = None
-    if seeds > 1 and digits > 1:
-        ms_s, ms_d, ms_r = mean_squares(x)
-        raw = (("seeds", (ms_s - ms_r) / digits), ("digits", (ms_d - ms_r) / seeds), ("seeds × digits, residual", ms_r))
-        about = dict(method="component of the two-way crossed analysis of variance, 0 where it came out negative")
-        about |= dict(n=seeds, planned=planned, unit="pairs of runs", population="seeds and digits", runs=runs)
-        components = tuple(
-            Component(name=name, variance=Estimate(estimate=max(v, 0.0), **about), raw=v) for name, v in raw
+    if seeds > 1 and images > 1:
+        ms_s, ms_i, ms_r = mean_squares(x)
+        raw = {
+            "seeds": (ms_s - ms_r) / images,
+            "test images": (ms_i - ms_r) / seeds,
+            "seeds × test images, residual": ms_r,
+        }
+        each = basis.changed(
+            method="component of the two-way crossed analysis of variance, 0 where it came out negative"
         )
-        squared = max(ms_s + ms_d - ms_r, ms_s, ms_d)
-        # What is left of the squared error when the number of seeds grows without bound: the digits' component / n.
-        share = min(1.0, max(ms_d - ms_r, 0.0) / squared) if squared > 0 else None
-    parts = ((x[:, :half], "first"), (x[:, half:], "second"))
+        components = tuple(
+            Component(name=name, variance=each.gives(max(value, 0.0)), raw=value) for name, value in raw.items()
+        )
+        squared = max(ms_s + ms_i - ms_r, ms_s, ms_i)
+        # What is left of the squared error when the number of seeds grows without bound: the images' component / n.
+        share = min(1.0, max(ms_i - ms_r, 0.0) / squared) if squared > 0 else None
     return Crossed(
-        gap=estimate,
-        bootstrap=_bootstrap(x, level, resamples, seed, planned, runs),
+        gap=gap_over_images(x, level, basis),
+        bootstrap=bootstrap(x, level, resamples, seed, basis),
         components=components,
-        digit_share=share,
+        image_share=share,
         halves=tuple(
-            gap_over_digits(part, level=level, planned=planned, runs=runs, where=f", {name} half of the test file")
-            for part, name in parts
+            gap_over_images(part, level, basis, where=f", {name} half of the test file")
+            for part, name in ((x[:, :half], "first"), (x[:, half:], "second"))
         ),
     )
 
 
-def standard_error(x: NDArray) -> tuple[float, float]:
-    """Standard error of the mean of `x` [S, n] over seeds and digits, and its degrees of freedom."""
-    return error_from(mean_squares(x), *x.shape)
+def error_from(squares: tuple[float, float, float], seeds: int, images: int) -> tuple[float, float]:
+    """Standard error and degrees of freedom from the mean squares of seeds, images and residual.
 
-
-def error_from(squares: tuple[float, float, float], seeds: int, digits: int) -> tuple[float, float]:
-    """Standard error and degrees of freedom from the mean squares of seeds, digits and residual.
-
-    SE² = max(MS_s + MS_d − MS_r, MS_s, MS_d) / (S n); Satterthwaite's degrees of freedom for the sum. No component
+    SE² = max(MS_s + MS_i − MS_r, MS_s, MS_i) / (S n); Satterthwaite's degrees of freedom for the sum. No component
     is truncated inside it.
     """
-    ms_s, ms_d, ms_r = squares
-    total = ms_s + ms_d - ms_r
-    squared = max(total, ms_s, ms_d)
-    freedom = (seeds - 1, digits - 1, (seeds - 1) * (digits - 1))
+    ms_s, ms_i, ms_r = squares
+    total = ms_s + ms_i - ms_r
+    squared = max(total, ms_s, ms_i)
+    freedom = (seeds - 1, images - 1, (seeds - 1) * (images - 1))
     if squared > total:
-        df = freedom[0] if ms_s >= ms_d else freedom[1]
+        df = freedom[0] if ms_s >= ms_i else freedom[1]
     else:
         terms = sum(ms**2 / f for ms, f in zip(squares, freedom, strict=True))
         df = max(1.0, total**2 / terms) if terms else 1.0
-    return float(np.sqrt(squared / (seeds * digits))), float(df)
+    return float(np.sqrt(squared / (seeds * images))), float(df)
 
 
-def gap_over_digits(
-    x: NDArray, *, level: float, planned: int, runs: str | None = None, where: str = "", role: str = "descriptive"
-) -> Estimate:
-    """Mean of `x` [S, n] with the t interval over seeds and digits, by `standard_error`.
+def gap_over_images(x: NDArray, level: float, basis: Basis, where: str = "") -> Estimate:
+    """Mean of `x` [S, n] with the t interval over seeds and test images, and its two-sided p-value.
 
     With few seeds its degrees of freedom may exceed S − 1 by so much that it is narrower than the interval over
     seeds: a warning says so.
     """
-    seeds, digits = x.shape
-    about = dict(n=seeds, planned=planned, unit="pairs of runs", population="seeds and digits", role=role, runs=runs)
-    method = f"two-way crossed analysis of variance over {seeds} seeds and {digits:,} digits, t{where}"
-    if seeds < 2 or digits < 2:
-        value = float(x.mean()) if x.size else None
-        reason = "an interval over seeds and digits needs two or more of each"
-        return Estimate(estimate=value, method=method, declined=reason, **about)
+    seeds, images = x.shape
+    method = f"two-way crossed analysis of variance over {seeds} seeds and {images:,} test images, t{where}"
+    basis = basis.changed(n=seeds, population="seeds and test images", method=method)
+    mean = float(x.mean()) if x.size else None
+    if seeds < 2 or images < 2:
+        return basis.declines("an interval over seeds and test images needs two or more of each", mean)
     squares = mean_squares(x)
-    error, df = error_from(squares, seeds, digits)
+    error, df = error_from(squares, seeds, images)
     if error == 0:
-        reason = "the means of all seeds are equal, and those of all digits: their spread cannot be estimated"
-        return Estimate(estimate=float(x.mean()), method=method, declined=reason, **about)
+        reason = "the means of all seeds are equal, and those of all test images: their spread cannot be estimated"
+        return basis.declines(reason, mean)
     half = stats.t.ppf((1 + level) / 2, df) * error
-    mean = float(x.mean())
-    low, high = max(-1.0, mean - half), min(1.0, mean + half)
-    method += f", {df:.1f} degrees of freedom; digits taken as independent, so probably too short"
-    over_seeds = stats.t.ppf((1 + level) / 2, seeds - 1) * np.sqrt(squares[0] / (seeds * digits))
+    basis = basis.changed(
+        method=f"{method}, {df:.1f} degrees of freedom; images taken as independent, so probably too short"
+    )
+    over_seeds = stats.t.ppf((1 + level) / 2, seeds - 1) * np.sqrt(squares[0] / (seeds * images))
     warning = NARROWER if half < over_seeds else None
-    return Estimate(estimate=mean, low=low, high=high, level=level, method=method, warning=warning, **about)
+    return basis.gives(mean, max(-1.0, mean - half), min(1.0, mean + half), level, warning=warning)
+
+
+def p_value(x: NDArray) -> float | None:
+    """Two-sided p-value of the t test over seeds and test images that the mean of `x` [S, n] is 0."""
+    if min(x.shape) < 2:
+        return None
+    error, df = error_from(mean_squares(x), *x.shape)
+    return float(2 * stats.t.sf(abs(float(x.mean())) / error, df)) if error else None
 
 
 def crossed_bootstrap(x: ArrayLike, resamples: int, seed: int) -> NDArray[np.float64]:
-    """Means of `x` [S, n] with seeds and digits drawn again independently, [resample] (pigeonhole bootstrap).
+    """Means of `x` [S, n] with seeds and test images drawn again independently, [resample] (pigeonhole bootstrap).
 
     The mean of a resample is w · x · v for the multiplicities w [S] and v [n] of its draws.
     """
     x = np.asarray(x, np.float32)
-    seeds, digits = x.shape
-    draw_seeds, draw_digits = np.random.default_rng(seed).spawn(2)
+    seeds, images = x.shape
+    draw_seeds, draw_images = np.random.default_rng(seed).spawn(2)
     means = []
     for start in range(0, resamples, BLOCK):
         n = min(BLOCK, resamples - start)
         w = draw_seeds.multinomial(seeds, np.full(seeds, 1 / seeds), size=n)
-        drawn = draw_digits.integers(0, digits, (n, digits), dtype=np.int32)
-        drawn += (np.arange(n, dtype=np.int32) * digits)[:, None]
-        v = np.bincount(drawn.ravel(), minlength=n * digits).reshape(n, digits).astype(np.float32)
-        means.append(((v @ x.T) * w).sum(1, dtype=np.float64) / (seeds * digits))
+        drawn = draw_images.integers(0, images, (n, images), dtype=np.int32)
+        drawn += (np.arange(n, dtype=np.int32) * images)[:, None]
+        v = np.bincount(drawn.ravel(), minlength=n * images).reshape(n, images).astype(np.float32)
+        means.append(((v @ x.T) * w).sum(1, dtype=np.float64) / (seeds * images))
     return np.concatenate(means)
 
 
-def bootstrap_variance(x: NDArray) -> float:
-    """The exact variance of the crossed bootstrap's mean, from the mean squares of `x` [S, n]."""
-    seeds, digits = x.shape
-    ms_s, ms_d, ms_r = mean_squares(x)
-    a, b = 1 - 1 / seeds, 1 - 1 / digits
-    return (a * ms_s + b * ms_d + a * b * ms_r) / (seeds * digits)
+def bootstrap(x: NDArray, level: float, resamples: int, seed: int, basis: Basis) -> Estimate:
+    """Percentile interval of `crossed_bootstrap`, as a check."""
+    seeds, images = x.shape
+    basis = basis.changed(
+        role="check", method=f"crossed (pigeonhole) bootstrap, percentile, {resamples:,} resamples, seed {seed}"
+    )
+    if seeds < 2 or images < 2:
+        return basis.declines("it needs two or more seeds and test images")
+    means = crossed_bootstrap(x, resamples, seed)
+    low, high = (float(q) for q in np.quantile(means, [(1 - level) / 2, (1 + level) / 2]))
+    if not low < high:
+        return basis.declines("all resamples agree", float(x.mean()))
+    warning = "conservative (Owen 2007)" + (", and coarse with so few seeds" if seeds < 5 else "")
+    return basis.gives(float(x.mean()), low, high, level, warning=warning)
 
 
 def by_class(
-    candidate: ArrayLike,
-    baseline: ArrayLike,
-    labels: ArrayLike,
-    classes: int,
-    *,
-    level: float,
-    planned: int,
-    runs: str | None = None,
-) -> list[tuple[ClassGap, float | None]]:
-    """The gap on each class's digits, with the two-sided p-value of its t over seeds and digits (None if declined).
+    candidate: ArrayLike, baseline: ArrayLike, labels: ArrayLike, classes: int, level: float, basis: Basis
+) -> tuple[ClassGap, ...]:
+    """The gap on each class's test images, with the two-sided p-value of its t over seeds and images.
 
-    `labels` [n] are the true classes. A class without digits is left out; without seeds all are.
+    `labels` [n] are the true classes. A class without images is left out; without seeds all are.
     """
     c, b, labels = np.asarray(candidate, bool), np.asarray(baseline, bool), np.asarray(labels)
     found = []
@@ -220,38 +215,32 @@ def by_class(
         own = labels == label
         if not own.any() or not len(c):
             continue
-        x = _difference(c[:, own], b[:, own])
-        gap = gap_over_digits(x, level=level, planned=planned, runs=runs, where=f", class {label}")
-        p = None
-        if gap.low is not None:
-            error, df = standard_error(x)
-            p = float(2 * stats.t.sf(abs(gap.estimate) / error, df))
-        means = float(c[:, own].mean()), float(b[:, own].mean())
-        entry = ClassGap(
-            label=label, n_digits=int(own.sum()), candidate_accuracy=means[0], baseline_accuracy=means[1], gap=gap
+        x = difference(c[:, own], b[:, own])
+        gap = gap_over_images(x, level, basis, where=f", class {label}")
+        found.append(
+            ClassGap(
+                label=label,
+                n_images=int(own.sum()),
+                candidate_accuracy=float(c[:, own].mean()),
+                baseline_accuracy=float(b[:, own].mean()),
+                gap=gap if gap.low is None else gap.changed(p_value=p_value(x)),
+            )
         )
-        found.append((entry, p))
-    return found
+    return tuple(found)
 
 
-def hard_digits(candidate: ArrayLike, baseline: ArrayLike, *, planned: int, runs: str | None = None) -> HardDigits:
-    """Digits on which all seeds of a model agree, from bool [S, n] of both."""
+def hard_images(candidate: ArrayLike, baseline: ArrayLike, basis: Basis) -> HardImages:
+    """Test images on which all seeds of a model agree, from bool [S, n] of both."""
     c, b = np.asarray(candidate, bool), np.asarray(baseline, bool)
 
     def where(mask: NDArray) -> tuple[int, ...]:
         return tuple(int(i) for i in np.flatnonzero(mask))
 
-    return HardDigits(
+    return HardImages(
         baseline_alone_wrong=where(c.all(0) & ~b.any(0)),
         candidate_alone_wrong=where(b.all(0) & ~c.any(0)),
         both_wrong=where(~b.any(0) & ~c.any(0)),
-        rests_on=Basis(
-            method="digits on which all runs of a model agree",
-            n=len(c),
-            planned=planned,
-            unit="pairs of runs",
-            runs=runs,
-        ),
+        rests_on=basis.changed(method="test images on which all runs of a model agree", n=len(c)),
     )
 
 
@@ -264,22 +253,9 @@ def confusion(predicted: ArrayLike, labels: ArrayLike, classes: int) -> tuple[tu
     return tuple(tuple(float(v) for v in row) for row in counts / rows)
 
 
-def _difference(candidate: ArrayLike, baseline: ArrayLike) -> NDArray[np.int8]:
+def difference(candidate: ArrayLike, baseline: ArrayLike) -> NDArray[np.int8]:
+    """Who got an image right that the other got wrong: 1 the candidate, −1 the baseline, else 0."""
     c, b = np.asarray(candidate, bool), np.asarray(baseline, bool)
     if c.shape != b.shape or c.ndim != 2:
-        raise ValueError(f"expected two arrays [seed, digit] of one shape, found {c.shape} and {b.shape}")
+        raise ValueError(f"expected two arrays [seed, image] of one shape, found {c.shape} and {b.shape}")
     return c.astype(np.int8) - b.astype(np.int8)
-
-
-def _bootstrap(x: NDArray, level: float, resamples: int, seed: int, planned: int, runs: str | None) -> Estimate:
-    seeds, digits = x.shape
-    about = dict(n=seeds, planned=planned, unit="pairs of runs", population="seeds and digits", role="check", runs=runs)
-    method = f"crossed (pigeonhole) bootstrap, percentile, {resamples:,} resamples, seed {seed}"
-    if seeds < 2 or digits < 2:
-        return Estimate(method=method, declined="it needs two or more seeds and digits", **about)
-    means = crossed_bootstrap(x, resamples, seed)
-    low, high = (float(q) for q in np.quantile(means, [(1 - level) / 2, (1 + level) / 2]))
-    if not low < high:
-        return Estimate(estimate=float(x.mean()), method=method, declined="all resamples agree", **about)
-    warning = "conservative (Owen 2007)" + (", and coarse with so few seeds" if seeds < 5 else "")
-    return Estimate(estimate=float(x.mean()), low=low, high=high, level=level, method=method, warning=warning, **about)

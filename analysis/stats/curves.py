@@ -9,22 +9,23 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-METRICS = ("train_accuracy", "val_accuracy", "test_accuracy", "train_loss", "val_loss", "test_loss")
+from study.ledger.records import METRICS
+
 KEYS = ["model", "learning_rate"]
 
 
 def curves(runs: pd.DataFrame, epochs: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """One row per model, learning rate, metric and epoch, in that order: `mean`, `low`, `high`, `n`, `planned`.
 
-    `runs` has a row per planned run and `epochs` one per (run_id, epoch). The mean is over the runs that trained, as
+    `runs` has a row per planned run and `epochs` one per (run_id, epoch). The mean is over the runs that learned, as
     everywhere else, the interval mean ± t · SD / √n, clipped to what the metric can be. It is NaN where n = 1 or all
-    are equal, and at learning rates where a run diverged or collapsed: it would describe neither those that trained,
+    are equal, and at learning rates where a run diverged or collapsed: it would describe neither those that learned,
     of which some are near collapse, nor all of them. Beside the metrics there is `generalisation_gap`, accuracy in
     training minus that on the test images.
     """
-    fell = ~runs["trained"] & runs["state"].isin(["finished", "diverged"])
+    fell = ~runs["learned"] & runs["state"].isin(["finished", "diverged"])
     about = runs.assign(fell=fell).groupby(KEYS, sort=False).agg(planned=("run_id", "size"), fell=("fell", "any"))
-    trained = epochs[epochs["run_id"].isin(runs.loc[runs["trained"], "run_id"])]
+    trained = epochs[epochs["run_id"].isin(runs.loc[runs["learned"], "run_id"])]
     if trained.empty:
         return pd.DataFrame(columns=[*KEYS, "metric", "epoch", "mean", "low", "high", "n", "planned"], dtype=float)
     trained = trained.assign(generalisation_gap=trained["train_accuracy"] - trained["test_accuracy"])

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, WithJsonSchema, model_validator
+
+RunSet = Annotated[
+    str | tuple[str, ...] | None,
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}),
+]
+"""The runs behind a number: their ids while it is computed, in findings.json the key of `run_sets` that lists them."""
 
 
 class Frozen(BaseModel):
@@ -14,23 +21,49 @@ class Frozen(BaseModel):
 
 
 class Basis(Frozen):
-    """What a finding rests on, and how it was computed."""
+    """What a finding rests on, and how it was computed.
+
+    A statistic takes one, and returns what it `gives`, or why it `declines`.
+    """
 
     method: str
     """What was computed, in a reader's words: "mean of paired differences ± t, 19 degrees of freedom"; where numbers
     were drawn, how many and with which seed."""
     n: int
-    """Units the number rests on (seeds, pairs, digits: see `unit`) ..."""
+    """Units the number rests on (seeds, pairs, test images: see `unit`) ..."""
     planned: int
     """... of this many planned."""
     unit: str
     """What n counts: seeds, runs, pairs of runs …"""
-    runs: str | None = None
+    population: Literal["seeds", "seeds and test images"] | None = None
+    """What an interval generalises to: seeds (these test images), or seeds and test images (new images of the same
+    kind)."""
+    role: Literal["confirmatory", "check", "sensitivity", "descriptive"] = "descriptive"
+    """Whether the number confirms, checks, varies a choice, or describes."""
+    runs: RunSet = None
     """Key into findings' `run_sets`: the run ids this rests on."""
 
     def changed(self, **fields: object) -> Self:
         """A copy with other fields, validated like the original, as `model_copy` does not."""
         return type(self).model_validate({**dict(self), **fields})
+
+    def gives(
+        self,
+        value: float | None = None,
+        low: float | None = None,
+        high: float | None = None,
+        level: float | None = None,
+        *,
+        p_value: float | None = None,
+        warning: str | None = None,
+    ) -> Estimate:
+        """The number that rests on this, with its interval [low, high] at `level` or its test."""
+        numbers = dict(estimate=value, low=low, high=high, level=level, p_value=p_value, warning=warning)
+        return Estimate(**dict(self), **numbers)
+
+    def declines(self, reason: str, value: float | None = None, *, p_value: float | None = None) -> Estimate:
+        """A finding without its number, or with it but without interval, and why."""
+        return Estimate(**dict(self), estimate=value, p_value=p_value, declined=reason)
 
 
 class Estimate(Basis):
@@ -49,10 +82,6 @@ class Estimate(Basis):
     """Confidence of [low, high], e.g. 0.95."""
     p_value: float | None = None
     """Two-sided unless `method` says otherwise."""
-    population: Literal["seeds", "seeds and digits"] | None = None
-    """What the interval generalises to: seeds (this test set), or seeds and digits (new digits of the same kind)."""
-    role: Literal["confirmatory", "check", "sensitivity", "descriptive"] = "descriptive"
-    """Whether the number confirms, checks, varies a choice, or describes."""
     warning: str | None = None
     """E.g. "below nominal: covers about 90% at n = 10"."""
     declined: str | None = None
@@ -80,3 +109,15 @@ def excludes_zero(*estimates: Estimate) -> bool:
     known = [e for e in estimates if e.low is not None]
     above, below = all(e.low > 0 for e in known), all(e.high < 0 for e in known)
     return len(known) == len(estimates) > 0 and (above or below)
+
+
+def mapped(part: Any, change: Callable[[Basis], Basis]) -> Any:  # noqa: ANN401
+    """A copy of a part of the findings, of whatever kind, with `change` made to every basis and estimate in it."""
+    if isinstance(part, Mapping):
+        return {key: mapped(value, change) for key, value in part.items()}
+    if isinstance(part, tuple):
+        return tuple(mapped(value, change) for value in part)
+    if not isinstance(part, Frozen):
+        return part
+    part = part.model_copy(update={name: mapped(value, change) for name, value in part})
+    return change(part) if isinstance(part, Basis) else part

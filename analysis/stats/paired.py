@@ -1,78 +1,108 @@
-"""The paired gap over seeds: estimates, intervals, tests and the verdict. Integer counts in, findings out."""
+"""The paired gap over seeds: estimate, tests, verdict, effect sizes, and checks by other methods.
+
+Arrays hold one entry per pair of runs that share their seed, [n]. Every function takes the `Basis` that its result
+rests on, and declines with a reason where the data cannot give a number.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from math import gcd
+from math import comb, gcd
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.nonparametric import rank_compare_2indep
+from statsmodels.stats.proportion import proportion_confint
 
-from analysis.stats import checks
-from analysis.stats.estimate import Basis, Estimate, Frozen
+from analysis.stats.estimate import Basis, Estimate, Frozen, mapped
+
+BELOW_NOMINAL = "below nominal for n < 50: at 95% it covers about 83, 90 and 92% at n = 5, 10 and 20"
+MEANINGFUL = 0.75
+"""The probability of outperforming that Bouthillier et al. (2021) ask for."""
+
+INTEGERS = 62
+"""Up to so many pairs the flips of sign are counted in 64-bit integers, beyond in floats."""
 
 
-class Gap(Frozen):
-    """Everything said of one candidate against one baseline over seeds (STATISTICS: the gap over seeds)."""
+class Verdict(Frozen):
+    """What the intervals of the gap say at the margin."""
 
-    mean: Estimate
-    """Mean of the paired differences in accuracy, t interval: the primary estimate."""
-    verdict_interval: Estimate
-    """The same at the level that the verdict needs, 1 − α / B."""
+    words: str | None
+    """The verdict; null where the intervals are declined, or the pairs are not independent."""
+    margin: float
+    """The smallest gap that matters, a fraction of accuracy."""
+    interval: Estimate
+    """The gap at the level that the verdict needs, 1 − α / B over B baselines."""
     equivalence_interval: Estimate
     """The same at 1 − 2α / B, as two one-sided tests need it."""
-    sign_flip: Estimate
-    """The exact sign-flip test, two-sided: the primary test."""
-    smallest_p: float
-    """The smallest p-value that the sign-flip test could have given."""
-    verdict: str | None
-    """None where the intervals are declined, or the pairs are not independent."""
-    margin: float
-    """That of the verdict, a fraction of accuracy."""
     largest_supported_margin: float | None
-    """Lower limit of the verdict's interval, at least 0; null where there is no verdict."""
+    """Lower limit of `interval`, at least 0; null where there is no verdict."""
     tost: Estimate
     """Two one-sided t tests of equivalence within the margin."""
+
+
+class Effect(Frozen):
+    """How large the gap is, in other units than accuracy."""
 
     wins: int
     """Pairs in which the candidate is ahead."""
     ties: int
-    """Pairs with as many right digits."""
+    """Pairs with as many right test images."""
     losses: int
     """Pairs in which the baseline is ahead."""
     outperforming: Estimate
     """Probability that the candidate is ahead on a paired seed; a tie counts one half."""
     bouthillier: str | None
     """What Bouthillier et al. (2021) would say of `outperforming`; null without its interval."""
-    error_ratio: Estimate
-    """Mean errors of the candidate over those of the baseline."""
+    error_rate_ratio: Estimate
+    """Error rate of the candidate over that of the baseline."""
+    standardised: Estimate
+    """d_z: mean difference in SDs of the differences."""
+
+
+class Checks(Frozen):
+    """The same gap by other methods, and what pairing gained."""
 
     paired_t: Estimate
     """The paired t test."""
     bca: Estimate
-    """BCa bootstrap interval of the mean, as a check."""
+    """BCa bootstrap interval of the mean."""
+    wilcoxon: Estimate
+    """Exact signed-rank test."""
+    welch: Estimate
+    """Difference of means as if unpaired."""
+    brunner_munzel: Estimate
+    """Probability that any run of the candidate beats any of the baseline."""
     correlation: Estimate
     """Of both models' counts over paired seeds."""
     pairing_gain: Estimate
     """By which factor pairing shrank the variance of the gap."""
 
-    welch: Estimate
-    """Difference of means as if unpaired."""
-    wilcoxon: Estimate
-    """Exact signed-rank test."""
-    brunner_munzel: Estimate
-    """Probability that any run of the candidate beats any of the baseline."""
-    effect_size: Estimate
-    """d_z: mean difference in SDs of the differences."""
+
+class Gap(Frozen):
+    """Everything said of one candidate against one baseline over seeds."""
+
+    mean: Estimate
+    """Mean of the paired differences in accuracy, t interval: the primary estimate."""
+    sign_flip: Estimate
+    """The exact sign-flip test, two-sided: the primary test."""
+    smallest_p: float
+    """The smallest p-value that the sign-flip test could have given."""
+    verdict: Verdict
+    """What follows at the margin."""
+    effect: Effect
+    """How large it is in other units."""
+    checks: Checks
+    """By other methods."""
     quantiles: tuple[tuple[float, float], ...]
     """QQ plot: (standard normal quantile, difference in accuracy) per pair, in order."""
 
 
 class McNemar(Frozen):
-    """How many pairs of networks differ significantly on the same digits, each tested by itself."""
+    """How many pairs of networks differ significantly on the same test images, each tested by itself."""
 
     pairs: int
     """Pairs of networks tested."""
@@ -88,34 +118,26 @@ class McNemar(Frozen):
     """The pairs with predictions."""
 
 
-def t_interval(
-    d: ArrayLike,
-    level: float,
-    *,
-    n_planned: int,
-    unit: str,
-    population: str | None = None,
-    role: str = "descriptive",
-    bounds: tuple[float, float] = (-1.0, 1.0),
-    runs: str | None = None,
-) -> Estimate:
-    """Mean of `d` [n] ± t · SD / √n with n − 1 degrees of freedom, clipped to `bounds`.
+# the primary interval, the primary test and the verdict
+
+
+def t_interval(values: ArrayLike, level: float, basis: Basis, bounds: tuple[float, float] = (-1.0, 1.0)) -> Estimate:
+    """Mean of `values` [n] ± t · SD / √n with n − 1 degrees of freedom, clipped to `bounds`.
 
     Declined for n < 2 and where all are equal. Raises ValueError if a number is not finite: what has no
     outcome is for the caller to take out and to count.
     """
-    d = np.asarray(d, float)
+    d = np.asarray(values, float)
     n = d.size
     if not np.isfinite(d).all():
         raise ValueError(f"{np.count_nonzero(~np.isfinite(d))} of {n} numbers are not finite")
-    about = dict(n=n, planned=n_planned, unit=unit, population=population, role=role, runs=runs)
-    method = f"mean ± t, {n - 1} degrees of freedom" if n > 1 else "mean"
+    basis = basis.changed(n=n, method=f"mean ± t, {n - 1} degrees of freedom" if n > 1 else "mean")
     center = float(np.clip(d.mean(), *bounds)) if n else None
-    if reason := checks.spread_unknown(d, unit):
-        return Estimate(estimate=center, method=method, declined=reason, **about)
+    if reason := spread_unknown(d, basis.unit):
+        return basis.declines(reason, center)
     half = stats.t.ppf((1 + level) / 2, n - 1) * stats.sem(d)
     low, high = np.clip([center - half, center + half], *bounds)
-    return Estimate(estimate=center, low=low, high=high, level=level, method=method, **about)
+    return basis.gives(center, low, high, level)
 
 
 def sign_flip(k: ArrayLike) -> tuple[float, float]:
@@ -129,18 +151,37 @@ def sign_flip(k: ArrayLike) -> tuple[float, float]:
     if k.size and not np.issubdtype(k.dtype, np.integer):
         raise TypeError(f"sign_flip needs integer counts, not {k.dtype}")
     signed = [int(v) for v in k if v]
-    if not signed:
-        return 1.0, 1.0
+    n = len(signed)
+    if not n or not sum(signed):
+        return 1.0, 2.0 ** (1 - n) if n else 1.0
     divisor = gcd(*signed)
-    sizes = [abs(v) // divisor for v in signed]
-    total, observed = sum(sizes), abs(sum(signed)) // divisor
-    # ways[j]: subsets of sizes that sum to j, found by convolution; flipping the others makes the sum 2j − total.
-    ways = np.zeros(total + 1, dtype=np.int64 if len(sizes) < 63 else object)
+    sizes = sorted(abs(v) // divisor for v in signed)
+    # Flipping a subset that sums to j makes the sum 2j − total: at most −|observed| where j is at most `most`, and by
+    # symmetry as often at least |observed|.
+    most = (sum(sizes) - abs(sum(signed)) // divisor) // 2
+    # ways[j]: subsets that sum to j, found by convolution, in units of 2 ** halvings.
+    ways = np.zeros(most + 1, dtype=np.int64 if n <= INTEGERS else float)
     ways[0] = 1
-    for size in sizes:
-        ways[size:] = ways[size:] + ways[:-size]
-    extreme = np.abs(2 * np.arange(total + 1) - total) >= observed
-    return int(ways[extreme].sum()) / 2 ** len(sizes), 2 / 2 ** len(sizes)
+    reached = halvings = 0
+    for used, size in enumerate(sizes, 1):
+        if size > most:
+            break
+        reached = min(reached + size, most)
+        ways[size : reached + 1] += ways[: reached + 1 - size]
+        if used % 1000 == 0:
+            ways *= 2.0**-1000
+            halvings += 1000
+    return float(np.ldexp(float(ways.sum()), halvings + 1 - n)), 2.0 ** (1 - n)
+
+
+def flip_test(k: NDArray[np.int64], alpha: float, basis: Basis) -> Estimate:
+    """The sign-flip test of `k` [n] as a finding; it warns where no result of so many pairs could reach `alpha`."""
+    basis = basis.changed(method="exact sign-flip test of the mean difference, two-sided")
+    if not k.size:
+        return basis.declines(few(0))
+    p_value, smallest = sign_flip(k)
+    warning = f"no result of these pairs could reach {alpha:.3g}: the smallest p-value possible is {smallest:.3g}"
+    return basis.gives(p_value=p_value, warning=warning if smallest > alpha else None)
 
 
 def verdict(low: float, high: float, inner_low: float, inner_high: float, margin: float) -> str:
@@ -167,128 +208,319 @@ def holm(p_values: Sequence[float | None], level: float = 0.95) -> list[float | 
     return [None if p is None else float(a) for p, a in zip(p_values, adjusted, strict=True)]
 
 
-def mcnemar(
-    correct_candidate: ArrayLike,
-    correct_baseline: ArrayLike,
-    level: float = 0.95,
+def paired(
+    candidate: ArrayLike,
+    baseline: ArrayLike,
+    n_images: int,
+    basis: Basis,
     *,
-    planned: int,
-    runs: str | None = None,
-) -> McNemar:
-    """Exact McNemar test of every pair of networks, counted; both arrays bool [pair, digit].
+    level: float,
+    verdict_level: float,
+    margin: float,
+    resamples: int,
+    seed: int,
+) -> Gap:
+    """The gap of pairs of runs that share their seed, from their counts of right test images, integer [n] each.
 
-    The pairs share their digits, so their p-values are neither pooled nor combined.
+    Position s of both arrays is the same seed; only pairs in which both models learned belong here. `margin` is a
+    fraction of accuracy; `resamples` and `seed` are the bootstrap's. The role of `basis` is that of the primary
+    interval, the verdict's intervals and the primary test. Raises TypeError for counts that are not integers,
+    ValueError for shapes that differ.
+    """
+    right = [np.asarray(candidate), np.asarray(baseline)]
+    if right[0].shape != right[1].shape or right[0].ndim != 1:
+        raise ValueError(f"expected two arrays [n], found {right[0].shape} and {right[1].shape}")
+    if right[0].size and not all(np.issubdtype(r.dtype, np.integer) for r in right):
+        raise TypeError("expected integer counts of right test images")
+    c, b = (r.astype(np.int64) for r in right)
+    k = c - b
+    d = k / n_images
+    basis = basis.changed(n=k.size)
+    other = basis.changed(role="descriptive")
+    return Gap(
+        mean=t_interval(d, level, basis),
+        sign_flip=flip_test(k, 1 - verdict_level, basis),
+        smallest_p=sign_flip(k)[1],
+        verdict=_verdict(d, verdict_level, margin, basis),
+        effect=_effect(c, b, n_images, level, other),
+        checks=Checks(
+            paired_t=paired_t(k, other),
+            bca=bca(d, level, resamples, seed, other),
+            wilcoxon=wilcoxon(k, other),
+            welch=welch(c / n_images, b / n_images, level, other),
+            brunner_munzel=brunner_munzel(c, b, level, other),
+            correlation=correlation(c, b, level, other),
+            pairing_gain=pairing_gain(c, b, other),
+        ),
+        quantiles=quantiles(d),
+    )
+
+
+def _verdict(d: NDArray, level: float, margin: float, basis: Basis) -> Verdict:
+    outer, inner = t_interval(d, level, basis), t_interval(d, 2 * level - 1, basis)
+    decided = outer.low is not None and inner.low is not None
+    return Verdict(
+        words=verdict(outer.low, outer.high, inner.low, inner.high, margin) if decided else None,
+        margin=margin,
+        interval=outer,
+        equivalence_interval=inner,
+        largest_supported_margin=max(0.0, outer.low) if decided else None,
+        tost=tost(d, margin, basis.changed(role="descriptive")),
+    )
+
+
+def _effect(c: NDArray, b: NDArray, n_images: int, level: float, basis: Basis) -> Effect:
+    wins, losses = int(np.count_nonzero(c > b)), int(np.count_nonzero(c < b))
+    ties = c.size - wins - losses
+    won = outperforming(wins, ties, losses, level, basis)
+    return Effect(
+        wins=wins,
+        ties=ties,
+        losses=losses,
+        outperforming=won,
+        bouthillier=bouthillier(won),
+        error_rate_ratio=error_rate_ratio(n_images - c, n_images - b, level, basis),
+        standardised=effect_size(c - b, basis),
+    )
+
+
+def not_independent(gap: Gap, warning: str) -> Gap:
+    """The same numbers without verdict or criterion, each with the `warning`: for pairs that share too much."""
+    gap = mapped(gap, lambda part: part.warned(warning) if isinstance(part, Estimate) else part)
+    return gap.model_copy(
+        update=dict(
+            verdict=gap.verdict.model_copy(update=dict(words=None, largest_supported_margin=None)),
+            effect=gap.effect.model_copy(update=dict(bouthillier=None)),
+        )
+    )
+
+
+# tests and intervals beside the primary ones
+
+
+def tost(d: NDArray, margin: float, basis: Basis) -> Estimate:
+    """Two one-sided t tests (Schuirmann 1987) that the mean of `d` lies within ± margin; p is the larger of the two."""
+    basis = basis.changed(method=f"two one-sided t tests for equivalence within ±{100 * margin:g} percentage points")
+    if reason := spread_unknown(d):
+        return basis.declines(reason)
+    above = stats.ttest_1samp(d, -margin, alternative="greater").pvalue
+    below = stats.ttest_1samp(d, margin, alternative="less").pvalue
+    return basis.gives(p_value=max(above, below))
+
+
+def paired_t(k: NDArray, basis: Basis) -> Estimate:
+    """Paired t test on integer differences `k`."""
+    basis = basis.changed(method="paired t test, two-sided")
+    if reason := spread_unknown(k):
+        return basis.declines(reason)
+    return basis.gives(p_value=stats.ttest_1samp(k, 0).pvalue)
+
+
+def wilcoxon(k: NDArray, basis: Basis) -> Estimate:
+    """Signed-rank test with zeros ranked (Pratt 1959): the sign-flip test of the ranks, exact with ties too."""
+    basis = basis.changed(method="exact Wilcoxon signed-rank test (Pratt), two-sided")
+    if not k.any():
+        return basis.declines("no pair differs" if k.size else few(0))
+    twice = np.rint(2 * stats.rankdata(np.abs(k))).astype(np.int64)  # mean ranks of ties are halves
+    return basis.gives(p_value=sign_flip(np.sign(k) * twice)[0])
+
+
+def bca(d: NDArray, level: float, resamples: int, seed: int, basis: Basis) -> Estimate:
+    """BCa bootstrap interval (Efron 1987) of the mean of `d`."""
+    basis = basis.changed(
+        role="check", method=f"BCa bootstrap of the mean difference, {resamples:,} resamples, seed {seed}"
+    )
+    warning = BELOW_NOMINAL if d.size < 50 else None
+    if reason := spread_unknown(d):
+        return basis.declines(reason).warned(warning)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        result = stats.bootstrap(
+            (d,),
+            np.mean,
+            n_resamples=resamples,
+            confidence_level=level,
+            method="BCa",
+            rng=np.random.default_rng(seed),
+        )
+    low, high = map(float, result.confidence_interval)
+    if not low < high:
+        return basis.declines("the bootstrap distribution is degenerate", d.mean()).warned(warning)
+    return basis.gives(d.mean(), low, high, level, warning=warning)
+
+
+def welch(c: NDArray, b: NDArray, level: float, basis: Basis, bounds: tuple[float, float] = (-1.0, 1.0)) -> Estimate:
+    """Welch's t test and interval for mean(c) − mean(b), as if the seeds were not paired; sizes may differ."""
+    basis = basis.changed(method="difference of means, Welch's t, unpaired")
+    if not c.size or not b.size:
+        return basis.declines("one of the models has no run")
+    estimate = float(c.mean() - b.mean())
+    if min(c.size, b.size) == 1 or (spread_unknown(c) and spread_unknown(b)):
+        reason = few(1) if min(c.size, b.size) == 1 else "the values of each model are all equal"
+        return basis.declines(reason, estimate)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # one model may be constant: Welch's formula allows it
+        result = stats.ttest_ind(c, b, equal_var=False)
+    low, high = np.clip(result.confidence_interval(level), *bounds)
+    return basis.gives(estimate, low, high, level, p_value=result.pvalue)
+
+
+def brunner_munzel(c: NDArray, b: NDArray, level: float, basis: Basis) -> Estimate:
+    """Probability that a run of the candidate beats one of the baseline under any seeds (Brunner and Munzel 2000).
+
+    Where one model's runs are all ahead of the other's the variance is zero: the exact rank-sum p-value is given
+    and no interval.
+    """
+    what = "probability that any run of the candidate beats any of the baseline"
+    basis = basis.changed(method=f"{what}, Brunner–Munzel, unpaired")
+    n = c.size
+    if n == 0:
+        return basis.declines(few(0))
+    wins = float((c[:, None] > b).mean() + (c[:, None] == b).mean() / 2)
+    if wins in (0, 1):
+        exact = basis.changed(method=f"{what}; exact rank-sum test, unpaired")
+        reason = "complete separation: no interval can be estimated"
+        return exact.declines(reason, wins, p_value=2 / comb(2 * n, n))
+    if n < 2 or (spread_unknown(c) and spread_unknown(b)):
+        return basis.declines(few(n) if n < 2 else "the accuracies of each model are all equal", wins)
+    result = rank_compare_2indep(c, b, use_t=True)
+    low, high = np.clip(result.conf_int(alpha=1 - level), 0, 1)
+    return basis.gives(wins, low, high, level, p_value=result.pvalue)
+
+
+def mcnemar(correct_candidate: ArrayLike, correct_baseline: ArrayLike, level: float, basis: Basis) -> McNemar:
+    """Exact McNemar test of every pair of networks, counted; both arrays bool [pair, image].
+
+    The pairs share their test images, so their p-values are neither pooled nor combined.
     """
     candidate, baseline = np.asarray(correct_candidate, bool), np.asarray(correct_baseline, bool)
     if candidate.shape != baseline.shape or candidate.ndim != 2:
-        raise ValueError(f"expected two arrays [pair, digit], found {candidate.shape} and {baseline.shape}")
+        raise ValueError(f"expected two arrays [pair, image], found {candidate.shape} and {baseline.shape}")
     gained = np.count_nonzero(candidate & ~baseline, axis=1)
     lost = np.count_nonzero(baseline & ~candidate, axis=1)
     p = np.minimum(1.0, 2 * stats.binom.cdf(np.minimum(gained, lost), gained + lost, 0.5))
     significant = p < 1 - level
     better, worse = (int(np.count_nonzero(significant & ahead)) for ahead in (gained > lost, gained < lost))
     n = len(candidate)
-    method = f"exact McNemar test of each pair by itself, two-sided, at {level:g}"
     return McNemar(
         pairs=n,
         level=level,
         candidate_better=better,
         baseline_better=worse,
         undecided=n - better - worse,
-        rests_on=Basis(method=method, n=n, planned=planned, unit="pairs of runs", runs=runs),
+        rests_on=basis.changed(method=f"exact McNemar test of each pair by itself, two-sided, at {level:g}", n=n),
     )
 
 
-def paired(
-    counts_candidate: ArrayLike,
-    counts_baseline: ArrayLike,
-    n_digits: int,
-    *,
-    level: float,
-    verdict_level: float,
-    margin: float,
-    planned: int,
-    resamples: int,
-    seed: int,
-    runs: str | None = None,
-    role: str = "descriptive",
-) -> Gap:
-    """The gap of pairs of runs that share their seed, from their counts of right digits, integer [n] each.
+# effect sizes
 
-    Position s of both arrays is the same seed; only pairs in which both models trained belong here.
-    `margin` is a fraction of accuracy; `resamples` and `seed` are the bootstrap's. `role` is that of the
-    primary interval, the verdict's intervals and the primary test. Raises TypeError for counts that are not
-    integers, ValueError for shapes that differ and for Series whose indices do: those would pair wrong seeds.
+
+def error_rate_ratio(errors_candidate: NDArray, errors_baseline: NDArray, level: float, basis: Basis) -> Estimate:
+    """Ratio of error rates (candidate / baseline), from the errors of each pair.
+
+    Delta method on the logarithm: the relative errors e_c / mean(e_c) − e_b / mean(e_b) carry variances and
+    covariance at once; t with n − 1 degrees of freedom.
     """
-    series = [x for x in (counts_candidate, counts_baseline) if isinstance(x, pd.Series)]
-    if len(series) == 2 and not series[0].index.equals(series[1].index):
-        raise ValueError("the two series are not aligned")
-    right = [np.asarray(c) for c in (counts_candidate, counts_baseline)]
-    if right[0].shape != right[1].shape or right[0].ndim != 1:
-        raise ValueError(f"expected two arrays [n], found {right[0].shape} and {right[1].shape}")
-    if right[0].size and not all(np.issubdtype(c.dtype, np.integer) for c in right):
-        raise TypeError("expected integer counts of right digits")
-    c, b = (r.astype(np.int64) for r in right)
-    k = c - b
-    n = k.size
-    d = k / n_digits
-    about = dict(n=n, planned=planned, unit="pairs of runs", population="seeds", runs=runs)
-
-    def interval(at: float) -> Estimate:
-        return t_interval(d, at, n_planned=planned, unit="pairs of runs", population="seeds", role=role, runs=runs)
-
-    outer, inner = interval(verdict_level), interval(2 * verdict_level - 1)
-    decided = outer.low is not None and inner.low is not None
-    wins, losses = int(np.count_nonzero(k > 0)), int(np.count_nonzero(k < 0))
-    won = checks.outperforming(wins, n - wins - losses, losses, level, about)
-    return Gap(
-        mean=interval(level),
-        verdict_interval=outer,
-        equivalence_interval=inner,
-        sign_flip=flip_test(k, 1 - verdict_level, about | dict(role=role)),
-        smallest_p=sign_flip(k)[1],
-        verdict=verdict(outer.low, outer.high, inner.low, inner.high, margin) if decided else None,
-        margin=margin,
-        largest_supported_margin=max(0.0, outer.low) if decided else None,
-        tost=checks.tost(d, margin, about),
-        wins=wins,
-        ties=n - wins - losses,
-        losses=losses,
-        outperforming=won,
-        bouthillier=checks.bouthillier(won),
-        error_ratio=checks.error_ratio(n_digits - c, n_digits - b, level, about),
-        paired_t=checks.paired_t(k, about),
-        bca=checks.bca(d, level, resamples, seed, about),
-        correlation=checks.correlation(c, b, level, about),
-        pairing_gain=checks.pairing_gain(c, b, about),
-        welch=checks.welch(c / n_digits, b / n_digits, level, about),
-        wilcoxon=_wilcoxon(k, about),
-        brunner_munzel=checks.brunner_munzel(c, b, level, about),
-        effect_size=checks.effect_size(k, about),
-        quantiles=checks.quantiles(d),
-    )
+    basis = basis.changed(method="ratio of error rates, delta method on its logarithm with covariance, t")
+    n = errors_candidate.size
+    if n == 0:
+        return basis.declines(few(0))
+    mean_c, mean_b = errors_candidate.mean(), errors_baseline.mean()
+    if mean_b == 0:
+        return basis.declines("the baseline made no errors")
+    ratio = float(mean_c / mean_b)
+    if mean_c == 0:
+        return basis.declines("the candidate made no errors: the logarithm of the ratio does not exist", ratio)
+    relative = errors_candidate / mean_c - errors_baseline / mean_b
+    if reason := spread_unknown(relative):
+        return basis.declines(reason, ratio)
+    half = stats.t.ppf((1 + level) / 2, n - 1) * stats.sem(relative)
+    if half > 300:  # beyond what exp can hold, and beyond any use
+        return basis.declines(f"n = {n} is too few for an interval", ratio)
+    low, high = ratio * np.exp([-half, half])
+    return basis.gives(ratio, low, high, level)
 
 
-def flip_test(k: NDArray[np.int64], alpha: float, about: dict) -> Estimate:
-    """The sign-flip test of `k` [n] as a finding; it warns where no result of so many pairs could reach `alpha`."""
-    method = "exact sign-flip test of the mean difference, two-sided"
-    if not k.size:
-        return Estimate(method=method, declined=checks.few(0), **about)
-    p_value, smallest = sign_flip(k)
-    warning = f"no result of these pairs could reach {alpha:.3g}: the smallest p-value possible is {smallest:.3g}"
-    return Estimate(p_value=p_value, method=method, warning=warning if smallest > alpha else None, **about)
+def outperforming(wins: int, ties: int, losses: int, level: float, basis: Basis) -> Estimate:
+    """Probability that the candidate is ahead on a paired seed, wins + ½ ties.
+
+    Clopper–Pearson with every tie as a loss for the lower limit and as a win for the upper.
+    """
+    basis = basis.changed(method="share of pairs won, a tie counting ½; Clopper–Pearson, ties against each limit")
+    n = wins + ties + losses
+    if n == 0:
+        return basis.declines(few(0))
+    low = float(proportion_confint(wins, n, 1 - level, method="beta")[0])
+    high = float(proportion_confint(wins + ties, n, 1 - level, method="beta")[1])
+    return basis.gives((wins + ties / 2) / n, low, high, level)
 
 
-def not_independent(gap: Gap, warning: str) -> Gap:
-    """The same numbers without verdict or criterion, each with the `warning`: for pairs that share too much."""
-    warned = {name: e.warned(warning) for name, e in gap if isinstance(e, Estimate)}
-    return gap.model_copy(update=dict(verdict=None, largest_supported_margin=None, bouthillier=None, **warned))
+def bouthillier(won: Estimate) -> str | None:
+    """What Bouthillier et al. (2021, MLSys, section 5) would say of the interval of `outperforming`.
+
+    Their criterion, with our exact interval in the place of their percentile bootstrap.
+    """
+    if won.low is None or won.high is None:
+        return None
+    if won.low <= 0.5:
+        return "not statistically significant"
+    if won.high <= MEANINGFUL:
+        return "statistically significant, not meaningful"
+    return "statistically significant and meaningful"
 
 
-def _wilcoxon(k: NDArray[np.int64], about: dict) -> Estimate:
-    """Signed-rank test with zeros ranked (Pratt 1959): the sign-flip test of the ranks, exact with ties too."""
-    method = "exact Wilcoxon signed-rank test (Pratt), two-sided"
-    if not k.any():
-        return Estimate(method=method, declined="no pair differs" if k.size else checks.few(0), **about)
-    twice = np.rint(2 * stats.rankdata(np.abs(k))).astype(np.int64)  # mean ranks of ties are halves
-    return Estimate(p_value=sign_flip(np.sign(k) * twice)[0], method=method, **about)
+def correlation(c: NDArray, b: NDArray, level: float, basis: Basis) -> Estimate:
+    """Pearson correlation of both models' counts over paired seeds, interval by Fisher's transformation."""
+    basis = basis.changed(method="Pearson correlation over paired seeds, Fisher's transformation")
+    if reason := spread_unknown(c) or spread_unknown(b):
+        return basis.declines(reason)
+    if c.size == 2:
+        return basis.declines("n = 2: a correlation of two pairs is always ±1")
+    result = stats.pearsonr(c, b)
+    rho = float(np.clip(result.statistic, -1, 1))
+    if c.size < 4 or abs(rho) > 1 - 1e-12:
+        reason = "n = 3: the interval needs at least 4 pairs" if c.size < 4 else "the correlation is perfect"
+        return basis.declines(reason, rho)
+    return basis.gives(rho, *map(float, result.confidence_interval(level)), level)
+
+
+def pairing_gain(c: NDArray, b: NDArray, basis: Basis) -> Estimate:
+    """(σ₁² + σ₂²) / (σ₁² + σ₂² − 2ρσ₁σ₂): how many unpaired seeds one pair is worth."""
+    basis = basis.changed(method="variance of the gap without pairing, over that with pairing")
+    if reason := spread_unknown(c - b):
+        return basis.declines(reason)
+    unpaired = np.var(c, ddof=1) + np.var(b, ddof=1)
+    return basis.gives(float(unpaired / np.var(c - b, ddof=1)))
+
+
+def effect_size(k: NDArray, basis: Basis) -> Estimate:
+    """d_z: the mean difference in SDs of the differences (ddof = 1)."""
+    basis = basis.changed(method="mean difference over the SD of differences (d_z)")
+    if reason := spread_unknown(k):
+        return basis.declines(reason)
+    return basis.gives(float(k.mean() / k.std(ddof=1)))
+
+
+def quantiles(d: NDArray) -> tuple[tuple[float, float], ...]:
+    """QQ plot of `d`: (quantile of the standard normal at Filliben's positions, value), in order."""
+    if d.size == 0:
+        return ()
+    theoretical, ordered = stats.probplot(d, fit=False)
+    return tuple(zip(theoretical.tolist(), ordered.tolist(), strict=True))
+
+
+# why a number is declined
+
+
+def few(n: int, unit: str = "pairs of runs") -> str:
+    """Why n = 0 or n = 1 is declined."""
+    return f"none of the {unit} learned" if n == 0 else f"n = {n}: an interval or a test needs at least 2"
+
+
+def spread_unknown(x: NDArray, unit: str = "pairs of runs") -> str | None:
+    """Why the spread of `x` cannot be estimated, or None; equal up to float rounding is equal."""
+    if x.size < 2:
+        return few(x.size, unit)
+    if np.ptp(x) <= 1e-12 * max(1.0, float(np.abs(x).max())):
+        return f"all {x.size} values are equal: their spread cannot be estimated"
+    return None

@@ -1,32 +1,42 @@
-"""Whether the answer survives other reasonable ways of asking: outcomes of training, specifications, random halves."""
+"""Whether the answer survives other reasonable ways of asking: the specification curve, outcomes, random halves.
+
+The specification curve is every way to analyse one comparison (Simonsohn, Simmons and Nelson 2020). `Models` are the
+grids of candidate and baseline, rates their positions in these, one a seed, −1 for none.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import product
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from scipy.special import expit, logit
 from statsmodels.stats.proportion import proportion_confint
 
-from analysis.grid import OUTCOMES, ModelRuns
-from analysis.stats import checks
-from analysis.stats.estimate import Estimate, Frozen
-from analysis.stats.specifications import (
-    Choice,
-    Crossed,
-    Policy,
-    RestsOn,
-    Specification,
-    at_rates,
-    average,
-    gap_between,
-    planned_pairs,
-    runs_of,
-    scores_of,
-    specifications,
-)
+from analysis.grid import OUTCOMES, Grid
+from analysis.stats.estimate import Basis, Estimate, Frozen
+from analysis.stats.paired import spread_unknown, t_interval, welch
+from analysis.stats.selection import Rule, SelectedRates
+
+Models = tuple[Grid, Grid]
+
+Policy = Literal["both learned", "scored at chance", "worst case"]
+SCORED: dict[Policy, tuple[str, ...]] = {
+    "both learned": OUTCOMES[:1],
+    "scored at chance": OUTCOMES[:3],
+    "worst case": OUTCOMES,
+}
+"""Which runs each policy gives a number."""
+
+Pairing = Literal["paired", "unpaired"]
+Transform = Literal["raw", "logit"]
+
+OverImages = Callable[[SelectedRates], Estimate]
+"""The gap over seeds and test images at selected rates, from the pairs that learned."""
 
 
 class Outcomes(Frozen):
@@ -36,8 +46,27 @@ class Outcomes(Frozen):
     """Outcome → runs."""
     planned: int
     """Runs planned."""
-    not_trained: Estimate
+    not_learned: Estimate
     """Share of runs with an outcome that diverged or collapsed, with Clopper–Pearson limits."""
+
+
+class Specification(Frozen):
+    """One way to analyse the same data, and the gap it gives, a fraction of accuracy."""
+
+    selection: str
+    """Rule that chose the learning rates."""
+    outcomes: Policy
+    """What runs that did not learn score."""
+    pairing: Pairing
+    """Whether seeds are paired."""
+    transform: Transform
+    """Scale on which differences are averaged."""
+    population: Literal["seeds", "seeds and test images"]
+    """What the interval generalises to."""
+    gap: Estimate
+    """The gap, turned back into accuracy; without an interval where none is defined."""
+    primary: bool = False
+    """Whether this is the primary analysis."""
 
 
 class Robustness(Frozen):
@@ -58,110 +87,256 @@ class Robustness(Frozen):
     same_sign: int | None
     """... and how many of them have its sign; None where it has no estimate."""
     distinct: int
-    """Different estimates among all of them: where every run trained, some specifications coincide."""
+    """Different estimates among all of them: where every run learned, some specifications coincide."""
 
 
-def outcomes(outcome: ArrayLike, level: float, runs: str | None = None) -> Outcomes:
+def robustness(
+    models: Models,
+    rules: Mapping[str, Rule],
+    over_images: OverImages,
+    *,
+    n_images: int,
+    classes: int,
+    level: float,
+) -> Robustness:
+    """Ask one comparison in every way; the first of `rules` is the primary one."""
+    primary = next(iter(rules.values()))
+    tried = list(specifications(models, rules, over_images, n_images, classes, level))
+    found = [s for s in tried if s is not None]
+    main = next((s for s in found if s.primary), None)
+    others = [s for s in found if not s.primary]
+    return Robustness(
+        outcomes={
+            role: _outcomes_at(grid, rates, level)
+            for role, grid, rates in zip(
+                ("candidate", "baseline"), models, (primary[0].candidate, primary[0].baseline), strict=True
+            )
+        },
+        scored_at_chance=sensitivity(models, primary, "scored at chance", n_images, classes),
+        worst_case=sensitivity(models, primary, "worst case", n_images, classes),
+        specifications=tuple(sorted(found, key=lambda s: s.gap.estimate)),
+        undefined=len(tried) - len(found),
+        alternatives=len(others),
+        same_sign=None if main is None else sum(_sign(s) == _sign(main) for s in others),
+        distinct=len({round(s.gap.estimate, 12) for s in found}),
+    )
+
+
+# the specification curve
+
+
+def specifications(
+    models: Models, rules: Mapping[str, Rule], over_images: OverImages, n_images: int, classes: int, level: float
+) -> Iterator[Specification | None]:
+    """Every specification that is a different analysis, None without an estimate.
+
+    The product of rules, policies and transforms, and where both learned also of pairings; raw pairs that learned
+    besides over seeds and test images. Scored runs have no interval, so pairing and population would only repeat
+    their points.
+    """
+    ways = [(policy, "paired", transform) for policy, transform in product(get_args(Policy), get_args(Transform))]
+    ways += [("both learned", "unpaired", transform) for transform in get_args(Transform)]
+    for (position, (name, rule)), (policy, pairing, transform) in product(enumerate(rules.items()), ways):
+        gap = gap_by(models, rule, policy, pairing, transform, n_images, classes, level)
+        if gap.estimate is None:
+            yield None
+            continue
+        simple = (policy, pairing, transform) == ("both learned", "paired", "raw")
+        way = dict(selection=name, outcomes=policy, pairing=pairing, transform=transform)
+        yield Specification(**way, population="seeds", gap=gap, primary=simple and position == 0)
+        if simple and len(rule) == 1:
+            both = over_images(rule[0])
+            yield None if both.low is None else Specification(**way, population="seeds and test images", gap=both)
+
+
+def gap_by(
+    models: Models,
+    rule: Rule,
+    policy: Policy,
+    pairing: Pairing,
+    transform: Transform,
+    n_images: int,
+    classes: int,
+    level: float,
+) -> Estimate:
+    """The gap by one rule of selection, averaged over its parts; an interval for pairs that learned at one part."""
+    basis = Basis(
+        method="mean of paired differences" if pairing == "paired" else "difference of means",
+        n=0,
+        planned=planned_pairs(models, rule),
+        unit="pairs of runs" if pairing == "paired" else "runs of the model with fewer",
+        population="seeds",
+        runs=runs_of(models, rule, policy, pairing),
+    )
+    parts = [
+        gap_between(*scores_of(models, rates, policy, n_images, classes), pairing, transform, n_images, level, basis)
+        for rates in rule
+    ]
+    if len(parts) == 1 and policy == "both learned":
+        return parts[0]
+    estimate = average(rule, parts)
+    basis = basis.changed(n=min((e.n for e in parts), default=0))
+    return basis.declines("no pair of runs can be scored") if estimate is None else basis.gives(estimate)
+
+
+def gap_between(
+    c: NDArray,
+    b: NDArray,
+    pairing: Pairing,
+    transform: Transform,
+    n_images: int,
+    level: float,
+    basis: Basis,
+) -> Estimate:
+    """The gap in accuracy from right test images [seed] of `n_images`, NaN where there is no number.
+
+    Paired differences are taken between counts, as `paired.paired` takes them, so that the same gap is the same
+    float. On logits (of empirical odds, ½ added to right and wrong images, so that they are finite) it is turned back
+    into the gap in accuracy that the same shift makes at the baseline's mean logit.
+    """
+    if pairing == "paired":
+        both = np.isfinite(c - b)
+        c, b = c[both], b[both]
+    else:
+        c, b = c[np.isfinite(c)], b[np.isfinite(b)]
+    bounds = (-1.0, 1.0)
+    d = (c - b) / n_images if pairing == "paired" else None
+    if transform == "logit":
+        c, b = (logit((x + 0.5) / (n_images + 1)) for x in (c, b))
+        d, bounds = c - b if pairing == "paired" else None, (-np.inf, np.inf)
+    else:
+        c, b = c / n_images, b / n_images
+    if d is not None:
+        e = t_interval(d, level, basis, bounds)
+    else:
+        e = welch(c, b, level, basis.changed(n=min(c.size, b.size)), bounds)
+    if transform == "raw" or e.estimate is None:
+        return e
+    start = b.mean()
+    shifted = {
+        name: float(expit(start + value) - expit(start))
+        for name in ("estimate", "low", "high")
+        if (value := getattr(e, name)) is not None
+    }
+    return e.changed(**shifted)
+
+
+def scores_of(
+    models: Models, rates: SelectedRates, policy: Policy, n_images: int, classes: int
+) -> tuple[NDArray, NDArray]:
+    """Right test images of candidate and baseline [seed] under a policy, NaN where it gives none.
+
+    Chance is n / classes. The worst case is the candidate's: its absent runs score as guessing, those of the baseline
+    as its best run.
+    """
+    chance = n_images / classes
+    candidate = _scores(models[0], rates.candidate, policy, chance)
+    baseline = _scores(models[1], rates.baseline, policy, chance)
+    if policy == "worst case":
+        candidate[_absent(models[0], rates.candidate)] = chance
+        baseline[_absent(models[1], rates.baseline)] = np.nanmax(np.append(baseline, chance))
+    return candidate, baseline
+
+
+def _scores(grid: Grid, rates: NDArray, policy: Policy, chance: float) -> NDArray[np.float64]:
+    """Right test images [seed] of the runs that learned; chance, where the policy says so, of those that did not."""
+    score = np.where(at_rates(grid.learned, rates, False), at_rates(grid.right, rates, 0), np.nan)
+    if policy != "both learned":
+        score[at_rates(grid.not_learned, rates, False)] = chance
+    return score
+
+
+def _absent(grid: Grid, rates: NDArray) -> NDArray[np.bool_]:
+    return at_rates(grid.absent, rates, False)
+
+
+def runs_of(models: Models, rule: Rule, policy: Policy, pairing: Pairing) -> tuple[str, ...]:
+    """The runs that a gap rests on: the candidate's, then the baseline's."""
+    found: tuple[dict[str, None], dict[str, None]] = {}, {}
+    for part in rule:
+        rates = part.candidate, part.baseline
+        scored = [np.isin(at_rates(m.outcome, r, ""), SCORED[policy]) for m, r in zip(models, rates, strict=True)]
+        if pairing == "paired":
+            scored = [np.logical_and(*scored)] * 2
+        for ids, grid, r, own in zip(found, models, rates, scored, strict=True):
+            ids |= dict.fromkeys(grid.run_ids[r[own], np.flatnonzero(own)])
+    return tuple(str(run_id) for ids in found for run_id in ids)
+
+
+def planned_pairs(models: Models, rule: Rule) -> int:
+    """Pairs of which both runs were planned; the most of any part of a rule."""
+    pairs = (planned_seeds(models[0], part.candidate) & planned_seeds(models[1], part.baseline) for part in rule)
+    return max((int(np.count_nonzero(both)) for both in pairs), default=0)
+
+
+def planned_seeds(grid: Grid, rates: NDArray) -> NDArray[np.bool_]:
+    """Whether a run was planned at `rates` [seed]; where no rate could be chosen (−1), whether one was at any."""
+    return np.where(rates >= 0, at_rates(grid.planned, rates, False), grid.planned.any(axis=0))
+
+
+def at_rates(table: NDArray, rates: NDArray, absent: object) -> NDArray:
+    """The entries of `table` [rate, seed] at one rate per seed [seed], `absent` where that is −1."""
+    if not table.size:
+        return np.full(rates.size, absent)
+    return np.where(rates >= 0, table[rates, np.arange(rates.size)], absent)
+
+
+def average(rule: Rule, parts: list[Estimate]) -> float | None:
+    """The weighted mean of estimates; None where one of them is undefined."""
+    if not parts or any(e.estimate is None for e in parts):
+        return None
+    return float(sum(rates.weight * e.estimate for rates, e in zip(rule, parts, strict=True)))
+
+
+# outcomes and what scoring them does
+
+
+def outcomes(outcome: ArrayLike, level: float, runs: tuple[str, ...] = ()) -> Outcomes:
     """Count the outcomes of a configuration's planned runs, str [seed], each in OUTCOMES; "" was not planned."""
     counts = Counter(str(o) for o in np.asarray(outcome).ravel() if o != "")
     if unknown := set(counts) - set(OUTCOMES):
         raise ValueError(f"unknown outcomes {sorted(unknown)}")
     planned = counts.total()
     bad = counts["collapsed"] + counts["diverged"]
-    n = bad + counts["trained"]
-    return Outcomes(
-        counts={name: counts[name] for name in OUTCOMES},
-        planned=planned,
-        not_trained=_share(bad, n, level, dict(planned=planned, unit="runs", population="seeds", runs=runs)),
+    n = bad + counts["learned"]
+    basis = Basis(
+        method="share with Clopper–Pearson limits", n=n, planned=planned, unit="runs", population="seeds", runs=runs
     )
+    if n == 0:
+        share = basis.declines("no run has an outcome")
+    else:
+        share = basis.gives(bad / n, *map(float, proportion_confint(bad, n, 1 - level, method="beta")), level)
+    return Outcomes(counts={name: counts[name] for name in OUTCOMES}, planned=planned, not_learned=share)
 
 
-def sensitivity(
-    models: tuple[ModelRuns, ModelRuns],
-    choice: Choice,
-    policy: Policy,
-    n_digits: int,
-    classes: int,
-    runs: str | None = None,
-) -> Estimate:
-    """The mean gap by another choice of rates or with runs that did not train scored: a point without an interval.
+def _outcomes_at(grid: Grid, rates: NDArray, level: float) -> Outcomes:
+    """The outcomes at the selected rates. Where none could be chosen, no run of any rate has one: all are counted."""
+    chosen = (rates >= 0).all()
+    outcome, run_ids = (
+        at_rates(table, rates, "") if chosen else table.ravel() for table in (grid.outcome, grid.run_ids)
+    )
+    return outcomes(outcome, level, tuple(str(i) for i in run_ids if i))
+
+
+def sensitivity(models: Models, rule: Rule, policy: Policy, n_images: int, classes: int) -> Estimate:
+    """The mean gap by another choice of rates or with runs that did not learn scored: a point without an interval.
 
     "scored at chance": diverged and collapsed runs score 1 / classes. "worst case": besides, runs of the candidate
     that failed or are missing score 1 / classes, those of the baseline as its best run. With rare divergence a t
-    interval on such scores covers far below its level, so there is none. `models`: candidate, baseline.
+    interval on such scores covers far below its level, so there is none.
     """
-    parts = [
-        gap_between(*scores_of(models, part, policy, n_digits, classes), "paired", "raw", n_digits, 0.95)
-        for part in choice
-    ]
-    estimate = average(choice, parts)
-    return Estimate(
-        estimate=estimate,
+    gap = gap_by(models, rule, policy, "paired", "raw", n_images, classes, 0.95)
+    return gap.changed(
         method=f"mean of paired differences, {policy}: a point without an interval",
-        n=min((e.n for e in parts), default=0),
-        planned=planned_pairs(models, choice),
-        unit="pairs of runs",
-        population="seeds",
         role="sensitivity",
-        declined="no pair of runs can be scored" if estimate is None else None,
-        runs=runs,
+        low=None,
+        high=None,
+        level=None,
+        declined=None if gap.estimate is not None else "no pair of runs can be scored",
     )
 
 
-def robustness(
-    candidate: ModelRuns,
-    baseline: ModelRuns,
-    choices: Mapping[str, Choice],
-    *,
-    n_digits: int,
-    classes: int,
-    level: float,
-    crossed: Crossed | None = None,
-    rests_on: RestsOn | None = None,
-) -> Robustness:
-    """Ask one comparison in every way; the first of `choices` (rule → choice) is the primary one.
-
-    Without `crossed` the population of seeds and digits is left out. `rests_on` notes the runs.
-    """
-    first = next(iter(choices.values()))
-    models = (candidate, baseline)
-    tried = list(specifications(models, choices, n_digits, classes, level, crossed, rests_on))
-    found = [s for s in tried if s is not None]
-    main = next((s for s in found if s.primary), None)
-    others = [s for s in found if not s.primary]
-
-    def scored(policy: Policy) -> Estimate:
-        key = rests_on and rests_on(policy, runs_of(models, first, policy, "paired"))
-        return sensitivity(models, first, policy, n_digits, classes, key)
-
-    def counted(role: str, runs: ModelRuns, rates: NDArray) -> Outcomes:
-        # Where no rate could be chosen, no run of any rate has an outcome: all of them are counted.
-        picked = [
-            at_rates(table, rates, "") if (rates >= 0).all() else table.ravel()
-            for table in (runs.outcome, runs.run_ids)
-            if table is not None
-        ]
-        key = rests_on and rests_on(f"{role}'s planned", [i for i in picked[1] if i])
-        return outcomes(picked[0], level, key)
-
-    return Robustness(
-        outcomes={
-            role: counted(role, runs, rates)
-            for role, runs, rates in zip(("candidate", "baseline"), models, first[0][1:], strict=True)
-        },
-        scored_at_chance=scored("scored at chance"),
-        worst_case=scored("worst case"),
-        specifications=tuple(sorted(found, key=lambda s: s.estimate)),
-        undefined=len(tried) - len(found),
-        alternatives=len(others),
-        same_sign=None if main is None else sum(_sign(s) == _sign(main) for s in others),
-        distinct=len({round(s.estimate, 12) for s in found}),
-    )
-
-
-def random_halves(
-    values: ArrayLike, level: float, *, splits: int, seed: int, planned: int, runs: str | None = None
-) -> Estimate:
+def random_halves(values: ArrayLike, level: float, basis: Basis, *, splits: int, seed: int) -> Estimate:
     """How often one model differs "significantly" from itself: `values` [seed] split at random into paired halves.
 
     The share of `splits` whose t interval excludes 0. All splits share the same runs, so this tests the pipeline,
@@ -169,28 +344,25 @@ def random_halves(
     """
     values = np.asarray(values, float)
     half = values.size // 2
-    about = dict(planned=planned, unit="random halves", role="check", runs=runs)
-    method = f"share of splits into halves of {half} seeds whose t interval excludes 0, {splits:,} drawn, seed {seed}"
-    if half < 2 or checks.spread_unknown(values):
-        reason = checks.spread_unknown(values) or "fewer than 4 seeds have two halves of at least 2"
-        return Estimate(n=0, method=method, declined=reason, **about)
+    basis = basis.changed(
+        method=f"share of splits into halves of {half} seeds whose t interval excludes 0, "
+        f"{splits:,} drawn, seed {seed}",
+        n=splits,
+        planned=splits,
+        unit="random halves",
+        role="check",
+    )
+    if half < 2 or spread_unknown(values):
+        reason = spread_unknown(values) or "fewer than 4 seeds have two halves of at least 2"
+        return basis.changed(n=0).declines(reason)
     shuffled = np.random.default_rng(seed).permuted(np.tile(values, (splits, 1)), axis=1)
     d = shuffled[:, :half] - shuffled[:, half : 2 * half]
     spread = np.ptp(d, axis=1) > 1e-12  # without it there is no interval to exclude anything
     t = d[spread].mean(axis=1) / (d[spread].std(axis=1, ddof=1) / np.sqrt(half))
     excluded = np.count_nonzero(np.abs(t) > stats.t.ppf((1 + level) / 2, half - 1))
-    warning = "a smoke test of the pipeline: the halves share their runs"
-    return Estimate(estimate=excluded / splits, n=splits, method=method, warning=warning, **about)
+    return basis.gives(excluded / splits, warning="a smoke test of the pipeline: the halves share their runs")
 
 
 def _sign(spec: Specification) -> float:
     """Of the estimate; sums that differ from 0 by rounding alone count as 0."""
-    return float(np.sign(round(spec.estimate, 12)))
-
-
-def _share(count: int, n: int, level: float, about: dict) -> Estimate:
-    method = "share with Clopper–Pearson limits"
-    if n == 0:
-        return Estimate(n=0, method=method, declined="no run has an outcome", **about)
-    low, high = map(float, proportion_confint(count, n, 1 - level, method="beta"))
-    return Estimate(estimate=count / n, low=low, high=high, level=level, n=n, method=method, **about)
+    return float(np.sign(round(spec.gap.estimate, 12)))

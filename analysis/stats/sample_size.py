@@ -1,4 +1,4 @@
-"""How many more seeds would help: precision against seeds, and the floor that the test digits set."""
+"""How many more seeds would help: precision against seeds, and the floor that the test images set."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from analysis.stats import checks
 from analysis.stats.crossed import error_from, mean_squares
 from analysis.stats.estimate import Basis, Estimate, Frozen
+from analysis.stats.paired import spread_unknown
 
 SEEDS = (2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 1000)
 """Numbers of seeds at which the precision is shown."""
@@ -19,9 +19,11 @@ SEEDS = (2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 1000)
 MOST = 100_000
 """More seeds than this are not planned for."""
 
+TOO_MANY = f"more than {MOST:,} seeds"
+
 POWERS = (0.8, 0.9)
-AHEAD = (0.6, 0.75, 0.9)
-"""Probabilities of being ahead on a paired seed for which the sign test is planned; 0.75 is Bouthillier et al.'s."""
+OUTPERFORMING = (0.6, 0.75, 0.9)
+"""Probabilities of outperforming on a paired seed for which the sign test is planned; 0.75 is Bouthillier et al.'s."""
 
 NEAR = 1.1
 """More seeds stop helping where they could narrow the interval by less than a tenth."""
@@ -34,8 +36,8 @@ class Precision(Frozen):
     """Number of seeds (pairs)."""
     over_seeds: float
     """Over seeds: this test set."""
-    over_digits: float | None
-    """Over seeds and digits; null without predictions."""
+    over_images: float | None
+    """Over seeds and test images; null without predictions."""
 
 
 class Needed(Frozen):
@@ -45,14 +47,14 @@ class Needed(Frozen):
     """The precision wanted."""
     over_seeds: Estimate
     """Seeds for it over seeds."""
-    over_digits: Estimate
-    """Seeds for it over seeds and digits."""
+    over_images: Estimate
+    """Seeds for it over seeds and test images."""
 
 
 class SignTest(Frozen):
     """Seeds (pairs) that give the exact two-sided sign test a power."""
 
-    ahead: float
+    outperforming: float
     """Probability that the candidate is ahead on a paired seed."""
     power: float
     """Probability that the test then rejects."""
@@ -70,9 +72,9 @@ class Planning(Frozen):
     precision: tuple[Precision, ...]
     """Empty where the spread over seeds is unknown."""
     floor: float | None
-    """Half-width over seeds and digits with infinitely many seeds; null where no component of digits was found."""
+    """Half-width over seeds and test images with infinitely many seeds; null where they have no component."""
     enough: int | None
-    """Seeds from which on more of them could narrow the interval over seeds and digits by less than a tenth."""
+    """Seeds from which on more of them could narrow the interval over seeds and test images by less than a tenth."""
     needed: tuple[Needed, ...]
     """Seeds for each precision wanted."""
     sign_test: tuple[SignTest, ...]
@@ -82,36 +84,29 @@ class Planning(Frozen):
 
 
 def plan(
-    d: ArrayLike,
-    x: ArrayLike | None,
-    n_digits: int,
-    *,
-    level: float,
-    half_widths: Sequence[float],
-    planned: int,
-    runs: str | None = None,
+    d: ArrayLike, x: ArrayLike | None, n_images: int, basis: Basis, *, level: float, half_widths: Sequence[float]
 ) -> Planning:
     """What more seeds would bring, from the paired differences in accuracy `d` [pair].
 
-    `x` [pair, digit] holds the differences in who got which digit right, −1, 0 or 1; None where the predictions
+    `x` [pair, image] holds the differences in who got which image right, −1, 0 or 1; None where the predictions
     are not known. `half_widths` are the precisions wanted, fractions of accuracy.
     """
     d = np.asarray(d, float)
-    about = dict(n=d.size, planned=planned, unit="pairs of runs", runs=runs)
-    basis = Basis(method="expected half-widths from the SD of the differences and the mean squares seen", **about)
+    method = "expected half-widths from the SD of the differences and the mean squares seen"
+    basis = basis.changed(method=method, n=d.size)
     tests = tuple(
-        SignTest(ahead=ahead, power=power, seeds=sign_test_seeds(ahead, power, 1 - level))
-        for ahead in AHEAD
+        SignTest(outperforming=ahead, power=power, seeds=sign_test_seeds(ahead, power, 1 - level))
+        for ahead in OUTPERFORMING
         for power in POWERS
     )
-    if reason := checks.spread_unknown(d):
-        declined = Estimate(method="planning", declined=reason, **about)
-        needed = tuple(Needed(half_width=h, over_seeds=declined, over_digits=declined) for h in half_widths)
+    if reason := spread_unknown(d):
+        declined = basis.changed(method="planning").declines(reason)
+        needed = tuple(Needed(half_width=h, over_seeds=declined, over_images=declined) for h in half_widths)
         sentence = f"How many seeds would be enough cannot be said: {reason}."
         empty = dict(precision=(), floor=None, enough=None)
         return Planning(level=level, rests_on=basis, needed=needed, sign_test=tests, sentence=sentence, **empty)
     sd = float(d.std(ddof=1))
-    crossed = None if x is None or np.shape(x)[1] < 2 else OverDigits(np.asarray(x), level)
+    crossed = None if x is None or np.shape(x)[1] < 2 else OverImages(np.asarray(x), level)
     floor = crossed.floor if crossed else None
     enough = None if floor is None else first(crossed.half_width, NEAR * floor)
     return Planning(
@@ -121,15 +116,15 @@ def plan(
             Precision(
                 seeds=n,
                 over_seeds=half_width(sd, n, level),
-                over_digits=crossed.half_width(n) if crossed else None,
+                over_images=crossed.half_width(n) if crossed else None,
             )
             for n in SEEDS
         ),
         floor=floor,
         enough=enough,
-        needed=tuple(_needed(h, sd, crossed, level, about) for h in half_widths),
+        needed=tuple(_needed(h, sd, crossed, level, basis) for h in half_widths),
         sign_test=tests,
-        sentence=_sentence(floor, enough, crossed is not None, n_digits, d.size),
+        sentence=_sentence(floor, enough, crossed is not None, n_images, d.size),
     )
 
 
@@ -176,85 +171,88 @@ def t_test_power(n: ArrayLike, gap: float, sd: float, alpha: float) -> NDArray[n
     return stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift)
 
 
-def hours(seeds: float, seconds_per_run: Sequence[float], processes: int = 1) -> float:
-    """Hours that `seeds` seeds take, one run of each of `seconds_per_run` per seed, `processes` of them at a time."""
-    return seeds * sum(seconds_per_run) / processes / 3600
+def hours(seeds: float, seconds_per_run: Sequence[float]) -> float:
+    """Hours that `seeds` seeds take, one run of each of `seconds_per_run` per seed, one at a time."""
+    return seeds * sum(seconds_per_run) / 3600
 
 
-class OverDigits:
-    """The interval over seeds and digits as a function of the number of seeds, from the mean squares seen."""
+class OverImages:
+    """The interval over seeds and test images as a function of the number of seeds, from the mean squares seen."""
 
     def __init__(self, x: NDArray, level: float) -> None:
         self.level = level
-        seeds, self.digits = x.shape
-        self.ms_s, ms_d, self.ms_r = mean_squares(x)
-        self.component = (ms_d - self.ms_r) / seeds  # of digits
+        seeds, self.images = x.shape
+        self.ms_s, ms_i, self.ms_r = mean_squares(x)
+        self.component = (ms_i - self.ms_r) / seeds  # of the images
 
     def half_width(self, seeds: int) -> float:
         """Expected half-width; that of the study itself at its own number of seeds."""
         expected = (self.ms_s, max(0.0, seeds * self.component + self.ms_r), self.ms_r)
-        error, df = error_from(expected, seeds, self.digits)
+        error, df = error_from(expected, seeds, self.images)
         return float(stats.t.ppf((1 + self.level) / 2, df) * error)
 
     @property
     def floor(self) -> float | None:
-        """Its limit for infinitely many seeds; None where no component of digits was found."""
+        """Its limit for infinitely many seeds; None where no component of the images was found."""
         if self.component <= 0:
             return None
-        return float(stats.t.ppf((1 + self.level) / 2, self.digits - 1) * np.sqrt(self.component / self.digits))
+        return float(stats.t.ppf((1 + self.level) / 2, self.images - 1) * np.sqrt(self.component / self.images))
 
 
-def _needed(wanted: float, sd: float, crossed: OverDigits | None, level: float, about: dict) -> Needed:
-    n = about["n"]
+def _needed(wanted: float, sd: float, crossed: OverImages | None, level: float, basis: Basis) -> Needed:
+    return Needed(
+        half_width=wanted,
+        over_seeds=_needed_over_seeds(wanted, sd, level, basis),
+        over_images=_needed_over_images(wanted, crossed, basis),
+    )
+
+
+def _needed_over_seeds(wanted: float, sd: float, level: float, basis: Basis) -> Estimate:
+    n = basis.n
     # The SD is itself uncertain: the number of seeds inherits its chi-square interval.
     limits = [sd * float(np.sqrt((n - 1) / stats.chi2.ppf(q, n - 1))) for q in ((1 + level) / 2, (1 - level) / 2)]
     seeds, low, high = (first(lambda k, s=s: half_width(s, k, level), wanted) for s in (sd, *limits))
-    method = (
-        f"seeds for ±{100 * wanted:.3g} percentage points, from the SD of the differences and its chi-square interval"
-    )
-    over = about | dict(method=method, population="seeds")
-    too_many = f"more than {MOST:,} seeds"
+    how = "from the SD of the differences and its chi-square interval"
+    basis = basis.changed(method=f"seeds for ±{100 * wanted:.3g} percentage points, {how}", population="seeds")
     if seeds is None:
-        over_seeds = Estimate(declined=too_many, **over)
-    elif high is None:
-        over_seeds = Estimate(estimate=seeds, warning=f"the SD is so uncertain that it may take {too_many}", **over)
-    elif low < high:
-        over_seeds = Estimate(estimate=seeds, low=low, high=high, level=level, **over)
-    else:
-        over_seeds = Estimate(estimate=seeds, **over)
-    over = about | dict(
-        method=f"seeds for ±{100 * wanted:.3g} percentage points over seeds and digits", population="seeds and digits"
-    )
+        return basis.declines(TOO_MANY)
+    if high is None:
+        return basis.gives(seeds, warning=f"the SD is so uncertain that it may take {TOO_MANY}")
+    return basis.gives(seeds, low, high, level) if low < high else basis.gives(seeds)
+
+
+def _needed_over_images(wanted: float, crossed: OverImages | None, basis: Basis) -> Estimate:
+    method = f"seeds for ±{100 * wanted:.3g} percentage points over seeds and test images"
+    basis = basis.changed(method=method, population="seeds and test images")
     if crossed is None:
-        return Needed(half_width=wanted, over_seeds=over_seeds, over_digits=Estimate(declined="no predictions", **over))
+        return basis.declines("no predictions")
     seeds = first(crossed.half_width, wanted)
     if seeds is not None:
-        over_digits = Estimate(estimate=seeds, **over)
-    elif crossed.floor is not None and crossed.floor >= wanted:
-        reason = f"no number of seeds: the test digits alone leave ±{100 * crossed.floor:.3g} percentage points"
-        over_digits = Estimate(declined=reason, **over)
-    else:
-        over_digits = Estimate(declined=too_many, **over)
-    return Needed(half_width=wanted, over_seeds=over_seeds, over_digits=over_digits)
+        return basis.gives(seeds)
+    if crossed.floor is not None and crossed.floor >= wanted:
+        return basis.declines(
+            f"no number of seeds: the test images alone leave ±{100 * crossed.floor:.3g} percentage points"
+        )
+    return basis.declines(TOO_MANY)
 
 
-def _sentence(floor: float | None, enough: int | None, known: bool, n_digits: int, n: int) -> str:
+def _sentence(floor: float | None, enough: int | None, known: bool, n_images: int, n: int) -> str:
     """When more seeds stop helping, and what this test set can never resolve."""
     if not known:
         return (
-            "Without predictions nothing can be said of new digits. Over seeds, four times as many halve the interval."
+            "Without predictions nothing can be said of new images. Over seeds, four times as many halve the interval."
         )
     if floor is None:
         return (
-            "No spread beyond chance was found between test digits, so no number of seeds is known from which on more "
+            "No spread beyond chance was found between test images, so no number of seeds is known from which on more "
             "of them would not help."
         )
     never = (
-        f"However many seeds are trained, {n_digits:,} test digits cannot tell a gap on new digits of less than about "
+        f"However many seeds are trained, {n_images:,} test images cannot tell a gap on new images of less than about "
         f"{100 * floor:.2g} percentage points from none."
     )
     if enough is None:
         return never
     if n >= enough:
-        return f"For new digits more seeds have stopped helping: {n} pairs are within a tenth of the floor. {never}"
-    return f"For new digits more seeds stop helping at about {enough}: they are within a tenth of the floor. {never}"
+        return f"For new images more seeds have stopped helping: {n} pairs are within a tenth of the floor. {never}"
+    return f"For new images more seeds stop helping at about {enough}: they are within a tenth of the floor. {never}"

@@ -1,4 +1,4 @@
-"""Which learning rate each model uses: chosen by validation accuracy alone.
+"""Which learning rate each model uses: chosen by validation accuracy alone, and how near the choice was.
 
 No function here can see a test number but `best_of_n`, whose second argument is what the choice is worth.
 Accuracies are fractions. Outcomes are scored before they come here: a run that diverged or collapsed at
@@ -7,20 +7,23 @@ Accuracies are fractions. Outcomes are scored before they come here: a run that 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from math import comb
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.stats.estimate import Frozen
+from analysis.grid import Validation
+from analysis.stats.estimate import Basis, Frozen
 
-Rule = Literal["mean", "median"]
+Average = Literal["mean", "median"]
 
 TIE = 1e-12
 """Scores closer than this are equal: the order of a sum must not decide between learning rates."""
 CHUNK = 500
-"""Resamples drawn at once: 500 × 5,000 digits as float32 are 10 MB."""
+"""Resamples drawn at once: 500 × 5,000 images as float32 are 10 MB."""
 
 
 class Selection(Frozen):
@@ -30,7 +33,7 @@ class Selection(Frozen):
     """Position in the grid; None where no learning rate has a validation accuracy."""
     learning_rate: float | None
     """The rate chosen; null like `index`."""
-    rule: Rule
+    rule: Average
     """What it has the best of."""
     at_edge: bool
     """The choice is the smallest or largest rate tried: a better one may lie outside the grid."""
@@ -42,17 +45,88 @@ class Selection(Frozen):
     """... of this many planned."""
 
 
+class Choice(Frozen):
+    """How a model's learning rate was chosen, from validation accuracies alone, and how near the choice was."""
+
+    mean: Selection
+    """The primary rule."""
+    median: Selection
+    """The same by median."""
+    common_seeds: Selection | None
+    """The primary rule over the seeds that every rate has a score of; null where these are all that any rate has."""
+    luck: Mapping[str, float]
+    """Learning rate → share of resamples of seeds and validation images in which it wins."""
+    images_resampled: bool
+    """Whether validation images were resampled too, which needs the predictions."""
+    cross_fitted: Mapping[str, float]
+    """Learning rate → share of seeds for which the other seeds choose it."""
+    rests_on: Basis
+    """The runs with a score, and the resamples of `luck`."""
+
+
+class Chosen(NamedTuple):
+    """A choice, with the rates it chose seed by seed and resample by resample, in positions of `Validation.rates`."""
+
+    choice: Choice
+    folds: NDArray[np.int64]
+    """The rate that the other seeds choose [seed]; −1 for none."""
+    winners: NDArray[np.int64]
+    """The rate that wins each resample [resample]; −1 for none."""
+
+
+@dataclass(frozen=True, eq=False)
+class SelectedRates:
+    """The learning rates that a rule selected for a pair of models, seed by seed.
+
+    Positions in their common grid [seed], −1 for none. A rule is a tuple of these whose weights add up to 1: there is
+    one, but for re-selection, which averages over the choices made in resamples.
+    """
+
+    candidate: NDArray[np.int64]
+    baseline: NDArray[np.int64]
+    weight: float = 1.0
+
+
+Rule = tuple[SelectedRates, ...]
+
+
 class Luck(NamedTuple):
-    """How the choice falls when seeds and validation digits are drawn again."""
+    """How the choice falls when seeds and validation images are drawn again."""
 
     winners: NDArray[np.int64]
     """Position of the winning rate [resample]; −1 where no rate had a score."""
     frequencies: NDArray[np.float64]
     """Share of resamples that each rate wins [rate]."""
-    digits_resampled: bool
+    images_resampled: bool
 
 
-def select(val_accuracy: ArrayLike, rates: ArrayLike, rule: Rule = "mean") -> Selection:
+def choose(validation: Validation, basis: Basis, *, resamples: int, seed: int) -> Chosen:
+    """Choose a model's learning rate, and choose again in resamples and without each seed.
+
+    `basis` names the runs with a score.
+    """
+    rates, score = validation.rates, validation.score
+    known = np.isfinite(score)
+    common = known.all(axis=0)
+    units = "seeds and validation images" if validation.correct is not None else "seeds"
+    drawn = luck(score, rates, resamples=resamples, seed=seed, val_correct=validation.correct)
+    folds = cross_fitted(score, rates)
+    choice = Choice(
+        mean=select(score, rates),
+        median=select(score, rates, "median"),
+        common_seeds=select(score[:, common], rates) if (known.any(axis=0) & ~common).any() else None,
+        luck={_name(rate): float(share) for rate, share in zip(rates, drawn.frequencies, strict=True)},
+        images_resampled=drawn.images_resampled,
+        cross_fitted={_name(rate): float(np.mean(folds == i)) for i, rate in enumerate(rates)},
+        rests_on=basis.changed(
+            method=f"mean validation accuracy over seeds; luck: {resamples:,} resamples of {units}, seed {seed}",
+            n=int(known.sum()),
+        ),
+    )
+    return Chosen(choice, folds, drawn.winners)
+
+
+def select(val_accuracy: ArrayLike, rates: ArrayLike, rule: Average = "mean") -> Selection:
     """The rate with the best mean (or median) of `val_accuracy` [rate, seed] over seeds; ties go to the smaller rate.
 
     `rates` [rate] may come in any order. Seeds without a number (NaN) are left out and show in `n`.
@@ -76,7 +150,7 @@ def select(val_accuracy: ArrayLike, rates: ArrayLike, rule: Rule = "mean") -> Se
     )
 
 
-def cross_fitted(val_accuracy: ArrayLike, rates: ArrayLike, rule: Rule = "mean") -> NDArray[np.int64]:
+def cross_fitted(val_accuracy: ArrayLike, rates: ArrayLike, rule: Average = "mean") -> NDArray[np.int64]:
     """For every seed, the position of the rate that the other seeds choose [seed]; −1 where they choose none.
 
     `val_accuracy` [rate, seed] and `rates` [rate] as for `select`.
@@ -94,18 +168,18 @@ def luck(
     seed: int,
     val_correct: NDArray[np.bool_] | None = None,
 ) -> Luck:
-    """Winners by mean validation accuracy when seeds, and with `val_correct` also digits, are drawn with replacement.
+    """Winners by mean validation accuracy when seeds, and with `val_correct` also images, are drawn with replacement.
 
-    `val_accuracy` [rate, seed]; `val_correct` bool [rate, seed, validation digit] says which digits were right.
-    A run without predictions, all False there, keeps its score. The same `seed` draws the same seeds and digits
+    `val_accuracy` [rate, seed]; `val_correct` bool [rate, seed, validation image] says which images were right.
+    A run without predictions, all False there, keeps its score. The same `seed` draws the same seeds and images
     for every model of a study, so the winners of two models belong together resample by resample.
     """
     val_accuracy, rates = _grid(val_accuracy, rates)
     n_rates, n_seeds = val_accuracy.shape
     present = np.isfinite(val_accuracy)
     score = np.where(present, val_accuracy, 0.0)
-    # Apart, so that the seeds drawn do not depend on whether digits are drawn too.
-    draw_seeds, draw_digits = np.random.default_rng(seed).spawn(2)
+    # Apart, so that the seeds drawn do not depend on whether images are drawn too.
+    draw_seeds, draw_images = np.random.default_rng(seed).spawn(2)
     seeds = _multiplicities(draw_seeds, resamples, n_seeds)
     weights = (present[None] * seeds[:, None]).astype(float)
     total = weights.sum(axis=2)
@@ -116,12 +190,12 @@ def luck(
         sums = np.empty((resamples, n_rates))
         for start in range(0, resamples, CHUNK):
             part = slice(start, min(start + CHUNK, resamples))
-            accuracy = _redrawn(val_correct, score, draw_digits, part.stop - part.start)
+            accuracy = _redrawn(val_correct, score, draw_images, part.stop - part.start)
             sums[part] = np.einsum("brs,brs->br", weights[part], accuracy)
     means = np.where(total > 0, sums / np.maximum(total, 1), -np.inf)
     winners = _best(means, rates)
     frequencies = np.array([np.mean(winners == r) for r in range(n_rates)])
-    return Luck(winners, frequencies, digits_resampled=val_correct is not None)
+    return Luck(winners, frequencies, images_resampled=val_correct is not None)
 
 
 def best_of_n(val: ArrayLike, test: ArrayLike) -> NDArray[np.float64]:
@@ -143,11 +217,30 @@ def best_of_n(val: ArrayLike, test: ArrayLike) -> NDArray[np.float64]:
     return np.array(ways).reshape(n_rates, n_rates) @ ascending
 
 
+def fixed(candidate: ArrayLike, baseline: ArrayLike) -> Rule:
+    """A rule that selects one rate a seed for each model [seed]."""
+    return (SelectedRates(np.asarray(candidate, np.int64), np.asarray(baseline, np.int64)),)
+
+
+def reselected(candidate: NDArray[np.int64], baseline: NDArray[np.int64], n_seeds: int) -> Rule:
+    """The choices made in resamples, from the winners [resample] of `luck` for both models."""
+    pairs, times = np.unique(np.stack([candidate, baseline]), axis=1, return_counts=True)
+    return tuple(
+        SelectedRates(np.full(n_seeds, c), np.full(n_seeds, b), float(k / times.sum()))
+        for (c, b), k in zip(pairs.T, times, strict=True)
+    )
+
+
 def _grid(val_accuracy: ArrayLike, rates: ArrayLike) -> tuple[NDArray, NDArray]:
     val_accuracy, rates = np.asarray(val_accuracy, float), np.asarray(rates, float)
     if val_accuracy.ndim != 2 or rates.shape != val_accuracy.shape[:1]:
         raise ValueError(f"expected [rate, seed] and [rate], found {val_accuracy.shape} and {rates.shape}")
     return val_accuracy, rates
+
+
+def _name(rate: float) -> str:
+    """With all its digits, so that no two rates share a name."""
+    return repr(float(rate))
 
 
 def _best(scores: NDArray, rates: NDArray) -> NDArray[np.int64]:
@@ -170,12 +263,12 @@ def _ranking(val: NDArray) -> NDArray[np.int64]:
 
 
 def _redrawn(val_correct: NDArray[np.bool_], score: NDArray, draw: np.random.Generator, resamples: int) -> NDArray:
-    """Validation accuracy [resample, rate, seed] on digits drawn with replacement, the same for all runs."""
-    n_digits = val_correct.shape[2]
-    times = _multiplicities(draw, resamples, n_digits).astype(np.float32)
+    """Validation accuracy [resample, rate, seed] on images drawn with replacement, the same for all runs."""
+    n_images = val_correct.shape[2]
+    times = _multiplicities(draw, resamples, n_images).astype(np.float32)
     # Counts stay far below 2**24, so the float32 products are exact.
-    right = times @ val_correct.reshape(-1, n_digits).T.astype(np.float32)
-    accuracy = right.astype(float).reshape(resamples, *score.shape) / n_digits
+    right = times @ val_correct.reshape(-1, n_images).T.astype(np.float32)
+    accuracy = right.astype(float).reshape(resamples, *score.shape) / n_images
     return np.where(val_correct.any(axis=2), accuracy, score)
 
 

@@ -1,15 +1,16 @@
-"""The gap at the same learning rate, for every rate at which both models train: intervals, band, interaction."""
+"""The gap at the same learning rate, for every rate at which both models learn: intervals, band, interaction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.stats.estimate import Estimate, Frozen
+from analysis.grid import Grid
+from analysis.stats.estimate import Basis, Estimate, Frozen
 from analysis.stats.paired import flip_test, t_interval
 
 EXACT = 12
@@ -24,12 +25,12 @@ class AtRate(Frozen):
 
     learning_rate: float
     """Learning rate of both models."""
-    candidate_trained: int
-    """The candidate's runs that trained ..."""
+    candidate_learned: int
+    """The candidate's runs that learned ..."""
     candidate_ended: int
-    """Runs with an outcome: trained, or diverged or collapsed."""
-    baseline_trained: int
-    """The baseline's runs that trained ..."""
+    """... of these with an outcome: learned, or diverged or collapsed."""
+    baseline_learned: int
+    """The baseline's runs that learned ..."""
     baseline_ended: int
     """... of these with an outcome."""
     gap: Estimate
@@ -53,67 +54,59 @@ class Sweep(Frozen):
     """Hotelling's T² test that the gap is the same at every rate."""
 
 
-def across_rates(
-    rates: ArrayLike,
-    right_candidate: ArrayLike,
-    right_baseline: ArrayLike,
-    trained_candidate: ArrayLike,
-    trained_baseline: ArrayLike,
-    n_digits: int,
-    *,
-    level: float,
-    planned: int,
-    seed: int,
-    ended_candidate: ArrayLike | None = None,
-    ended_baseline: ArrayLike | None = None,
-    family: int = 1,
-    rests_on: Callable[[str, NDArray[np.bool_]], str] = lambda what, cells: None,
-) -> Sweep:
-    """The gap at each of `rates` [rate] from counts of right digits, integer [seed, rate], of both models.
+def common_rates(candidate: Grid, baseline: Grid) -> NDArray[np.int64]:
+    """Positions of the learning rates that were planned for both models."""
+    return np.flatnonzero(candidate.planned.any(axis=1) & baseline.planned.any(axis=1))
 
-    `trained` says which runs trained, `ended` which have an outcome at all (default: every one); both bool
-    [seed, rate]. Rows are the same seeds in all arrays; a pair belongs to a rate where both its runs trained.
-    `planned` is the number of pairs planned at each rate, `seed` that of the flips drawn for the band. `family` is
-    Holm's m: a test warns where no result could be rejected first among so many. `rests_on` notes
-    the pairs, bool [seed, rate], behind a number, and gives their key.
+
+def across_rates(candidate: Grid, baseline: Grid, n_images: int, *, level: float, seed: int, family: int = 1) -> Sweep:
+    """The gap at each learning rate that was planned for both models, from their counts of right test images.
+
+    `seed` is that of the flips drawn for the band. `family` is Holm's m: a test warns where no result could be
+    rejected first among so many.
     """
-    counts = [np.asarray(a) for a in (right_candidate, right_baseline)]
-    trained = [np.asarray(a, bool) for a in (trained_candidate, trained_baseline)]
-    ended = [
-        np.ones_like(t) if e is None else np.asarray(e, bool)
-        for e, t in zip((ended_candidate, ended_baseline), trained, strict=True)
-    ]
-    rates = np.asarray(rates, float)
-    shape = counts[0].shape
-    if len(shape) != 2 or shape[1] != rates.size or any(a.shape != shape for a in (*counts, *trained, *ended)):
-        raise ValueError(f"expected arrays [seed, rate] of one shape with {rates.size} rates, found {shape}")
-    k = np.subtract(*(a.astype(np.int64) for a in counts))
-    both = trained[0] & trained[1]
-    n_trained, n_ended = [t.sum(0) for t in trained], [(e | t).sum(0) for e, t in zip(ended, trained, strict=True)]
-    reasons = [_no_inference(*(a[r] for a in (*n_trained, *n_ended))) for r in range(rates.size)]
-    about = dict(planned=planned, unit="pairs of runs", population="seeds")
-    columns = np.eye(rates.size, dtype=bool)
-    each = [about | dict(runs=rests_on(f" at {float(rates[r])!r}", both & columns[r])) for r in range(rates.size)]
-    kept = np.array([reason is None for reason in reasons], bool)
-    bands, critical = _bands(k, both & kept, n_digits, level, seed, each)
-    complete = both[:, kept].all(1)
-    interaction = about | dict(runs=rests_on(" at every rate", both & kept & complete[:, None]))
+    rows = common_rates(candidate, baseline)
+    both = candidate.learned & baseline.learned
+    k = candidate.right - baseline.right
+    reasons = {r: _no_inference(candidate, baseline, r) for r in rows}
+    kept = [r for r in rows if reasons[r] is None]
+    bases = [_basis(candidate, baseline, [r], both[r]) for r in rows]
+    inferred = both[rows] & np.isin(rows, kept)[:, None]
+    bands, critical = _bands(k[rows].T, inferred.T, n_images, level, seed, bases)
     found = []
-    for r, (reason, here) in enumerate(zip(reasons, each, strict=True)):
-        own = k[both[:, r], r]
+    for r, basis, band in zip(rows, bases, bands, strict=True):
+        own = k[r][both[r]]
         found.append(
             AtRate(
-                learning_rate=float(rates[r]),
-                candidate_trained=int(n_trained[0][r]),
-                candidate_ended=int(n_ended[0][r]),
-                baseline_trained=int(n_trained[1][r]),
-                baseline_ended=int(n_ended[1][r]),
-                gap=_gap(own / n_digits, reason, level, here),
-                sign_flip=_sign_flip(own, reason, (1 - level) / family, here),
-                band=bands[r],
+                learning_rate=float(candidate.rates[r]),
+                candidate_learned=int(candidate.learned[r].sum()),
+                candidate_ended=int(candidate.ended[r].sum()),
+                baseline_learned=int(baseline.learned[r].sum()),
+                baseline_ended=int(baseline.ended[r].sum()),
+                gap=_gap(own / n_images, reasons[r], level, basis),
+                sign_flip=_sign_flip(own, reasons[r], (1 - level) / family, basis),
+                band=band,
             )
         )
-    return Sweep(rates=tuple(found), critical=critical, interaction=_interaction(k[complete][:, kept], interaction))
+    complete = both[kept].all(axis=0)
+    planned = max((basis.planned for basis in bases), default=0)
+    basis = _basis(candidate, baseline, kept, complete).changed(planned=planned)
+    interaction = _interaction(k[kept][:, complete].T, basis)
+    return Sweep(rates=tuple(found), critical=critical, interaction=interaction)
+
+
+def _basis(candidate: Grid, baseline: Grid, rows: Sequence[int], seeds: NDArray[np.bool_]) -> Basis:
+    """Of a number from the pairs of these `seeds` (bool) at these rates: the candidate's runs, then the baseline's."""
+    planned = (candidate.planned & baseline.planned)[rows].sum(axis=1).max(initial=0)
+    runs = [grid.run_ids[rows][:, seeds].T.ravel() for grid in (candidate, baseline)]
+    return Basis(
+        method="mean of paired differences",
+        n=int(np.count_nonzero(seeds)),
+        planned=int(planned),
+        unit="pairs of runs",
+        population="seeds",
+        runs=tuple(map(str, np.concatenate(runs))),
+    )
 
 
 def critical_value(residuals: NDArray, present: NDArray, level: float, flips: NDArray) -> float:
@@ -149,82 +142,78 @@ def largest_t(flips: NDArray, residuals: NDArray, present: NDArray) -> NDArray[n
     return t.max(1)
 
 
-def _no_inference(trained_c: int, trained_b: int, ended_c: int, ended_b: int) -> str | None:
-    """Why a rate has no gap: half or more of either model's runs that ended did not train."""
-    for name, trained, ended in (("candidate", trained_c, ended_c), ("baseline", trained_b, ended_b)):
+def _no_inference(candidate: Grid, baseline: Grid, row: int) -> str | None:
+    """Why a rate has no gap: half or more of either model's runs that ended did not learn."""
+    for name, grid in (("candidate", candidate), ("baseline", baseline)):
+        learned, ended = int(grid.learned[row].sum()), int(grid.ended[row].sum())
         if ended == 0:
             return f"no run of the {name} has ended"
-        if 2 * trained <= ended:
-            return f"{ended - trained} of {ended} runs of the {name} did not train"
+        if 2 * learned <= ended:
+            return f"{ended - learned} of {ended} runs of the {name} did not learn"
     return None
 
 
-def _gap(d: NDArray, reason: str | None, level: float, about: dict) -> Estimate:
-    if reason:
-        return Estimate(method="mean of paired differences", declined=reason, n=d.size, **about)
-    rest = {key: value for key, value in about.items() if key != "planned"}
-    return t_interval(d, level, n_planned=about["planned"], **rest)
+def _gap(d: NDArray, reason: str | None, level: float, basis: Basis) -> Estimate:
+    return basis.declines(reason) if reason else t_interval(d, level, basis)
 
 
-def _sign_flip(k: NDArray, reason: str | None, alpha: float, about: dict) -> Estimate:
-    about = about | dict(n=k.size)
+def _sign_flip(k: NDArray, reason: str | None, alpha: float, basis: Basis) -> Estimate:
     if reason:
-        return Estimate(method="exact sign-flip test of the mean difference, two-sided", declined=reason, **about)
-    return flip_test(k, alpha, about)
+        return basis.changed(method="exact sign-flip test of the mean difference, two-sided").declines(reason)
+    return flip_test(k, alpha, basis)
 
 
 def _bands(
-    k: NDArray, both: NDArray, n_digits: int, level: float, seed: int, each: list[dict]
+    k: NDArray, both: NDArray, n_images: int, level: float, seed: int, bases: Sequence[Basis]
 ) -> tuple[list[Estimate], float | None]:
-    """The band at every rate, declined where no pair or no spread stands behind it, and its critical value."""
+    """The band at every rate, declined where no pair or no spread stands behind it, and its critical value.
+
+    `k` [seed, rate] are differences of counts, `both` says which of them enter; one basis a rate.
+    """
     n = both.sum(0)
     mean = np.where(both, k, 0).sum(0) / np.maximum(n, 1)
     residuals = np.where(both, k - mean, 0.0)
     # Two residuals are equal up to sign: half of their flips have no spread, which would spoil the band of all rates.
     varies = np.array([n[r] > 2 and np.ptp(k[both[:, r], r]) > 0 for r in range(k.shape[1])], bool)
-    exact = both[:, varies].any(1).sum() <= EXACT
+    some = both[:, varies].any(1)
+    exact = some.sum() <= EXACT
     how = "all sign flips of whole seeds" if exact else f"{DRAWS:,} sign flips of whole seeds, drawn with seed {seed}"
     method = f"simultaneous band over {varies.sum()} learning rates: largest |t| over {how}"
-    critical = None
+    critical = np.inf
     if varies.any():
-        some = both[:, varies].any(1)
         cells = np.ix_(some, varies)
         critical = critical_value(residuals[cells], both[cells], level, signs(int(some.sum()), seed))
+
     bands = []
-    for r in range(k.shape[1]):
-        own = each[r] | dict(n=int(n[r]), method=method)
-        center = float(mean[r] / n_digits) if n[r] else None
+    for r, basis in enumerate(bases):
+        basis = basis.changed(n=int(n[r]), method=method)
+        center = float(mean[r] / n_images) if n[r] else None
         if not varies[r]:
             reason = "the rate has no gap inference, fewer than 3 pairs, or pairs without spread"
-            bands.append(Estimate(estimate=center, declined=reason, **own))
+            bands.append(basis.declines(reason, center))
         elif not np.isfinite(critical):
             reason = "so few seeds have flips without any spread: the band would be infinitely wide"
-            bands.append(Estimate(estimate=center, declined=reason, **own))
+            bands.append(basis.declines(reason, center))
         else:
-            half = critical * np.sqrt((residuals[:, r] ** 2).sum() / (n[r] - 1) / n[r]) / n_digits
-            low, high = max(-1.0, center - half), min(1.0, center + half)
-            bands.append(Estimate(estimate=center, low=low, high=high, level=level, **own))
-    return bands, critical if critical is not None and np.isfinite(critical) else None
+            half = critical * np.sqrt((residuals[:, r] ** 2).sum() / (n[r] - 1) / n[r]) / n_images
+            bands.append(basis.gives(center, max(-1.0, center - half), min(1.0, center + half), level))
+    return bands, critical if np.isfinite(critical) else None
 
 
-def _interaction(k: NDArray, about: dict) -> Estimate:
-    """Hotelling's T²: the mean contrasts of each rate with the first are all 0, over seeds complete at all rates."""
+def _interaction(k: NDArray, basis: Basis) -> Estimate:
+    """Hotelling's T²: the mean contrasts of each rate with the first are all 0; `k` [seed complete at all, rate]."""
     contrasts = k[:, 1:] - k[:, :1]
     n, m = contrasts.shape
-    about = about | dict(n=n, unit="seeds with pairs at every rate")
     method = f"Hotelling's T² over {m} contrasts of learning rates within seeds"
-    reason = None
+    basis = basis.changed(method=method, n=n, unit="seeds with pairs at every rate")
     if m < 1:
-        reason = "an interaction needs two or more learning rates at which both models train"
-    elif n <= m:
-        reason = f"n = {n} seeds are too few for {m} contrasts: it needs more seeds than contrasts"
-    elif np.linalg.matrix_rank(contrasts - contrasts.mean(0)) < m:
-        reason = "the contrasts have no spread in some direction, so their covariance cannot be inverted"
-    if reason:
-        return Estimate(method=method, declined=reason, **about)
-    method += f", F with {m} and {n - m} degrees of freedom"
+        return basis.declines("an interaction needs two or more learning rates at which both models learn")
+    if n <= m:
+        return basis.declines(f"n = {n} seeds are too few for {m} contrasts: it needs more seeds than contrasts")
     mean = contrasts.mean(0)
+    if np.linalg.matrix_rank(contrasts - mean) < m:
+        return basis.declines("the contrasts have no spread in some direction, so their covariance cannot be inverted")
     # statsmodels' test_mvmean gives the same, but not for a single contrast.
     t_squared = n * mean @ np.linalg.solve(np.cov(contrasts, rowvar=False).reshape(m, m), mean)
     p_value = float(stats.f.sf(t_squared * (n - m) / (m * (n - 1)), m, n - m))
-    return Estimate(p_value=p_value, method=method, **about)
+    return basis.changed(method=f"{method}, F with {m} and {n - m} degrees of freedom").gives(p_value=p_value)

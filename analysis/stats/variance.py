@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from analysis.stats import checks
-from analysis.stats.estimate import Estimate, Frozen
-from analysis.stats.paired import sign_flip
+from analysis.stats.estimate import Basis, Estimate, Frozen
+from analysis.stats.paired import sign_flip, spread_unknown
 
 FACTORS = ("init", "order", "split")
 INCLUDES = "including nondeterminism"
@@ -71,7 +70,7 @@ def effects(shape: tuple[int, ...]) -> list[Effect]:
 
 
 def mean_squares(y: NDArray) -> dict[Effect, float]:
-    """Mean squares of every effect in `y` [init, order, split], a balanced factorial without replication."""
+    """Mean squares of every effect in `y`, a balanced factorial without replication; one axis a factor."""
     found = {}
     for effect in effects(y.shape):
         # The effect's term: the means over all other factors, less every effect that it contains.
@@ -112,8 +111,8 @@ def resample(
     return components(drawn, shape)
 
 
-def variance(accuracy: ArrayLike, *, level: float, resamples: int, seed: int, runs: str | None = None) -> Variance:
-    """Components of variance of `accuracy` [init, order, split], NaN where a run has none or did not train.
+def variance(accuracy: ArrayLike, basis: Basis, *, level: float, resamples: int, seed: int) -> Variance:
+    """Components of variance of `accuracy` [init, order, split], NaN where a run has none or did not learn.
 
     Declined, all of it, where a cell is missing: the estimators need a balanced design. Intervals: see `resample`.
     """
@@ -122,7 +121,8 @@ def variance(accuracy: ArrayLike, *, level: float, resamples: int, seed: int, ru
         raise ValueError(f"expected an array [init, order, split], found shape {y.shape}")
     levels = dict(zip(FACTORS, y.shape, strict=True))
     known = int(np.isfinite(y).sum())
-    about = dict(n=known, planned=y.size, unit="runs", population="seeds", runs=runs)
+    method = "analysis of variance of a balanced factorial, all factors random"
+    basis = basis.changed(method=method, n=known, planned=y.size, unit="runs", population="seeds")
     all_effects = effects(y.shape)
     names = {e: " × ".join(FACTORS[a] for a in e) for e in all_effects}
     if all_effects:
@@ -130,23 +130,24 @@ def variance(accuracy: ArrayLike, *, level: float, resamples: int, seed: int, ru
     if known < y.size:
         reason = f"{y.size - known} of {y.size} runs have no accuracy, and the components need every one"
     else:
-        reason = checks.spread_unknown(y) if y.size > 1 else "one run has no spread"
-    method = "analysis of variance of a balanced factorial, all factors random"
+        reason = spread_unknown(y) if y.size > 1 else "one run has no spread"
     if reason:
-        empty = Estimate(method=method, declined=reason, **about)
+        empty = basis.declines(reason)
         declined = tuple(Component(effect=n, variance=empty, raw=None, share=None) for n in names.values())
         return Variance(levels=levels, components=declined, standard_deviation=None)
     squares = mean_squares(y)
     raw = {e: float(v) for e, v in components(squares, y.shape).items()}
     drawn = resample(squares, y.shape, resamples, seed)
     total = sum(max(v, 0.0) for v in raw.values())
-    method += f"; interval: parametric bootstrap of the mean squares, {resamples:,} resamples, seed {seed}"
+    basis = basis.changed(
+        method=f"{method}; interval: parametric bootstrap of the mean squares, {resamples:,} resamples, seed {seed}"
+    )
     return Variance(
         levels=levels,
         components=tuple(
             Component(
                 effect=names[e],
-                variance=_interval(max(v, 0.0), drawn[e], level, about | dict(method=method)),
+                variance=_interval(max(v, 0.0), drawn[e], level, basis),
                 raw=v,
                 share=max(v, 0.0) / total,
             )
@@ -157,35 +158,34 @@ def variance(accuracy: ArrayLike, *, level: float, resamples: int, seed: int, ru
 
 
 def against_itself(
-    right: ArrayLike, trained: ArrayLike, n_digits: int, *, level: float, runs: str | None = None
+    right: ArrayLike, learned: ArrayLike, n_images: int, basis: Basis, *, level: float
 ) -> SelfComparison:
-    """The A/A test from counts of right digits, integer [init, order, split]; `trained` bool, the same shape."""
-    right, trained = np.asarray(right).astype(np.int64), np.asarray(trained, bool)
-    if right.ndim != len(FACTORS) or right.shape != trained.shape:
-        raise ValueError(f"expected two arrays [init, order, split], found {right.shape} and {trained.shape}")
+    """The A/A test from counts of right test images, integer [init, order, split]; `learned` bool, the same shape."""
+    right, learned = np.asarray(right).astype(np.int64), np.asarray(learned, bool)
+    if right.ndim != len(FACTORS) or right.shape != learned.shape:
+        raise ValueError(f"expected two arrays [init, order, split], found {right.shape} and {learned.shape}")
     differences = [
-        (right[i, :, split] - right[j, :, split])[trained[i, :, split] & trained[j, :, split]]
+        (right[i, :, split] - right[j, :, split])[learned[i, :, split] & learned[j, :, split]]
         for split in range(right.shape[2])
         for i, j in combinations(range(right.shape[0]), 2)
     ]
     known = [k for k in differences if k.size > 1]
     flips = [sign_flip(k) for k in known]
-    t = [None if checks.spread_unknown(k) else float(stats.ttest_1samp(k, 0).pvalue) for k in known]
+    t = [None if spread_unknown(k) else float(stats.ttest_1samp(k, 0).pvalue) for k in known]
     done = [p for p in t if p is not None]
-    about = dict(
+    basis = basis.changed(
         method=f"share of paired t tests of a model against itself with p below {1 - level:.3g}",
         n=len(done),
         planned=len(differences),
         unit="tests",
-        runs=runs,
     )
     if done:
         share = float(np.mean(np.array(done) < 1 - level))
-        rejected = Estimate(estimate=share, warning="the tests share runs, so there is no interval", **about)
+        rejected = basis.gives(share, warning="the tests share runs, so there is no interval")
     else:
-        rejected = Estimate(declined="it needs two init seeds, and two order seeds at which both trained", **about)
+        rejected = basis.declines("it needs two init seeds, and two order seeds at which both learned")
     return SelfComparison(
-        gaps=tuple(float(k.mean() / n_digits) for k in known),
+        gaps=tuple(float(k.mean() / n_images) for k in known),
         sign_flip=tuple(p for p, _ in flips),
         paired_t=tuple(t),
         smallest_p=min((smallest for _, smallest in flips), default=None),
@@ -201,8 +201,8 @@ def _freedom(effect: Effect, shape: tuple[int, ...]) -> int:
     return prod(shape[a] - 1 for a in effect)
 
 
-def _interval(value: float, drawn: NDArray, level: float, about: dict) -> Estimate:
-    limits = np.maximum(np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]), 0.0)
-    if not limits[0] < limits[1]:
-        return Estimate(estimate=value, declined="no interval: all but a few resamples are negative", **about)
-    return Estimate(estimate=value, low=float(limits[0]), high=float(limits[1]), level=level, **about)
+def _interval(value: float, drawn: NDArray, level: float, basis: Basis) -> Estimate:
+    low, high = np.maximum(np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]), 0.0)
+    if not low < high:
+        return basis.declines("no interval: all but a few resamples are negative", value)
+    return basis.gives(value, low, high, level)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
 
-from study.config import Model
+from study.config import Model, sha256
 
 Hex12 = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -126,8 +124,7 @@ class Pack(Frozen):
 
 def digest(value: object) -> str:
     """First 12 hex digits of SHA-256 over canonical JSON: sorted keys, no white space, shortest floats."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return sha256(value)[:12]
 
 
 def share_batches(runs: Iterable[Run]) -> bool:

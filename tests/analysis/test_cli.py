@@ -65,13 +65,13 @@ def test_the_answer_comes_first_then_the_table_behind_it(written, ran):
     for c in findings["configurations"]:
         assert f"{100 * c['test_accuracy']['estimate']:.2f}" in table
     for c in findings["comparisons"]:
-        gap, digits = c["seeds"]["mean"], c["digits"]
+        gap, images = c["seeds"]["mean"], c["images"]
         row = next(line.split() for line in output.splitlines() if line.startswith(f"{c['baseline']} "))
         signed = [f"{100 * x:+.2f}".replace("-", "−") for x in (gap["estimate"], gap["low"], gap["high"])]
         assert [*row[1:3], row[4]] == signed
-        assert row[5:8:2] == [f"{100 * x:+.2f}".replace("-", "−") for x in (digits["low"], digits["high"])]
+        assert row[5:8:2] == [f"{100 * x:+.2f}".replace("-", "−") for x in (images["low"], images["high"])]
         assert row[9:12] == [str(c["pairs"]), "of", str(c["planned"])]
-        assert f"\n{c['baseline']}: {c['seeds']['verdict']}\n" in output
+        assert f"\n{c['baseline']}: {c['seeds']['verdict']['words']}\n" in output
     assert "\x1b" not in output
     # What the page warns of stands here too.
     assert len(findings["warnings"]) == output.count("warning: ")
@@ -136,7 +136,7 @@ def test_diverged_runs_are_outcomes_and_do_not_make_a_study_incomplete(tmp_path)
         (["{study}", "margin=0"], ["margin", "found 0", "allowed"]),
         (["{study}", "margin=lots"], ["margin", "'lots'", "allowed"]),
         (["{study}", "confidence=nan"], ["confidence", "nan", "allowed"]),
-        (["{study}", "confidence=0.4"], ["confidence", "0.4", "more than 0.5"]),
+        (["{study}", "confidence=0.4"], ["confidence", "0.4", "greater than 0.5"]),
         (["{study}", "resamples=1"], ["resamples", "allowed"]),
         (["{study}", "seed=-1"], ["seed", "allowed"]),
         (["{study}", "learning_rate=3"], ["'learning_rate'", "allowed", "margin"]),
@@ -189,7 +189,7 @@ def wheel(tmp_path_factory):
 @pytest.mark.slow
 def test_the_wheel_holds_everything_the_packages_read(wheel):
     held = set(zipfile.ZipFile(wheel).namelist())
-    read = [p for package in ("study/datasets", "analysis/templates") for p in (ROOT / package).rglob("*")]
+    read = [p for package in ("study/datasets", "analysis/report/templates") for p in (ROOT / package).rglob("*")]
     assert {str(p.relative_to(ROOT)) for p in read if p.is_file()} <= held
     sources = {str(p.relative_to(ROOT)) for package in ("study", "analysis") for p in (ROOT / package).rglob("*.py")}
     assert {name for name in held if name.endswith(".py")} == sources

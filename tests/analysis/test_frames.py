@@ -105,7 +105,7 @@ def test_a_study_that_has_not_trained_yet_is_all_missing(tmp_path):
 def test_collapsed_is_no_better_than_guessing_for_any_number_of_classes(loaded):
     runs = loaded.runs.set_index(["model", "learning_rate", "seed"])
     assert list(runs.index[runs["collapsed"]]) == [("mlp_matched", 0.003, 2)]
-    assert runs["trained"].sum() == 27 - 4
+    assert runs["learned"].sum() == 27 - 4
     assert (frames._row(*_planned_and_record(loaded, 0.19), classes=10))["collapsed"]
     assert not (frames._row(*_planned_and_record(loaded, 0.2), classes=10))["collapsed"]
     # Twice the guessing rate of two classes is 1: a good run must not count as collapsed.

@@ -1,6 +1,6 @@
 """A tiny committed study, and the tables it must give, checked by hand before they were committed.
 
-Two models × two learning rates × four seeds, 100 test digits; one run diverged, one collapsed, one missing.
+Two models × two learning rates × four seeds, 100 test images; one run diverged, one collapsed, one missing.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_the_tables_are_exactly_these(study, name, tmp_path):
 
 
 def test_the_gap_by_hand(study):
-    """Right digits 99, 99, 99, 99 against 99, 97, 98, 97: differences of 0, 2, 1, 2 digits of 100, in some order."""
+    """Right images 99, 99, 99, 99 against 99, 97, 98, 97: differences of 0, 2, 1, 2 images of 100, in some order."""
     frames, findings = study
     runs = frames.runs[frames.runs["learning_rate"] == 0.01]
     right = {m: (100 * part["final_test_accuracy"]).round().astype(int).tolist() for m, part in runs.groupby("model")}
@@ -44,10 +44,10 @@ def test_the_gap_by_hand(study):
     )
     # Of the 8 signs of {2, 1, 2}, two reach a sum of 5.
     assert gap.sign_flip.p_value == 2 / 8
-    assert (gap.wins, gap.ties, gap.losses) == (3, 1, 0)
+    assert (gap.effect.wins, gap.effect.ties, gap.effect.losses) == (3, 1, 0)
 
 
-def test_what_did_not_train_stays_visible(study):
+def test_what_did_not_learn_stays_visible(study):
     _, findings = study
     counts = {(c.model, c.learning_rate): c for c in findings.completeness}
     assert (counts["mlp", 0.1].finished, counts["mlp", 0.1].diverged, counts["mlp", 0.1].missing) == (2, 1, 1)

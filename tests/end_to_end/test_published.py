@@ -51,13 +51,13 @@ def test_the_analysis_published_is_the_one_the_config_declares(findings):
 def test_readme_gives_the_gaps_published(findings):
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").replace("\n>", " ").split())
     for c in findings.comparisons:
-        mean, digits = c.seeds.mean, c.digits
+        mean, images = c.seeds.mean, c.images
         for shown in (
             text.points(mean.estimate),
             text.points_interval(mean.low, mean.high),
-            text.points_interval(digits.low, digits.high),
-            text.percent(c.candidate_error),
-            text.percent(c.baseline_error),
+            text.points_interval(images.low, images.high),
+            text.percent(c.candidate_error_rate),
+            text.percent(c.baseline_error_rate),
             text.of(c.pairs, c.planned),
         ):
             assert shown in readme, f"{c.baseline}: {shown}"

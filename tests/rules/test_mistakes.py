@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import random
 from itertools import product
+from operator import attrgetter
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,10 @@ from analysis import frames
 from analysis.findings.build import collect
 from analysis.grid import Validation, grids, without_test
 from analysis.stats import paired, selection, sweep
-from analysis.stats.choice import choose
 from analysis.stats.estimate import Estimate
+from analysis.stats.selection import choose
 from tests import synthetic
+from tests.analysis.grids import BASIS, grid
 from tests.synthetic import Truth
 
 FAST = {"resamples": 200}
@@ -69,7 +71,7 @@ def test_seeds_drawn_from_a_global_generator(loaded, findings):
     np.testing.assert_array_equal(before[0], after[0])
     assert before[1] == after[1]
     other = collect(loaded, FAST | {"seed": 1})
-    assert other.comparisons[0].seeds.bca != findings.comparisons[0].seeds.bca
+    assert other.comparisons[0].seeds.checks.bca != findings.comparisons[0].seeds.checks.bca
 
 
 @pytest.mark.parametrize("state", ["failed", "missing", "diverged", "collapsed"])
@@ -80,7 +82,7 @@ def test_failed_runs_averaged_in_or_dropped_in_silence(state, tmp_path):
     (c,) = found.comparisons
     assert (c.pairs, c.planned, c.seeds.mean.n, c.seeds.mean.planned) == (5, 6, 5, 6)
     absent = state in ("failed", "missing")
-    assert (c.absent["a"], c.not_trained["a"]) == ((1, 0) if absent else (0, 1))
+    assert (c.absent["a"], c.not_learned["a"]) == ((1, 0) if absent else (0, 1))
     assert "from 5 of 6 planned pairs" in found.answer
     # Its chance accuracy would have pulled the mean down by more than ten points.
     assert c.seeds.mean.estimate == pytest.approx(whole.seeds.mean.estimate, abs=0.03)
@@ -117,7 +119,7 @@ def test_selection_cannot_be_given_a_test_number(loaded):
     assert not [name for name in without_test(loaded.runs) if "test" in name]
     assert "final_val_accuracy" in without_test(loaded.runs)
     assert {f.name for f in dataclasses.fields(Validation)} == {"rates", "score", "correct"}
-    assert list(inspect.signature(choose).parameters) == ["validation", "resamples", "seed", "planned", "runs"]
+    assert list(inspect.signature(choose).parameters) == ["validation", "basis", "resamples", "seed"]
     own = [f for _, f in inspect.getmembers(selection, inspect.isfunction) if f.__module__ == selection.__name__]
     assert [f.__name__ for f in own if "test" in inspect.signature(f).parameters] == ["best_of_n"]
     for model, table in grids(loaded).items():
@@ -132,30 +134,34 @@ def test_selection_cannot_be_given_a_test_number(loaded):
 def test_one_sided_p_after_looking(findings, loaded):
     swapped = collect(loaded, FAST | {"candidate": "b", "baselines": ["a"]})
     one, other = findings.comparisons[0].seeds, swapped.comparisons[0].seeds
-    for test in ("sign_flip", "paired_t", "tost", "wilcoxon", "welch", "brunner_munzel"):
-        assert getattr(one, test).p_value == pytest.approx(getattr(other, test).p_value, rel=1e-9)
+    for test in (
+        "sign_flip",
+        "verdict.tost",
+        *(f"checks.{name}" for name in ("paired_t", "wilcoxon", "welch", "brunner_munzel")),
+    ):
+        assert attrgetter(test)(one).p_value == pytest.approx(attrgetter(test)(other).p_value, rel=1e-9)
     # All six ahead: 2 / 2⁶, not 1 / 2⁶; the t test with t = 23/6 / √(269/180) = 3.1357 and 5 degrees of freedom.
     ahead = np.array([3, 1, 4, 1, 5, 9])
-    options = dict(level=0.95, verdict_level=0.95, margin=0.001, planned=6, resamples=200, seed=0)
-    found = paired.paired(100 + ahead, np.full(6, 100), 200, **options)
-    assert (found.sign_flip.p_value, found.wilcoxon.p_value) == (2 / 64, 2 / 64)
-    assert found.paired_t.p_value == pytest.approx(0.02579, abs=5e-6)
+    options = dict(level=0.95, verdict_level=0.95, margin=0.001, resamples=200, seed=0)
+    found = paired.paired(100 + ahead, np.full(6, 100), 200, BASIS, **options)
+    assert (found.sign_flip.p_value, found.checks.wilcoxon.p_value) == (2 / 64, 2 / 64)
+    assert found.checks.paired_t.p_value == pytest.approx(0.02579, abs=5e-6)
 
 
-def test_epochs_or_digits_counted_as_replicates(findings, tmp_path):
+def test_epochs_or_images_counted_as_replicates(findings, tmp_path):
     longer = frames.load(synthetic.write(tmp_path / "longer", **SMALL, epochs=9))
     (c,) = collect(longer).comparisons
     assert (c.seeds.mean.n, c.seeds.mean.unit) == (6, "pairs of runs")
-    assert c.seeds.mean == findings.comparisons[0].seeds.mean
+    assert c.seeds.mean.changed(runs=None) == findings.comparisons[0].seeds.mean.changed(runs=None)
     for configuration in findings.configurations:
         assert configuration.test_accuracy.n == 6
-    # The same digits again, fifty times: nothing is known of training luck that was not known before.
+    # The same images again, fifty times: nothing is known of training luck that was not known before.
     right = [np.array([150, 155, 160, 148, 151, 158]), np.array([149, 150, 151, 150, 149, 157])]
-    options = dict(level=0.95, verdict_level=0.95, margin=0.001, planned=6, resamples=200, seed=0)
-    one, fifty = (paired.paired(*(k * r for r in right), 200 * k, **options) for k in (1, 50))
-    for name in ("mean", "paired_t", "sign_flip"):
-        assert getattr(one, name).p_value == pytest.approx(getattr(fifty, name).p_value)
-        assert getattr(one, name).low == pytest.approx(getattr(fifty, name).low)
+    options = dict(level=0.95, verdict_level=0.95, margin=0.001, resamples=200, seed=0)
+    one, fifty = (paired.paired(*(k * r for r in right), 200 * k, BASIS, **options) for k in (1, 50))
+    for name in ("mean", "checks.paired_t", "sign_flip"):
+        assert attrgetter(name)(one).p_value == pytest.approx(attrgetter(name)(fifty).p_value)
+        assert attrgetter(name)(one).low == pytest.approx(attrgetter(name)(fifty).low)
 
 
 def test_percentile_bootstrap_of_few_seeds(tmp_path):
@@ -166,8 +172,8 @@ def test_percentile_bootstrap_of_few_seeds(tmp_path):
     percentile = np.quantile(resampled, [0.025, 0.975])
     assert c.seeds.mean.high - c.seeds.mean.low > 1.3 * np.ptp(percentile)
     assert c.seeds.mean.method.startswith("mean ± t")
-    assert "below nominal" in c.seeds.bca.warning
-    assert c.seeds.bca.role == "check"
+    assert "below nominal" in c.seeds.checks.bca.warning
+    assert c.seeds.checks.bca.role == "check"
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.1, 0.1), (0.2, 0.1), (float("nan"), 0.1), (0.1, float("inf"))])
@@ -177,7 +183,7 @@ def test_a_zero_width_interval(low, high):
     sound = Estimate(estimate=0.1, low=0.0, high=0.2, level=0.95, method="", n=2, planned=2, unit="runs")
     with pytest.raises(ValidationError):
         sound.changed(low=low, high=high)
-    equal = paired.t_interval([0.01] * 5, 0.95, n_planned=5, unit="pairs")
+    equal = paired.t_interval([0.01] * 5, 0.95, BASIS)
     assert (equal.estimate, equal.low) == (pytest.approx(0.01), None)
     assert "equal" in equal.declined
 
@@ -197,10 +203,10 @@ def test_misaligned_series_paired_by_position(loaded, findings):
     for index in (by_model.index, pd.RangeIndex(len(by_model))):
         other = collect(dataclasses.replace(loaded, runs=by_model.set_axis(index)))
         assert other.comparisons[0].seeds.mean == findings.comparisons[0].seeds.mean
-        assert other.comparisons[0].seeds.pairing_gain == findings.comparisons[0].seeds.pairing_gain
+        assert other.comparisons[0].seeds.checks.pairing_gain == findings.comparisons[0].seeds.checks.pairing_gain
         assert other.selection == findings.selection
     first, second = accuracies(loaded, findings)
-    assert findings.comparisons[0].seeds.correlation.estimate == pytest.approx(np.corrcoef(first, second)[0, 1])
+    assert findings.comparisons[0].seeds.checks.correlation.estimate == pytest.approx(np.corrcoef(first, second)[0, 1])
 
 
 def test_random_resamples_called_exact(findings):
@@ -212,6 +218,5 @@ def test_random_resamples_called_exact(findings):
     # The band draws its flips where there are too many to enumerate, and says so.
     seeds = sweep.EXACT + 1
     right = [rng.binomial(1000, p, (seeds, 2)) for p in (0.95, 0.94)]
-    ones = np.ones((seeds, 2), bool)
-    drawn = sweep.across_rates([0.1, 0.2], *right, ones, ones, 1000, level=0.95, planned=seeds, seed=0)
+    drawn = sweep.across_rates(*(grid(counts.T) for counts in right), 1000, level=0.95, seed=0)
     assert all("exact" not in rate.band.method for rate in drawn.rates)

@@ -22,7 +22,7 @@ FIGURES: Mapping[str, Drawing] = {
         learning.losses,
         learning.selection,
         gap.classes,
-        images.hard_digits,
+        images.hard_images,
         images.gallery,
         images.confusion,
         images.confusion_difference,

@@ -105,7 +105,7 @@ class Scene:
         return self.findings.selection[model].mean.learning_rate if model in self.findings.selection else None
 
     def test_error(self, accuracy: pd.Series | np.ndarray) -> pd.Series | np.ndarray:
-        """Accuracy on test digits as a percentage wrong."""
+        """Accuracy on test images as a percentage wrong."""
         return error(accuracy, self.findings.about.n_test)
 
     def look(self, comparison: Comparison) -> Look:
@@ -113,9 +113,9 @@ class Scene:
         return self.looks[comparison.baseline]
 
 
-def error(accuracy: pd.Series | np.ndarray, digits: int) -> pd.Series | np.ndarray:
-    """Accuracy, a fraction, as the percentage of `digits` that is wrong; none wrong shows as half a digit."""
-    return (100 * (1 - accuracy)).clip(50 / digits)
+def error(accuracy: pd.Series | np.ndarray, images: int) -> pd.Series | np.ndarray:
+    """Accuracy, a fraction, as the percentage of `images` that is wrong; none wrong shows as half an image."""
+    return (100 * (1 - accuracy)).clip(50 / images)
 
 
 def spread(n: int, width: float) -> np.ndarray:

@@ -19,7 +19,7 @@ from analysis.report.figures.canvas import Caption, Scene, legend, name_rows, sp
 from analysis.report.figures.style import COLUMN, INK, MARGIN, MUTED, PAGE
 from analysis.report.phrases import WAYS, each, level, pairs
 from analysis.stats.estimate import Estimate
-from analysis.stats.specifications import Specification
+from analysis.stats.robustness import Specification
 
 SLOPES = 6
 """Baselines whose pairs of accuracies fit side by side."""
@@ -36,16 +36,16 @@ def curve_baselines(findings: Findings) -> list[str]:
 def gap_caption(findings: Findings, frames: Frames) -> Caption:
     """Of the primary comparison."""
     settings = findings.about.settings
-    untrained = each((c.baseline, n) for c in findings.comparisons if (n := sum(c.not_trained.values())))
+    not_learned = each((c.baseline, n) for c in findings.comparisons if (n := sum(c.not_learned.values())))
     above = "Above: test accuracies of every pair, each joined by a line; black: their means. Below: t"
     return Caption(
         f"{above if _has_slopes(findings) else 'T'}est accuracy of {settings.candidate} minus that of the baseline, "
         "each at its selected learning rate. Numbers beside: the mean and both intervals. Each "
         f"point is one pair of trainings that share their seed. Thick bars: mean and {level(findings)} t interval over "
-        f"seeds (this test set). Thin bars: {level(findings)} interval over seeds and digits (new digits of the same "
-        f"kind), two-way crossed. Grey: the margin of ±{text.plain(100 * settings.margin)} points. Planned pairs in "
-        f"which both models trained: {pairs(findings)}."
-        + (f" Runs at these rates that did not train and are not drawn: {untrained}." if untrained else ""),
+        f"seeds (this test set). Thin bars: {level(findings)} interval over seeds and test images (new images like "
+        f"these), two-way crossed. Grey: the margin of ±{text.plain(100 * settings.margin)} points. Planned pairs in "
+        f"which both models learned: {pairs(findings)}."
+        + (f" Runs at these rates that did not learn and are not drawn: {not_learned}." if not_learned else ""),
         _no_pairs(findings),
     )
 
@@ -70,9 +70,9 @@ def gap(scene: Scene) -> Figure:
         (dots,) = axes.plot(pairs, row - 0.16 - stacked(pairs), "o", ms=2.5, mfc=look.colour, mec="white", mew=0.2)
         style.tell(dots, (f"one pair: {text.signed(pair, 3)} points" for pair in pairs))
         _interval(axes, comparison.seeds.mean, row + 0.08, look.colour, thick=True)
-        _interval(axes, comparison.digits, row + 0.28, look.colour, thick=False)
+        _interval(axes, comparison.images, row + 0.28, look.colour, thick=False)
         beside = dict(transform=axes.get_yaxis_transform(), va="center", fontsize=6)
-        mean, new = comparison.seeds.mean, comparison.digits
+        mean, new = comparison.seeds.mean, comparison.images
         axes.text(1.03, row - 0.14, text.points(mean.estimate, text.point_digits(mean.low, mean.high)), **beside)
         for e, y in ((mean, row + 0.08), (new, row + 0.28)):
             if e.low is not None:
@@ -82,7 +82,7 @@ def gap(scene: Scene) -> Figure:
         Line2D([], [], ls="", marker="o", ms=2.8, color=MUTED, label="one pair of trainings"),
         Line2D([], [], lw=2.6, color=MUTED, solid_capstyle="butt", label=f"{scene.level}: seeds (this test set)"),
         Patch(color=MARGIN, label="within the margin"),
-        Line2D([], [], lw=1.1, color=MUTED, label=f"{scene.level}: seeds and new digits"),
+        Line2D([], [], lw=1.1, color=MUTED, label=f"{scene.level}: seeds and new images"),
     ]
     figure.legend(handles=keys, loc="outside upper center", ncols=2, handlelength=1.4, columnspacing=1)
     axes.set_xlabel("Difference in test accuracy (percentage points)")
@@ -96,7 +96,7 @@ def _has_slopes(findings: Findings) -> bool:
 
 def _slopes(axes: Axes, scene: Scene) -> None:
     """The accuracies of every pair, joined: the candidate's left, the baseline's right."""
-    runs = scene.frames.runs[scene.frames.runs["trained"]]
+    runs = scene.frames.runs[scene.frames.runs["learned"]]
     candidate = scene.findings.about.settings.candidate
     places, names = [], []
     for at, c in enumerate(scene.findings.comparisons):
@@ -137,7 +137,7 @@ def sweep_caption(findings: Findings, frames: Frames) -> Caption:
         "Mean paired difference where both models use the same learning rate, over seeds (this test set).",
         f"Thick: {level(findings)} t interval for that rate alone. Thin, with caps: simultaneous {level(findings)} "
         "band over all rates drawn.",
-        "Crosses above the frame: no inference, as half or more of a model's runs did not train." if without else "",
+        "Crosses above the frame: no inference, as half or more of a model's runs did not learn." if without else "",
         "Baselines are set slightly apart." if len(findings.sweep) > 1 else "",
         f"Planned pairs: {counts}.",
     ]
@@ -185,24 +185,24 @@ def sweep(scene: Scene) -> Figure:
 
 def classes_caption(findings: Findings, frames: Frames) -> Caption:
     """Of the gap per class."""
-    drawn = [c.gap for d in findings.digits.values() for c in d.classes]
+    drawn = [c.gap for d in findings.images.values() for c in d.classes]
     return Caption(
-        "Mean paired difference on the test digits of each class at the selected learning rates, with its "
-        f"{level(findings)} interval over seeds and digits (new digits of the same kind). Filled: differs from 0 at "
+        "Mean paired difference on the test images of each class at the selected learning rates, with its "
+        f"{level(findings)} interval over seeds and test images (new images like these). Filled: differs from 0 at "
         "that level after Holm's correction over all baselines and classes; hollow: does not. Models are set slightly "
         f"apart. Planned pairs: {pairs(findings)}.",
         None
         if any(e.estimate is not None for e in drawn)
-        else "No pair of runs has trained whose predictions are there.",
+        else "No pair of runs has learned whose predictions are there.",
     )
 
 
 @canvas.figure(section="images", title="Gap by class", caption=classes_caption)
 def classes(scene: Scene) -> Figure:
-    """The gap on the digits of each class; filled where it differs from 0 after Holm."""
+    """The gap on the images of each class; filled where it differs from 0 after Holm."""
     figure = Figure(figsize=(COLUMN, 2.3))
     axes = figure.subplots()
-    by_class = {b: d.classes for b, d in scene.findings.digits.items() if d.classes}
+    by_class = {b: d.classes for b, d in scene.findings.images.items() if d.classes}
     apart = dict(zip(by_class, spread(len(by_class), 0.14), strict=True))
     alpha = 1 - scene.findings.about.settings.confidence
     axes.axhline(0, color=INK, lw=0.6)
@@ -235,8 +235,8 @@ def specifications_caption(findings: Findings, frames: Frames) -> Caption:
         "The gap by every combination of the choices below, in order of its estimate, with a "
         f"{level(findings)} interval where one is defined. Black, and the dashed line: the primary analysis.{axis} "
         f"Alternatives with the same sign: {same}. Descriptive, for specifications share data. Planned pairs that "
-        f"trained: {pairs(findings)}." + (f" Baselines that are in the table only: {more}." if more else ""),
-        None if asked else "No pair of runs has trained.",
+        f"learned: {pairs(findings)}." + (f" Baselines that are in the table only: {more}." if more else ""),
+        None if asked else "No pair of runs has learned.",
         wide=len(asked) > 1,
     )
 
@@ -252,16 +252,17 @@ def specifications(scene: Scene) -> Figure:
     panels = figure.subplots(2, len(asked), squeeze=False, sharex="col", gridspec_kw=heights)
     for (upper, lower), (baseline, specs) in zip(panels.T, asked.items(), strict=True):
         look = scene.looks[baseline]
-        primary = next((100 * spec.estimate for spec in specs if spec.primary), None)
+        primary = next((100 * spec.gap.estimate for spec in specs if spec.primary), None)
         if primary is not None:
             upper.axhline(primary, color=MUTED, lw=0.6, ls=(0, (4, 2)))
         _gap_limits(upper, specs)
         for x, spec in enumerate(specs, 1):
             colour = INK if spec.primary else look.colour
-            if spec.low is not None:
-                upper.plot([x, x], [100 * spec.low, 100 * spec.high], color=colour, lw=1.2 if spec.primary else 0.7)
+            if spec.gap.low is not None:
+                limits = [100 * spec.gap.low, 100 * spec.gap.high]
+                upper.plot([x, x], limits, color=colour, lw=1.2 if spec.primary else 0.7)
             mark = dict(marker="D", ms=4) if spec.primary else dict(marker="o", ms=2.4)
-            upper.plot(x, 100 * spec.estimate, color=colour, **mark)
+            upper.plot(x, 100 * spec.gap.estimate, color=colour, **mark)
             rows = [choices.index((way, getattr(spec, way))) for way in WAYS]
             lower.plot([x] * len(rows), rows, "s", ms=1.7, color=colour)
         upper.set_title(look.label)
@@ -288,7 +289,7 @@ def specifications(scene: Scene) -> Figure:
 
 def _limits(specs: Sequence[Specification]) -> tuple[float, float]:
     """The lowest and the highest of all estimates and intervals, in percentage points."""
-    values = [100 * x for spec in specs for x in (spec.estimate, spec.low, spec.high) if x is not None]
+    values = [100 * x for spec in specs for x in (spec.gap.estimate, spec.gap.low, spec.gap.high) if x is not None]
     return min(values), max(values)
 
 
@@ -345,4 +346,4 @@ def _interval(axes: Axes, e: Estimate, y: float, colour: str, *, thick: bool) ->
 def _no_pairs(findings: Findings) -> str | None:
     if not findings.comparisons:
         return "The study has one model."
-    return None if any(c.pairs for c in findings.comparisons) else "No pair of runs trained at the selected rates."
+    return None if any(c.pairs for c in findings.comparisons) else "No pair of runs learned at the selected rates."

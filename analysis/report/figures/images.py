@@ -1,4 +1,4 @@
-"""The digits themselves: those that only one model reads, and what the classes are taken for."""
+"""The test images themselves: those that only one model gets right, and what the classes are taken for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from analysis.report.figures.style import COLUMN, INK, PAGE
 from analysis.report.phrases import each, pairs
 
 TALL = 1.3
-"""Height of a row in widths of a digit: the digit, and its class above."""
+"""Height of a row in widths of an image: the image, and its class above."""
 
 HIGH = 1.6
 """The same with a second line above it."""
@@ -33,18 +33,18 @@ SHADES = sns.light_palette("#56B4E9", as_cmap=True)
 CONTRAST = sns.diverging_palette(240, 35, s=85, l=72, as_cmap=True)
 
 PER_ROW = 14
-"""Digits drawn side by side across the page ..."""
+"""Images drawn side by side across the page ..."""
 
 PER_COLUMN = 5
 """... and across one column of it."""
 
 
 class HardRow(NamedTuple):
-    """Test digits that every run of one model gets wrong and every run of another right."""
+    """Test images that every run of one model gets wrong and every run of another right."""
 
     wrong: str
     right: str
-    digits: tuple[int, ...]
+    images: tuple[int, ...]
     """Positions in the test file."""
     runs: str
     """Key into findings' `run_sets`."""
@@ -52,51 +52,51 @@ class HardRow(NamedTuple):
     @property
     def wide(self) -> bool:
         """Whether it needs the page's width."""
-        return len(self.digits) > PER_COLUMN
+        return len(self.images) > PER_COLUMN
 
 
 def hard_rows(findings: Findings) -> list[HardRow]:
-    """What the figure of hard digits shows, row by row."""
+    """What the figure of hard images shows, row by row."""
     candidate = findings.about.settings.candidate
     rows = []
-    for baseline, found in findings.digits.items():
+    for baseline, found in findings.images.items():
         if found.hard is not None:
             runs = found.hard.rests_on.runs
             rows += [HardRow(baseline, candidate, found.hard.baseline_alone_wrong, runs)]
             rows += [HardRow(candidate, baseline, found.hard.candidate_alone_wrong, runs)]
-    return [row for row in rows if row.digits]
+    return [row for row in rows if row.images]
 
 
-def hard_digits_caption(findings: Findings, frames: Frames) -> Caption:
-    """Of the digits that only one model can read."""
+def hard_images_caption(findings: Findings, frames: Frames) -> Caption:
+    """Of the images that only one model gets right."""
     rows = hard_rows(findings)
-    hard = {b: d.hard for b, d in findings.digits.items() if d.hard is not None}
+    hard = {b: d.hard for b, d in findings.images.items() if d.hard is not None}
     both = each((b, text.count(len(h.both_wrong))) for b, h in hard.items())
-    first = f", of which the first {PER_ROW} are shown" if any(len(row.digits) > PER_ROW for row in rows) else ""
+    first = f", of which the first {PER_ROW} are shown" if any(len(row.images) > PER_ROW for row in rows) else ""
     return Caption(
-        "Test digits that one model gets wrong with every seed and the other right with every seed. Above each: its "
+        "Test images that one model gets wrong with every seed and the other right with every seed. Above each: its "
         "true class, and what the model that is wrong takes it for most often. In brackets: how many there are"
-        f"{first}. Read by neither with any seed: {both}. Planned pairs: {pairs(findings)}.",
-        None if rows else "No test digit is read by every run of one model and by none of the other.",
+        f"{first}. Right with no seed of either: {both}. Planned pairs: {pairs(findings)}.",
+        None if rows else "No test image is classified correctly by every run of one model and by none of the other.",
         wide=any(row.wide for row in rows),
     )
 
 
-@canvas.figure(section="images", title="Digits that only one model reads", caption=hard_digits_caption)
-def hard_digits(scene: Scene) -> Figure:
-    """Test digits that every seed of one model gets wrong and every seed of the other right, with what it reads."""
+@canvas.figure(section="images", title="Images that only one model gets right", caption=hard_images_caption)
+def hard_images(scene: Scene) -> Figure:
+    """Test images that every seed of one model gets wrong and every seed of the other right, with what it reads."""
     rows = hard_rows(scene.findings)
     wide = any(row.wide for row in rows)
     figure = Figure(figsize=(PAGE if wide else COLUMN, 0.1 + 0.42 * TALL * len(rows)))
     axes = figure.subplots()
     for at, row in enumerate(rows):
         wrong, right = scene.looks[row.wrong].label, scene.looks[row.right].label
-        label = f"{wrong} wrong,\n{right} right ({text.count(len(row.digits))})"
-        shown = row.digits[:PER_ROW]
+        label = f"{wrong} wrong,\n{right} right ({text.count(len(row.images))})"
+        shown = row.images[:PER_ROW]
         taken = read_as(scene.frames, scene.findings.run_sets[row.runs], row.wrong, shown)
-        above = [f"{scene.frames.test_labels[digit]} → {read}" for digit, read in zip(shown, taken, strict=True)]
+        above = [f"{scene.frames.test_labels[image]} → {read}" for image, read in zip(shown, taken, strict=True)]
         _row(axes, scene.frames, TALL * at, label, shown, above)
-    across = max(min(len(row.digits), PER_ROW) for row in rows)
+    across = max(min(len(row.images), PER_ROW) for row in rows)
     axes.set(xlim=(-0.1, PER_ROW if wide else across), ylim=(TALL * len(rows), 0), aspect="equal", anchor="W")
     axes.set_axis_off()
     return figure
@@ -118,7 +118,7 @@ def _row(axes: Axes, frames: Frames, top: float, label: str, images: Sequence[in
 
 def misclassified(findings: Findings, frames: Frames) -> dict[str, tuple[NDArray[np.bool_], list[str]]]:
     """Model → which test image each run at its selected rate gets wrong [run, image], and those runs' ids."""
-    runs = frames.runs[frames.runs["trained"]]
+    runs = frames.runs[frames.runs["learned"]]
     found = {}
     for model, choice in findings.selection.items():
         own = runs[(runs["model"] == model) & (runs["learning_rate"] == choice.mean.learning_rate)]
@@ -139,7 +139,7 @@ def gallery_caption(findings: Findings, frames: Frames) -> Caption:
         f"The test images that the runs of each model get wrong most often, at its selected learning rate, at most "
         f"{PER_ROW}. Above each: its true class, what it is taken for most often, and the share of runs that are "
         f"wrong. Planned runs: {n}.",
-        None if found else "No run has trained whose predictions are there, or none is ever wrong.",
+        None if found else "No run has learned whose predictions are there, or none is ever wrong.",
         wide=True,
     )
 
@@ -175,9 +175,9 @@ def confusion_caption(findings: Findings, frames: Frames) -> Caption:
     """Of the confusion matrices."""
     n = each((model, text.of(found.rests_on.n, found.rests_on.planned)) for model, found in findings.confusion.items())
     return Caption(
-        "Per cent of each true class predicted as each other class, mean over the runs that trained; right answers "
+        "Per cent of each true class predicted as each other class, mean over the runs that learned; right answers "
         f"are left out, and numbers below 0.05%. Planned runs: {n}.",
-        None if findings.confusion else "No run has trained whose predictions are there.",
+        None if findings.confusion else "No run has learned whose predictions are there.",
         wide=len(findings.confusion) > 1,
     )
 
@@ -287,12 +287,12 @@ def _panels(n: int) -> tuple[Figure, np.ndarray]:
     return figure, panels
 
 
-def read_as(frames: Frames, run_ids: Sequence[str], model: str, digits: Sequence[int]) -> list[int]:
-    """What the runs of `model` among `run_ids` predict most often for each of the test digits; of equals the smallest.
+def read_as(frames: Frames, run_ids: Sequence[str], model: str, images: Sequence[int]) -> list[int]:
+    """What the runs of `model` among `run_ids` predict most often for each of the test images; of equals the smallest.
 
     Runs without predictions are left out; there must be one with them.
     """
     own = set(frames.runs.loc[frames.runs["model"] == model, "run_id"])
     known = [run_id for run_id in run_ids if run_id in own and run_id in frames.predictions]
-    predicted = np.stack([frames.predictions[run_id]["test"] for run_id in known])[:, list(digits)]
+    predicted = np.stack([frames.predictions[run_id]["test"] for run_id in known])[:, list(images)]
     return [int(np.bincount(column).argmax()) for column in predicted.T]

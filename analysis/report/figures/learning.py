@@ -45,15 +45,15 @@ def learning_curves_caption(findings: Findings, frames: Frames) -> Caption:
         "a cross with their number for those that diverged in the first epoch" if at_once.any() else "",
     ]
     said = [
-        f"Error on the test digits after each epoch, one panel per learning rate{some}.",
+        f"Error on the test images after each epoch, one panel per learning rate{some}.",
         f"{', '.join(['Thin lines: runs', *filter(None, crosses)])}.",
         f"Dotted: guessing ({guessing(findings)} error)." if near_guessing(frames, rates) else "",
-        f"Thick lines: mean over the runs that trained, with its {level(findings)} t interval over seeds where all "
+        f"Thick lines: mean over the runs that learned, with its {level(findings)} t interval over seeds where all "
         "runs did."
-        if drawn["trained"].any()
-        else "No run trained, so there is no mean.",
-        "Outlined end marks: the rate selected for that model." if drawn["trained"].any() else "",
-        _untrained(findings),
+        if drawn["learned"].any()
+        else "No run learned, so there is no mean.",
+        "Outlined end marks: the rate selected for that model." if drawn["learned"].any() else "",
+        _not_learned(findings),
         runs(findings),
     ]
     missing = None if len(frames.epochs) else "No run has completed an epoch."
@@ -111,7 +111,7 @@ def _runs(axes: Axes, runs: pd.DataFrame, look: Look, last: int) -> None:
 def learning_rates_caption(findings: Findings, frames: Frames) -> Caption:
     """Of the error of every run against its learning rate."""
     said = [
-        "Every finished run is a point, on a logarithmic axis; lines join the means over the runs that trained.",
+        "Every finished run is a point, on a logarithmic axis; lines join the means over the runs that learned.",
         f"Dotted: guessing ({guessing(findings)} error); collapsed runs lie about it and are in no mean."
         if near_guessing(frames)
         else "",
@@ -139,7 +139,7 @@ def learning_rates(scene: Scene) -> Figure:
 def losses_caption(findings: Findings, frames: Frames) -> Caption:
     """Of calibration, and of validation against test."""
     return Caption(
-        "Left: mean cross-entropy on the test digits of every finished run, marked as in the figure of test errors. "
+        "Left: mean cross-entropy on the test images of every finished run, marked as in the figure of test errors. "
         "Right: validation and test error of every finished run, filled at its model's selected rate; the line "
         f"marks equality, and a run without an error stands at half an error. {runs(findings)}",
         _nothing_finished(frames),
@@ -182,9 +182,9 @@ def losses(scene: Scene) -> Figure:
 def selection_caption(findings: Findings, frames: Frames) -> Caption:
     """Of how near the choice of each learning rate was."""
     known = [c for c in findings.selection.values() if c.luck]
-    digits = "and validation digits " if known and all(c.digits_resampled for c in known) else ""
+    images = "and validation images " if known and all(c.images_resampled for c in known) else ""
     return Caption(
-        f"Share of {text.count(findings.about.settings.resamples)} resamples of seeds {digits}in which each learning "
+        f"Share of {text.count(findings.about.settings.resamples)} resamples of seeds {images}in which each learning "
         "rate has the best mean validation accuracy. Without a claim to coverage. Models are set slightly apart. "
         f"{runs(findings)}",
         None if known and len(findings.about.learning_rates) > 1 else "There is only one learning rate to choose.",
@@ -193,7 +193,7 @@ def selection_caption(findings: Findings, frames: Frames) -> Caption:
 
 @canvas.figure(section="learning", title="Luck in choosing the learning rate", caption=selection_caption)
 def selection(scene: Scene) -> Figure:
-    """How often each learning rate is the one selected when seeds and validation digits are drawn again."""
+    """How often each learning rate is the one selected when seeds and validation images are drawn again."""
     figure = Figure(figsize=(COLUMN, 1.9))
     axes = figure.subplots()
     apart = dict(zip(scene.looks, spread(len(scene.looks), min(0.06, 0.25 * scene.room)), strict=True))
@@ -212,7 +212,7 @@ def selection(scene: Scene) -> Figure:
 
 
 def _against_rate(axes: Axes, scene: Scene, metric: str, shown: Callable[[pd.Series], pd.Series]) -> None:
-    """Every finished run at its rate, the means of those that trained, and the number that diverged above."""
+    """Every finished run at its rate, the means of those that learned, and the number that diverged above."""
     runs = scene.frames.runs
     apart = dict(zip(scene.looks, spread(len(scene.looks), min(0.09, 0.25 * scene.room)), strict=True))
     found = {(c.model, c.learning_rate): getattr(c, metric).estimate for c in scene.findings.configurations}
@@ -277,19 +277,19 @@ def chance(axes: Axes, scene: Scene) -> None:
     axes.axhline(100 * (1 - 1 / scene.findings.about.classes), color=MUTED, lw=0.6, ls=(0, (1, 2)), zorder=1)
 
 
-def _untrained(findings: Findings) -> str:
+def _not_learned(findings: Findings) -> str:
     """Where the runs drawn are not all in the mean, or none is."""
     shown = panel_rates(findings)
     rates: dict[str, list[str]] = {}
     for c in findings.completeness:
         if c.learning_rate in shown and c.diverged + c.collapsed:
             ended = c.finished + c.diverged
-            trained = c.finished - c.collapsed
-            rates.setdefault(c.model, []).append(f"{text.of(trained, ended)} at {text.plain(c.learning_rate)}")
+            learned = c.finished - c.collapsed
+            rates.setdefault(c.model, []).append(f"{text.of(learned, ended)} at {text.plain(c.learning_rate)}")
     if not rates:
         return ""
     counts = each((model, " and ".join(found)) for model, found in rates.items())
-    return f"Not all trained: {counts}; lines of runs that guess lie upon each other."
+    return f"Not all learned: {counts}; lines of runs that guess lie upon each other."
 
 
 def _nothing_finished(frames: Frames) -> str | None:

@@ -26,7 +26,7 @@ def planning_caption(findings: Findings, frames: Frames) -> Caption:
     margin = text.plain(100 * findings.about.settings.margin)
     return Caption(
         f"Expected half-width of the {level(findings)} interval of the gap if what was seen holds: over seeds (this "
-        "test set), and over seeds and digits (new digits of the same kind), which more seeds never push below its "
+        "test set), and over seeds and test images (new images like these), which more seeds never push below its "
         f"floor. Marks: this study, over seeds. Grey line: the margin of {margin} points. Planned pairs: "
         f"{pairs(findings)}.",
         None if any(p.precision for p in findings.planning.values()) else "The spread over seeds is unknown.",
@@ -35,7 +35,7 @@ def planning_caption(findings: Findings, frames: Frames) -> Caption:
 
 @canvas.figure(section="planning", title="Precision against the number of seeds", caption=planning_caption)
 def planning(scene: Scene) -> Figure:
-    """Half-width of both intervals against the number of seeds, with the floor that the test digits set."""
+    """Half-width of both intervals against the number of seeds, with the floor that the test images set."""
     figure = Figure(figsize=(COLUMN, 2.5))
     axes = figure.subplots()
     planned = {b: p for b, p in scene.findings.planning.items() if p.precision}
@@ -43,7 +43,7 @@ def planning(scene: Scene) -> Figure:
         look = scene.looks[baseline]
         seeds = [p.seeds for p in plan.precision]
         axes.plot(seeds, [100 * p.over_seeds for p in plan.precision], color=look.colour, lw=2.2, alpha=0.45)
-        both = [(p.seeds, 100 * p.over_digits) for p in plan.precision if p.over_digits is not None]
+        both = [(p.seeds, 100 * p.over_images) for p in plan.precision if p.over_images is not None]
         axes.plot(*np.array(both).reshape(-1, 2).T, color=look.colour, lw=1)
         if plan.floor is not None:
             axes.axhline(100 * plan.floor, color=look.colour, lw=0.8, ls=(0, (1, 1.5)))
@@ -59,7 +59,7 @@ def planning(scene: Scene) -> Figure:
     axes.grid(axis="y")
     keys = [
         Line2D([], [], color=MUTED, lw=2.2, alpha=0.6, label="seeds"),
-        Line2D([], [], color=MUTED, lw=1, label="seeds and digits"),
+        Line2D([], [], color=MUTED, lw=1, label="seeds and test images"),
         Line2D([], [], color=MUTED, lw=0.8, ls=(0, (1, 1.5)), label="floor"),
         Line2D([], [], color=MUTED, lw=0.7, label="margin"),
     ]
@@ -159,7 +159,7 @@ def normality_caption(findings: Findings, frames: Frames) -> Caption:
         "Paired differences in order, against the quantiles that a normal sample would have. Lines: a normal "
         "distribution of the same mean and SD; points near them speak for the t interval. Descriptive, for no test of "
         f"normality gates the analysis. Planned pairs: {pairs(findings)}.",
-        None if enough else "Fewer than three pairs have trained.",
+        None if enough else "Fewer than three pairs have learned.",
     )
 
 

@@ -27,9 +27,9 @@ CELLS = 20_000
 
 
 def selected_rates(findings: Findings, frames: Frames) -> dict[str, float]:
-    """Model → its selected learning rate, of the models that trained there."""
-    trained = frames.runs[frames.runs["trained"]]
-    pairs = set(zip(trained["model"], trained["learning_rate"], strict=True))
+    """Model → its selected learning rate, of the models that learned there."""
+    learned = frames.runs[frames.runs["learned"]]
+    pairs = set(zip(learned["model"], learned["learning_rate"], strict=True))
     rates = {model: choice.mean.learning_rate for model, choice in findings.selection.items()}
     return {model: rate for model, rate in rates.items() if rate is not None and (model, rate) in pairs}
 
@@ -40,12 +40,12 @@ def generalisation_caption(findings: Findings, frames: Frames) -> Caption:
     counts = {(c.model, c.learning_rate): c for c in findings.configurations}
     n = each((m, text.of(counts[m, r].test_accuracy.n, counts[m, r].test_accuracy.planned)) for m, r in rates.items())
     return Caption(
-        "Above: error after each epoch at the selected learning rate, mean over the runs that trained; training error "
+        "Above: error after each epoch at the selected learning rate, mean over the runs that learned; training error "
         "is the mean over the epoch's batches, as the weights change, so that it lags behind, "
         "most in the first epochs, which may leave the frame below. Below: generalisation "
         f"gap, test error minus training error, with its {level(findings)} t interval over seeds where all runs "
-        f"trained. Planned runs: {n}.",
-        None if rates else "No run trained at a selected learning rate.",
+        f"learned. Planned runs: {n}.",
+        None if rates else "No run learned at a selected learning rate.",
         wide=len(rates) > 1,
     )
 
@@ -150,7 +150,7 @@ def cost_caption(findings: Findings, frames: Frames) -> Caption:
         f"Mean test accuracy at each model's selected learning rate, with its {level(findings)} t interval over seeds, "
         "against its trainable parameters and the multiply-accumulates of one image's forward pass."
         f"{time} Planned runs: {n}.",
-        None if rates else "No run trained at a selected learning rate.",
+        None if rates else "No run learned at a selected learning rate.",
         wide=True,
     )
 
@@ -191,7 +191,7 @@ def cost(scene: Scene) -> Figure:
 def _timed(findings: Findings, frames: Frames) -> dict[str, float]:
     """Model → median seconds of a run at its selected rate; empty where a model has none."""
     rates = selected_rates(findings, frames)
-    runs = frames.runs[frames.runs["trained"]]
+    runs = frames.runs[frames.runs["learned"]]
     medians = {
         model: runs.loc[(runs["model"] == model) & (runs["learning_rate"] == rate), "train_seconds"].median()
         for model, rate in rates.items()

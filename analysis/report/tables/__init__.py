@@ -29,7 +29,7 @@ TABLES: Mapping[str, Tabulation] = {
         runs.hours,
         methods.literature,
         runs.completeness,
-        runs.not_trained,
+        runs.not_learned,
         methods.checks,
         selection.best_of_n,
     )

@@ -18,33 +18,35 @@ def gaps(findings: Findings, frames: Frames) -> Rows:
         digits = text.point_digits(mean.low, mean.high)
         rows.add(
             Baseline=words("baseline", c.baseline),
-            Verdict=words("verdict", c.seeds.verdict or text.DASH),
+            Verdict=words("verdict", c.seeds.verdict.words or text.DASH),
             Errors=Cell(
-                f"{percent(c.candidate_error)} / {percent(c.baseline_error)}",
+                f"{percent(c.candidate_error_rate)} / {percent(c.baseline_error_rate)}",
                 {
                     "candidate_rate": c.candidate_rate,
                     "baseline_rate": c.baseline_rate,
-                    "candidate_error": c.candidate_error,
-                    "baseline_error": c.baseline_error,
+                    "candidate_error_rate": c.candidate_error_rate,
+                    "baseline_error_rate": c.baseline_error_rate,
                 },
             ),
             Gap=rows.estimate("gap", mean, text.points(mean.estimate, digits)),
             Over_seeds=number("over_seeds", mean.low, text.points_interval(mean.low, mean.high)),
-            And_digits=rows.estimate(
-                "over_seeds_and_digits", c.digits, text.points_interval(c.digits.low, c.digits.high)
+            And_images=rows.estimate(
+                "over_seeds_and_images", c.images, text.points_interval(c.images.low, c.images.high)
             ),
             p=_holm(rows, c),
-            Ahead=number("wins", c.seeds.wins, f"{c.seeds.wins} : {c.seeds.ties} : {c.seeds.losses}"),
+            Ahead=number(
+                "wins", c.seeds.effect.wins, f"{c.seeds.effect.wins} : {c.seeds.effect.ties} : {c.seeds.effect.losses}"
+            ),
             Pairs=Cell(text.of(c.pairs, c.planned), {"pairs": c.pairs, "pairs_planned": c.planned}),
         )
     return rows.captioned(
         f"Test accuracy of {settings.candidate} minus that of the baseline, in percentage points, each at the "
-        "learning rate with the best mean validation accuracy. Errors: mean per cent of test digits wrong, "
+        "learning rate with the best mean validation accuracy. Errors: mean per cent of test images wrong, "
         f"candidate / baseline. Intervals at {text.level(settings.confidence)}: over seeds by t (this test set); and "
-        "digits: over seeds and digits, two-way crossed closed form (new digits of the same kind). p: exact "
+        "images: over seeds and test images, two-way crossed closed form (new images like these). p: exact "
         "sign-flip test, two-sided, by Holm over all baselines. Ahead: pairs won : tied : lost. Verdict at a "
         f"margin of {text.plain(100 * settings.margin)} points, over seeds, at {text.level(settings.verdict_level)}. "
-        "Pairs: those in which both models trained, of all planned.",
+        "Pairs: those in which both models learned, of all planned.",
     )
 
 
@@ -54,7 +56,7 @@ def sweep(findings: Findings, frames: Frames) -> Rows:
     rows = Rows()
     for baseline, swept in findings.sweep.items():
         for at in swept.rates:
-            trained = f"{at.candidate_trained} of {at.candidate_ended} / {at.baseline_trained} of {at.baseline_ended}"
+            learned = f"{at.candidate_learned} of {at.candidate_ended} / {at.baseline_learned} of {at.baseline_ended}"
             rows.add(
                 Baseline=words("baseline", baseline),
                 Rate=number("learning_rate", at.learning_rate, rate(at.learning_rate)),
@@ -63,7 +65,7 @@ def sweep(findings: Findings, frames: Frames) -> Rows:
                 Band=rows.estimate("band", at.band, text.points_interval(at.band.low, at.band.high)),
                 p=rows.estimate("sign_flip", at.sign_flip, text.p_value(at.sign_flip.p_value)),
                 **{"p (Holm)": number("adjusted_p", at.adjusted_p, text.p_value(at.adjusted_p))},
-                Trained=words("trained", trained),
+                Learned=words("learned", learned),
                 Pairs=Cell(text.of(at.gap.n, at.gap.planned), {"n": at.gap.n, "planned": at.gap.planned}),
             )
         e = swept.interaction
@@ -80,14 +82,14 @@ def sweep(findings: Findings, frames: Frames) -> Rows:
 
 @table(section="images", title="Gap by class", long=True)
 def classes(findings: Findings, frames: Frames) -> Rows:
-    """The gap on the digits of each class."""
+    """The gap on the images of each class."""
     rows = Rows()
-    for baseline, found in findings.digits.items():
+    for baseline, found in findings.images.items():
         for c in found.classes:
             rows.add(
                 Baseline=words("baseline", baseline),
                 Class=number("class", c.label, str(c.label)),
-                Digits=number("n_digits", c.n_digits, text.count(c.n_digits)),
+                Images=number("n_images", c.n_images, text.count(c.n_images)),
                 **{
                     "Candidate %": number("candidate_accuracy", c.candidate_accuracy, percent(c.candidate_accuracy)),
                     "Baseline %": number("baseline_accuracy", c.baseline_accuracy, percent(c.baseline_accuracy)),
@@ -98,17 +100,17 @@ def classes(findings: Findings, frames: Frames) -> Rows:
                 },
             )
     return rows.captioned(
-        "Accuracy on the test digits of each class and its gap in percentage points, with "
-        f"{text.level(findings.about.settings.confidence)} intervals over seeds and digits (new digits of the same "
-        "kind), two-way crossed closed form; p-values by Holm over all baselines and classes.",
+        "Accuracy on the test images of each class and its gap in percentage points, with "
+        f"{text.level(findings.about.settings.confidence)} intervals over seeds and test images (new images like "
+        "these), two-way crossed closed form; p-values by Holm over all baselines and classes.",
     )
 
 
 @table(section="images", title="Where the uncertainty of the gap comes from")
 def components(findings: Findings, frames: Frames) -> Rows:
-    """Where the uncertainty over seeds and digits comes from."""
+    """Where the uncertainty over seeds and test images comes from."""
     rows = Rows()
-    for baseline, found in findings.digits.items():
+    for baseline, found in findings.images.items():
         if found.crossed is None:
             continue
         for c in found.crossed.components:
@@ -122,14 +124,14 @@ def components(findings: Findings, frames: Frames) -> Rows:
                 SD=number("sd", spread, text.DASH if spread is None else figures(100 * spread)),
                 Pairs=Cell(text.of(c.variance.n, c.variance.planned), {}),
             )
-        share = found.crossed.digit_share
+        share = found.crossed.image_share
         if share is not None:
             rows.remarks.append(
-                f"{baseline}: {text.percent(share, 0)} of the squared standard error is the digits' share, which more "
+                f"{baseline}: {text.percent(share, 0)} of the squared standard error is the images' share, which more "
                 "seeds cannot remove."
             )
     return rows.captioned(
-        "Components of variance of one pair's difference on one test digit (right minus right: −1, 0 or 1), by two-way "
+        "Components of variance of one pair's difference on one test image (right minus right: −1, 0 or 1), by two-way "
         "crossed analysis of variance. A negative one prints as 0 beside its raw value; none is truncated inside a "
         "standard error. SD: its root, in percentage points.",
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from analysis import text
 from analysis.findings.schema import Comparison, Findings
 from analysis.frames import Frames
@@ -9,20 +11,20 @@ from analysis.report.phrases import WAYS, pairs
 from analysis.report.table import Cell, Rows, figures, interval, method_row, number, table, whole, words
 
 OVER_SEEDS = {
-    "verdict_interval": ("interval of the verdict", "pp"),
-    "equivalence_interval": ("interval of equivalence", "pp"),
+    "verdict.interval": ("interval of the verdict", "pp"),
+    "verdict.equivalence_interval": ("interval of equivalence", "pp"),
     "sign_flip": ("sign-flip test", ""),
-    "paired_t": ("paired t test", ""),
-    "wilcoxon": ("Wilcoxon test", ""),
-    "tost": ("equivalence (TOST)", ""),
-    "bca": ("BCa bootstrap", "pp"),
-    "welch": ("Welch, unpaired", "pp"),
-    "brunner_munzel": ("Brunner–Munzel, unpaired", ""),
-    "outperforming": ("probability of being ahead", ""),
-    "error_ratio": ("ratio of errors", ""),
-    "effect_size": ("effect size", ""),
-    "correlation": ("correlation over seeds", ""),
-    "pairing_gain": ("gain of pairing", ""),
+    "checks.paired_t": ("paired t test", ""),
+    "checks.wilcoxon": ("Wilcoxon test", ""),
+    "verdict.tost": ("equivalence (TOST)", ""),
+    "checks.bca": ("BCa bootstrap", "pp"),
+    "checks.welch": ("Welch, unpaired", "pp"),
+    "checks.brunner_munzel": ("Brunner–Munzel, unpaired", ""),
+    "effect.outperforming": ("probability of outperforming", ""),
+    "effect.error_rate_ratio": ("ratio of error rates", ""),
+    "effect.standardised": ("effect size", ""),
+    "checks.correlation": ("correlation over seeds", ""),
+    "checks.pairing_gain": ("gain of pairing", ""),
 }
 """What findings over seeds, but for the primary estimate, are called, and the unit of those that have one."""
 
@@ -33,15 +35,15 @@ def checks(findings: Findings, frames: Frames) -> Rows:
     rows = Rows()
     for c in findings.comparisons:
         for name, (what, unit) in OVER_SEEDS.items():
-            method_row(rows, c.baseline, what, getattr(c.seeds, name), unit)
+            method_row(rows, c.baseline, what, attrgetter(name)(c.seeds), unit)
         _criterion(rows, c)
         _supported(rows, c)
-        method_row(rows, c.baseline, "interval of the verdict", c.digits_verdict, "pp")
-        crossed = findings.digits[c.baseline].crossed
+        method_row(rows, c.baseline, "interval of the verdict", c.images_verdict, "pp")
+        crossed = findings.images[c.baseline].crossed
         if crossed is not None:
             method_row(rows, c.baseline, "crossed bootstrap", crossed.bootstrap, "pp")
             for half, e in zip(("first", "second"), crossed.halves, strict=True):
-                method_row(rows, c.baseline, f"{half} half of the test digits", e, "pp")
+                method_row(rows, c.baseline, f"{half} half of the test images", e, "pp")
         if c.mcnemar is not None:
             rows.remarks.append(
                 f"McNemar's exact test of each of {c.mcnemar.pairs} pairs of networks against {c.baseline}, each by "
@@ -51,24 +53,23 @@ def checks(findings: Findings, frames: Frames) -> Rows:
     for model, e in findings.random_halves.items():
         method_row(rows, model, "random halves of its own runs", e)
     return rows.captioned(
-        "Values marked pp are in percentage points. Population: seeds is this test set; seeds and digits, new digits "
-        "of the same kind. The confirmatory test is the sign-flip test; everything else is a check or descriptive.",
+        "Values marked pp are in percentage points. Population: seeds is this test set; seeds and test images, new "
+        "images like these. The confirmatory test is the sign-flip test; everything else is a check or descriptive.",
     )
 
 
 def _criterion(rows: Rows, c: Comparison) -> None:
     """What Bouthillier et al. would say, quoted as theirs."""
-    won = c.seeds.outperforming
-    if c.seeds.bouthillier is not None:
-        method = (
-            f"Bouthillier et al. (2021), from the interval of the probability of being ahead: {c.seeds.bouthillier}"
-        )
+    won = c.seeds.effect.outperforming
+    if c.seeds.effect.bouthillier is not None:
+        criterion = c.seeds.effect.bouthillier
+        method = f"Bouthillier et al. (2021), from the interval of the probability of outperforming: {criterion}"
         method_row(rows, c.baseline, "Bouthillier et al.'s criterion", won.changed(method=method))
 
 
 def _supported(rows: Rows, c: Comparison) -> None:
     """The largest margin by which the candidate is better for sure."""
-    margin, outer = c.seeds.largest_supported_margin, c.seeds.verdict_interval
+    margin, outer = c.seeds.verdict.largest_supported_margin, c.seeds.verdict.interval
     if margin is not None:
         fields = dict(estimate=margin, low=None, high=None, p_value=None)
         method = f"lower limit of the verdict interval at {text.level(outer.level)}, at least 0"
@@ -83,13 +84,14 @@ def specifications(findings: Findings, frames: Frames) -> Rows:
     for baseline, asked in findings.robustness.items():
         for s in asked.specifications:
             ways = {way: getattr(s, way) for way in WAYS}
-            limits = {"low": s.low, "high": s.high, "level": s.level}
+            gap = s.gap
+            limits = {"low": gap.low, "high": gap.high, "level": gap.level}
             rows.add(
                 Baseline=words("baseline", baseline + (" ★" if s.primary else "")),
                 **{way.capitalize(): words(way, value) for way, value in ways.items()},
-                Gap=number("gap", s.estimate, text.points(s.estimate)),
-                Interval=Cell(text.points_interval(s.low, s.high), limits),
-                Pairs=Cell(text.of(s.n, s.planned), {"n": s.n, "planned": s.planned, "unit": s.unit}),
+                Gap=number("gap", gap.estimate, text.points(gap.estimate)),
+                Interval=Cell(text.points_interval(gap.low, gap.high), limits),
+                Pairs=Cell(text.of(gap.n, gap.planned), {"n": gap.n, "planned": gap.planned, "unit": gap.unit}),
             )
         if asked.same_sign is not None:
             rows.remarks.append(
@@ -160,14 +162,14 @@ def planning(findings: Findings, frames: Frames) -> Rows:
                 **{
                     "Half-width": number("half_width", need.half_width, f"±{text.plain(100 * need.half_width)}"),
                     "Seeds": rows.estimate("seeds", need.over_seeds, whole(need.over_seeds)),
-                    "Seeds, and digits": rows.estimate("over_digits", need.over_digits, whole(need.over_digits)),
+                    "Seeds, and images": rows.estimate("over_images", need.over_images, whole(need.over_images)),
                     "Seen in": words("runs", text.rests_on(need.over_seeds)),
                 },
             )
         rows.remarks.append(f"{baseline}: {plan.sentence}")
     return rows.captioned(
         f"Half-widths in percentage points, of the {text.level(findings.about.settings.confidence)} t interval over "
-        "seeds (this test set) and of the one over seeds and digits (new digits of the same kind), if what was seen "
+        "seeds (this test set) and of the one over seeds and test images (new images like these), if what was seen "
         "holds.",
     )
 
@@ -180,7 +182,7 @@ def sign_test(findings: Findings, frames: Frames) -> Rows:
     for need in plans[0].sign_test if plans else ():
         rows.add(
             **{
-                "Ahead in": number("ahead", need.ahead, text.percent(need.ahead, 0)),
+                "Ahead in": number("outperforming", need.outperforming, text.percent(need.outperforming, 0)),
                 "Power": number("power", need.power, text.percent(need.power, 0)),
                 "Seeds": number("seeds", need.seeds, text.count(need.seeds)),
             }

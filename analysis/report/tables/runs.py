@@ -27,11 +27,11 @@ def configurations(findings: Findings, frames: Frames) -> Rows:
                 "Interval": number("test_low", test.low, percent_interval(test)),
                 "Test loss": rows.estimate("test_loss", loss, figures(loss.estimate)),
                 "Trained": Cell(text.of(test.n, test.planned), {"n": test.n, "planned": test.planned}),
-                "Not trained": words("not_trained", _outcomes(counts[c.model, c.learning_rate])),
+                "Did not learn": words("not_learned", _outcomes(counts[c.model, c.learning_rate])),
             },
         )
     return rows.captioned(
-        "Mean over the runs that trained, of all planned; ★ the rate selected by mean validation accuracy; SD of test "
+        "Mean over the runs that learned, of all planned; ★ the rate selected by mean validation accuracy; SD of test "
         f"accuracy with n − 1, and the {text.level(findings.about.settings.confidence)} t interval of its mean over "
         "seeds, both in per cent.",
     )
@@ -55,19 +55,19 @@ def completeness(findings: Findings, frames: Frames) -> Rows:
     )
 
 
-@table(section="robustness", title="Runs that did not train at the selected rates")
+@table(section="robustness", title="Runs that did not learn at the selected rates")
 def outcomes(findings: Findings, frames: Frames) -> Rows:
     """How often training itself did not work at the selected rates."""
     shares = {}
     for c in findings.comparisons:
         for role, model in (("candidate", findings.about.settings.candidate), ("baseline", c.baseline)):
-            shares.setdefault(model, findings.robustness[c.baseline].outcomes[role].not_trained)
+            shares.setdefault(model, findings.robustness[c.baseline].outcomes[role].not_learned)
     rows = Rows()
     for model, share in shares.items():
         rows.add(
             Model=words("model", model),
             **{
-                "Did not train": rows.estimate("not_trained", share, text.percent(share.estimate)),
+                "Did not learn": rows.estimate("not_learned", share, text.percent(share.estimate)),
                 "Interval": number("low", share.low, text.percent_interval(share.low, share.high)),
                 "Runs with an outcome": words("runs", text.of(share.n, share.planned)),
             },
@@ -78,15 +78,15 @@ def outcomes(findings: Findings, frames: Frames) -> Rows:
     )
 
 
-@table(section="completeness", title="Runs that did not train", long=True)
-def not_trained(findings: Findings, frames: Frames) -> Rows:
-    """Every run that did not train, and why."""
+@table(section="completeness", title="Runs that did not learn", long=True)
+def not_learned(findings: Findings, frames: Frames) -> Rows:
+    """Every run that did not learn, and why."""
     rows = Rows()
     runs = frames.runs
-    for run in runs[~runs["trained"]].itertuples():
+    for run in runs[~runs["learned"]].itertuples():
         why = {
             "diverged": f"not finite in epoch {run.diverged_epoch}",
-            "finished": f"stayed at {text.percent(run.final_train_accuracy)} of its training digits",
+            "finished": f"stayed at {text.percent(run.final_train_accuracy)} of its training images",
             "failed": str(run.error or "no error recorded"),
             "missing": "no record",
         }

@@ -16,7 +16,7 @@ OTHER = {
     "scored_at_chance": "scored at chance",
     "worst_case": "worst case",
 }
-"""What other rules of selection and other treatments of runs that did not train are called."""
+"""What other rules of selection and other treatments of runs that did not learn are called."""
 
 
 @table(section="learning", title="How the learning rates were chosen")
@@ -42,7 +42,7 @@ def selection(findings: Findings, frames: Frames) -> Rows:
                     "By other seeds": number("share_of_seeds", folds, text.percent(folds, 1)),
                 },
             )
-    resampled = "seeds and validation digits" if _digits_too(findings) else "seeds"
+    resampled = "seeds and validation images" if _images_too(findings) else "seeds"
     return rows.captioned(
         "Mean and median validation accuracy over the runs with an outcome, of all planned; diverged and collapsed "
         "runs score as guessing. ★ the rate each rule selects; the analysis uses the mean. In resamples: share of "
@@ -53,7 +53,7 @@ def selection(findings: Findings, frames: Frames) -> Rows:
 
 @table(section="robustness", title="The gap under other choices")
 def sensitivity(findings: Findings, frames: Frames) -> Rows:
-    """The gap under other treatments of selection and of runs that did not train."""
+    """The gap under other treatments of selection and of runs that did not learn."""
     rows = Rows()
     for c in findings.comparisons:
         for name, e in c.sensitivity.items():
@@ -88,9 +88,9 @@ def best_of_n(findings: Findings, frames: Frames) -> Rows:
     return rows.captioned(
         "Expected gap, in percentage points, when each model uses the validation-best of so many of the learning "
         "rates, over all subsets of that size; runs that diverged or collapsed score as guessing. Over seeds (this "
-        f"test set); points without intervals. Planned pairs that trained at the selected rates: {pairs(findings)}.",
+        f"test set); points without intervals. Planned pairs that learned at the selected rates: {pairs(findings)}.",
     )
 
 
-def _digits_too(findings: Findings) -> bool:
-    return all(choice.digits_resampled for choice in findings.selection.values())
+def _images_too(findings: Findings) -> bool:
+    return all(choice.images_resampled for choice in findings.selection.values())

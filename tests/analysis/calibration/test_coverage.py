@@ -15,7 +15,9 @@ from analysis.calibration import coverage, simulation
 from analysis.calibration.__main__ import calibrate, label, main, markdown, score
 from analysis.calibration.coverage import RESAMPLES
 from analysis.calibration.simulation import BASELINE, CANDIDATE, SCENARIOS, Model, Scenario
-from analysis.stats import checks, crossed, paired, sweep
+from analysis.stats import crossed, paired, sweep
+from tests.analysis.calibration.spread import seed_sd
+from tests.analysis.grids import BASIS, bootstrap_variance, grid
 
 BASE = SCENARIOS[0]
 BY_NAME = {s.name: s for s in SCENARIOS}
@@ -26,9 +28,9 @@ BY_NAME = {s.name: s for s in SCENARIOS}
 
 def test_models_are_as_stated():
     assert_allclose([100 * m.accuracy for m in (CANDIDATE, BASELINE)], [98.85, 98.28], atol=0.01)
-    assert_allclose([100 * m.seed_sd() for m in (CANDIDATE, BASELINE)], [0.08, 0.10], atol=0.005)
+    assert_allclose([100 * seed_sd(m) for m in (CANDIDATE, BASELINE)], [0.08, 0.10], atol=0.005)
     wide = BY_NAME["baseline with 3 times the candidate's SD"]
-    assert wide.baseline.seed_sd() == pytest.approx(3 * wide.candidate.seed_sd(), rel=0.01)
+    assert seed_sd(wide.baseline) == pytest.approx(3 * seed_sd(wide.candidate), rel=0.01)
     assert wide.gap == pytest.approx(BASE.gap)
 
 
@@ -110,7 +112,7 @@ def test_t_interval_is_the_one_reported():
     trained[9] = False
     hits = coverage.t_covers(d, trained, 0.006)
     for row, own, hit in zip(d, trained, hits, strict=True):
-        e = paired.t_interval(row[own], 0.95, n_planned=6, unit="pairs")
+        e = paired.t_interval(row[own], 0.95, BASIS)
         assert np.isnan(hit) == (e.low is None)
         assert np.isnan(hit) or hit == (e.low <= 0.006 <= e.high)
     assert np.isnan(hits[[7, 8, 9]]).all()
@@ -128,10 +130,10 @@ def test_welchs_interval_and_the_error_ratios_are_those_reported():
     welch = coverage.welch_covers(c, b, trained, 6.0)
     ratio = coverage.ratio_covers(200 - c, 200 - b, trained, 0.45)
     for row_c, row_b, own, *hits in zip(c, b, trained, welch, ratio, strict=True):
-        about = dict(n=int(own.sum()), planned=6, unit="pairs")
+        basis = BASIS.changed(n=int(own.sum()))
         reported = (
-            (checks.welch(row_c[own], row_b[own], 0.95, about, (-np.inf, np.inf)), 6.0),
-            (checks.error_ratio(200 - row_c[own], 200 - row_b[own], 0.95, about), 0.45),
+            (paired.welch(row_c[own], row_b[own], 0.95, basis, (-np.inf, np.inf)), 6.0),
+            (paired.error_rate_ratio(200 - row_c[own], 200 - row_b[own], 0.95, basis), 0.45),
         )
         for hit, (e, truth) in zip(hits, reported, strict=True):
             assert np.isnan(hit) == (e.low is None)
@@ -143,11 +145,10 @@ def test_welchs_interval_and_the_error_ratios_are_those_reported():
 
 def test_bca_interval_is_the_one_reported():
     rng = np.random.default_rng(0)
-    about = dict(n=5, planned=5, unit="pairs")
     hits = []
     for seed in range(20):
         d = rng.normal(0.005, 0.002, 5)
-        e = checks.bca(d, 0.95, RESAMPLES, seed, about)
+        e = paired.bca(d, 0.95, RESAMPLES, seed, BASIS)
         hit = coverage.bca_covers(d[None], 0.0065, np.random.default_rng(seed))[0]
         assert hit == (e.low <= 0.0065 <= e.high)
         hits.append(hit)
@@ -160,10 +161,8 @@ def test_band_is_the_one_reported():
     k = rng.integers(-10, 15, (60, 7, 3))
     hits = coverage.band_covers(k, 7.0, sweep.signs(7, 0))
     for rows, hit in zip(k, hits, strict=True):
-        full = np.ones(rows.shape, bool)
-        found = sweep.across_rates(
-            [1, 2, 3], 100 + rows, np.full(rows.shape, 100), full, full, 1000, level=0.95, planned=7, seed=0
-        )
+        models = grid(100 + rows.T), grid(np.full(rows.T.shape, 100))
+        found = sweep.across_rates(*models, 1000, level=0.95, seed=0)
         assert hit == all(at.band.low <= 0.007 <= at.band.high for at in found.rates)
     assert 0 < hits.mean() < 1
 
@@ -176,11 +175,11 @@ def test_intervals_on_new_digits_are_those_reported():
         whole = np.hstack([x, np.zeros((4, 300 - x.shape[1]), np.int8)])
         assert_allclose(coverage.sparse_mean_squares(x, 300), crossed.mean_squares(whole), rtol=1e-9, atol=1e-12)
         truth = BASE.gap + 0.005
-        interval = crossed.gap_over_digits(whole, level=0.95, planned=4)
-        seeds = paired.t_interval(whole.mean(1), 0.95, n_planned=4, unit="pairs")
+        interval = crossed.gap_over_images(whole, 0.95, BASIS)
+        seeds = paired.t_interval(whole.mean(1), 0.95, BASIS)
         if interval.low is None or seeds.low is None:
             continue
-        half = 1.959964 * np.sqrt(crossed.bootstrap_variance(whole))
+        half = 1.959964 * np.sqrt(bootstrap_variance(whole))
         expected = (
             interval.low <= truth <= interval.high,
             abs(whole.mean() - truth) <= half,

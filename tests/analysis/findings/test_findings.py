@@ -17,7 +17,6 @@ from analysis.findings.build import collect
 from analysis.findings.schema import FORMAT, Findings
 from analysis.report import figures
 from analysis.stats.estimate import Basis, Estimate
-from analysis.stats.specifications import Specification
 from study.errors import UserError
 from study.ledger import ledger
 from study.ledger.ledger import Ledger
@@ -94,7 +93,7 @@ def based(value):
         for part in value:
             yield from based(part)
     elif hasattr(type(value), "model_fields"):
-        if isinstance(value, Basis | Specification):
+        if isinstance(value, Basis):
             yield value
         for name in type(value).model_fields:
             yield from based(getattr(value, name))
@@ -161,9 +160,9 @@ def test_the_gap_from_the_records_by_hand(findings, records):
             values.tconfint_mean(), rel=1e-9
         )
         level = values.tconfint_mean(0.025)
-        assert (comparison.seeds.verdict_interval.low, comparison.seeds.verdict_interval.high) == pytest.approx(level)
-        assert comparison.seeds.verdict_interval.level == pytest.approx(0.975)
-        assert comparison.seeds.equivalence_interval.level == pytest.approx(0.95)
+        assert (comparison.seeds.verdict.interval.low, comparison.seeds.verdict.interval.high) == pytest.approx(level)
+        assert comparison.seeds.verdict.interval.level == pytest.approx(0.975)
+        assert comparison.seeds.verdict.equivalence_interval.level == pytest.approx(0.95)
         expected = {p[0].run_id for p in both} | {p[1].run_id for p in both}
         assert set(findings.run_sets[comparison.seeds.mean.runs]) == expected
 
@@ -173,22 +172,22 @@ def test_outcomes_that_are_missing_from_the_pairs_are_counted(tmp_path):
     folder = synthetic.write(tmp_path, seeds=6, n_test=300, n_val=200, learning_rates=[0.01], states=states)
     found = collect(frames.load(folder), FAST).comparisons[0]
     assert (found.pairs, found.planned) == (3, 6)
-    assert found.not_trained == {"lenet5": 1, "mlp": 0}
+    assert found.not_learned == {"lenet5": 1, "mlp": 0}
     assert found.absent == {"lenet5": 1, "mlp": 1}
 
 
 def test_both_populations_come_from_the_same_pairs(findings, loaded):
     for c in findings.comparisons:
-        assert c.digits.estimate == pytest.approx(c.seeds.mean.estimate, rel=1e-10)
-        assert (c.digits.n, c.digits.population, c.seeds.mean.population) == (c.pairs, "seeds and digits", "seeds")
-        assert c.digits.high - c.digits.low > c.seeds.mean.high - c.seeds.mean.low
-        ids = findings.run_sets[c.digits.runs]
+        assert c.images.estimate == pytest.approx(c.seeds.mean.estimate, rel=1e-10)
+        assert (c.images.n, c.images.population, c.seeds.mean.population) == (c.pairs, "seeds and test images", "seeds")
+        assert c.images.high - c.images.low > c.seeds.mean.high - c.seeds.mean.low
+        ids = findings.run_sets[c.images.runs]
         right = loaded.correct(ids)
         x = right[: c.pairs].astype(float) - right[c.pairs :]
-        assert x.mean() == pytest.approx(c.digits.estimate)
-        assert findings.digits[c.baseline].crossed.gap.changed(role="confirmatory") == c.digits
-        assert c.digits_verdict.level == pytest.approx(0.975)
-        assert c.digits_verdict.low < c.digits.low < c.digits.high < c.digits_verdict.high
+        assert x.mean() == pytest.approx(c.images.estimate)
+        assert findings.images[c.baseline].crossed.gap.changed(role="confirmatory") == c.images
+        assert c.images_verdict.level == pytest.approx(0.975)
+        assert c.images_verdict.low < c.images.low < c.images.high < c.images_verdict.high
 
 
 # families
@@ -196,7 +195,7 @@ def test_both_populations_come_from_the_same_pairs(findings, loaded):
 
 def test_holm_within_each_family_counts_every_member(findings):
     sweep = [r for s in findings.sweep.values() for r in s.rates]
-    classes = [c for d in findings.digits.values() for c in d.classes]
+    classes = [c for d in findings.images.values() for c in d.classes]
     assert len(sweep) == 2 * 3
     assert len(classes) == 2 * 10
     # Six pairs cannot give a p-value below 2 / 2⁶, let alone 0.05 / 6.
@@ -215,8 +214,8 @@ def test_holm_within_each_family_counts_every_member(findings):
 def test_the_verdict_is_held_to_the_level_of_the_family(loaded):
     one = collect(loaded, FAST | {"baselines": ["mlp"]}).comparisons[0].seeds
     two = collect(loaded, FAST).comparisons[0].seeds
-    assert (one.verdict_interval.level, two.verdict_interval.level) == (pytest.approx(0.95), pytest.approx(0.975))
-    assert one.mean == two.mean.model_copy(update={"runs": one.mean.runs})
+    assert (one.verdict.interval.level, two.verdict.interval.level) == (pytest.approx(0.95), pytest.approx(0.975))
+    assert one.mean == two.mean
 
 
 # selection and its luck
@@ -276,7 +275,7 @@ def test_luck_frequencies_add_up_and_the_range_claims_no_coverage(findings):
     for choice in findings.selection.values():
         assert sum(choice.luck.values()) == pytest.approx(1)
         assert sum(choice.cross_fitted.values()) == pytest.approx(1)
-        assert choice.digits_resampled
+        assert choice.images_resampled
     for comparison in findings.comparisons:
         range_ = comparison.sensitivity["re_selected"]
         assert range_.role == "sensitivity"
@@ -322,8 +321,8 @@ def test_every_estimate_says_what_it_rests_on(findings, loaded):
         if "pairs" in found.unit:
             assert len(findings.run_sets[found.runs]) >= 2 * found.n
     for c in findings.comparisons:
-        for estimate in (*estimates(c.seeds), c.digits):
-            assert estimate.runs == f"lenet5 against {c.baseline}"
+        for estimate in (*estimates(c.seeds), c.images):
+            assert estimate.runs == c.seeds.mean.runs
         for at in findings.sweep[c.baseline].rates:
             runs = loaded.runs.set_index("run_id").loc[list(findings.run_sets[at.gap.runs])]
             assert set(runs["learning_rate"]) == {at.learning_rate}
@@ -333,8 +332,8 @@ def test_every_estimate_says_what_it_rests_on(findings, loaded):
 def test_resampling_names_its_seed(loaded):
     found = collect(loaded, FAST | {"seed": 7})
     (c, *_), one = found.comparisons, found.selection["lenet5"]
-    drawn = [c.seeds.bca.method, one.rests_on.method, c.sensitivity["re_selected"].method]
-    drawn += [found.digits[c.baseline].crossed.bootstrap.method, found.random_halves["lenet5"].method]
+    drawn = [c.seeds.checks.bca.method, one.rests_on.method, c.sensitivity["re_selected"].method]
+    drawn += [found.images[c.baseline].crossed.bootstrap.method, found.random_halves["lenet5"].method]
     for method in drawn:
         assert "seed 7" in method
 
@@ -342,8 +341,8 @@ def test_resampling_names_its_seed(loaded):
 def test_confirmatory_are_the_primary_intervals_and_the_primary_test_alone(findings):
     expected = []
     for c in findings.comparisons:
-        expected += [c.seeds.mean, c.seeds.verdict_interval, c.seeds.equivalence_interval, c.seeds.sign_flip]
-        expected += [c.digits, c.digits_verdict]
+        expected += [c.seeds.mean, c.seeds.sign_flip, c.seeds.verdict.interval, c.seeds.verdict.equivalence_interval]
+        expected += [c.images, c.images_verdict]
     assert [e for e in estimates(findings) if e.role == "confirmatory"] == expected
 
 
@@ -482,10 +481,10 @@ def test_pairs_that_share_seeds_get_no_verdict(tmp_path):
     found = collect(frames.load(synthetic.write(tmp_path, truth, seeds=seeds, learning_rates=[0.01], n_test=300)), FAST)
     (c,) = found.comparisons
     assert c.seeds.mean.low > 0.1
-    assert c.digits.low > 0.1
+    assert c.images.low > 0.1
     assert not c.independent
-    assert (c.seeds.verdict, c.unqualified) == (None, False)
-    for e in (c.seeds.mean, c.seeds.verdict_interval, c.seeds.sign_flip, c.digits):
+    assert (c.seeds.verdict.words, c.unqualified) == (None, False)
+    for e in (c.seeds.mean, c.seeds.verdict.interval, c.seeds.sign_flip, c.images):
         assert "share initial weights or batch orders" in e.warning
     assert (
         "share initial weights or batch orders, so both intervals are too short, and no verdict is given"
@@ -562,11 +561,11 @@ def test_every_case_gives_numbers_or_says_why_not(case, tmp_path):
         assert c.pairs <= c.planned
         assert c.planned > 0
         assert all(e.planned > 0 for e in estimates(c))
-        assert (c.seeds.mean.low is None or not c.independent) == (c.seeds.verdict is None)
+        assert (c.seeds.mean.low is None or not c.independent) == (c.seeds.verdict.words is None)
         assert c.independent == (case != "a factorial")
         if c.seeds.mean.low is None:
             assert c.seeds.mean.declined
-        if c.seeds.verdict is None or c.seeds.mean.low is None:
+        if c.seeds.verdict.words is None or c.seeds.mean.low is None:
             assert not c.unqualified
     for estimate in estimates(found):
         numbers = [estimate.estimate, estimate.low, estimate.p_value]
@@ -585,7 +584,7 @@ def test_declined_says_why(tmp_path):
     assert "n = 1" in first(seeds=1, **small).seeds.mean.declined
     lost = first(seeds=4, states=dict.fromkeys(EVERY, "unpredicted"), **small)
     assert lost.seeds.mean.low is not None
-    assert "predictions" in lost.digits.declined
+    assert "predictions" in lost.images.declined
     assert lost.mcnemar is None
     constant = first(seeds=4, **small | dict(models={"first": CONSTANT, "second": CONSTANT}))
     assert "all 4 values are equal" in constant.seeds.mean.declined
@@ -598,8 +597,8 @@ def test_swapping_the_models_swaps_the_sign_and_nothing_else(loaded):
     assert other.seeds.mean.estimate == pytest.approx(-one.seeds.mean.estimate, rel=1e-12)
     assert (other.seeds.mean.low, other.seeds.mean.high) == pytest.approx((-one.seeds.mean.high, -one.seeds.mean.low))
     assert other.seeds.sign_flip.p_value == one.seeds.sign_flip.p_value
-    assert (other.seeds.wins, other.seeds.losses) == (one.seeds.losses, one.seeds.wins)
-    assert other.digits.estimate == pytest.approx(-one.digits.estimate)
+    assert (other.seeds.effect.wins, other.seeds.effect.losses) == (one.seeds.effect.losses, one.seeds.effect.wins)
+    assert other.images.estimate == pytest.approx(-one.images.estimate)
     assert [e.estimate for e in other.best_of_n] == pytest.approx([-e.estimate for e in one.best_of_n])
 
 
@@ -625,17 +624,17 @@ def test_the_answer_says_what_the_findings_say(findings):
     for paragraph, c in zip(findings.answer.split("\n\n"), findings.comparisons, strict=True):
         asked = findings.robustness[c.baseline]
         for piece in (
-            "400 test digits of mnist",
-            f"lenet5 misread {100 * c.candidate_error:.2f}%",
+            "400 test images of mnist",
+            f"lenet5 misclassified {100 * c.candidate_error_rate:.2f}%",
             f"and {c.baseline}, with",
             f"from {c.pairs} of {c.planned} planned pairs",
-            f"ahead in {c.seeds.wins} of these {c.pairs} pairs",
-            f"{c.not_trained['lenet5']} and {c.not_trained[c.baseline]} trainings failed to learn (",
-            f"for this test set is: {c.seeds.verdict}",
+            f"ahead in {c.seeds.effect.wins} of these {c.pairs} pairs",
+            f"{c.not_learned['lenet5']} and {c.not_learned[c.baseline]} trainings did not learn (",
+            f"for this test set is: {c.seeds.verdict.words}",
             "threshold of 0.1 points",
             "95% confidence",
             "allowing for training luck",
-            "allowing also for a different sample of such digits",
+            "allowing also for a different sample of such images",
             "only the learning rate was tuned",
             f"{asked.same_sign} of {asked.alternatives} alternative analyses ({asked.distinct} different estimates) of",
         ):
@@ -655,7 +654,7 @@ def test_more_accurate_without_a_population_needs_both_intervals(tmp_path):
     found = collect(frames.load(folder))
     (c,) = found.comparisons
     assert c.seeds.mean.low > 0
-    assert c.digits.low < 0
+    assert c.images.low < 0
     assert not c.unqualified
     assert "does not show that either model is the more accurate" in found.answer
 
@@ -666,14 +665,14 @@ def test_more_accurate_is_never_said_against_the_verdict(tmp_path):
     findings = collect(loaded)
     # With two baselines the verdict is held to 1 − α / 2. At this confidence both intervals exclude 0, but not there.
     for c in findings.comparisons:
-        p = max(c.seeds.paired_t.p_value, _p(c.digits))
+        p = max(c.seeds.checks.paired_t.p_value, _p(c.images))
         found = collect(loaded, FAST | {"confidence": 1 - 1.2 * p})
         other = next(x for x in found.comparisons if x.baseline == c.baseline)
         assert other.seeds.mean.low * other.seeds.mean.high > 0
-        assert other.digits.low * other.digits.high > 0
+        assert other.images.low * other.images.high > 0
         assert not other.unqualified
         for x in (*findings.comparisons, *found.comparisons):
-            assert not x.unqualified or x.seeds.verdict.startswith(("better", "worse"))
+            assert not x.unqualified or x.seeds.verdict.words.startswith(("better", "worse"))
     (one,) = collect(loaded, FAST | {"confidence": 1 - 1.2 * p, "baselines": [c.baseline]}).comparisons
     assert one.unqualified
 
@@ -723,17 +722,17 @@ def test_lost_predictions_cost_their_pairs_alone(tmp_path):
     data = frames.load(synthetic.write(tmp_path, **options, states=states))
     found = collect(data, FAST)
     c, whole = found.comparisons
-    assert (c.pairs, c.digits.n, c.digits.planned) == (5, 4, 5)
-    assert c.digits.warning.startswith("1 of 5 pairs that trained have lost their predictions")
+    assert (c.pairs, c.images.n, c.images.planned) == (5, 4, 5)
+    assert c.images.warning.startswith("1 of 5 pairs that learned have lost their predictions")
     assert "from the 4 of 5 pairs whose predictions are there" in found.answer
-    assert "mlp: predictions are there of 4 of 5 pairs that trained" in found.warnings
+    assert "mlp: predictions are there of 4 of 5 pairs that learned" in found.warnings
     kept = [s for s in range(5) if s != 1]
     runs = data.runs.set_index(["model", "seed"])["final_test_accuracy"]
-    assert c.digits.estimate == pytest.approx((runs["lenet5"][kept] - runs["mlp"][kept]).mean(), rel=1e-10)
-    assert len(found.run_sets[c.digits.runs]) == 8
-    assert c.mcnemar.pairs == found.digits["mlp"].hard.rests_on.n == 4
-    assert whole.digits.n == 5
-    assert whole.digits.warning is None
+    assert c.images.estimate == pytest.approx((runs["lenet5"][kept] - runs["mlp"][kept]).mean(), rel=1e-10)
+    assert len(found.run_sets[c.images.runs]) == 8
+    assert c.mcnemar.pairs == found.images["mlp"].hard.rests_on.n == 4
+    assert whole.images.n == 5
+    assert whole.images.warning is None
     # The caption of the confusions counts predictions, not runs.
     (caption,) = (c for c in figures.captions(found, data) if c.name == "confusion")
     assert "mlp 4 of 5" in caption.text
@@ -743,19 +742,19 @@ def test_classes_of_a_baseline_without_predictions_still_count_in_holms_family(t
     options = dict(models=MODELS, seeds=4, n_test=300, n_val=60, learning_rates=[0.01])
     states = dict.fromkeys([("mlp_matched", 0.01, s) for s in range(4)], "unpredicted")
     found = collect(frames.load(synthetic.write(tmp_path, **options, states=states)), FAST)
-    classes = found.digits["mlp"].classes
-    assert (len(classes), found.digits["mlp_matched"].classes) == (10, ())
+    classes = found.images["mlp"].classes
+    assert (len(classes), found.images["mlp_matched"].classes) == (10, ())
     smallest = min(classes, key=lambda c: c.gap.p_value)
     assert smallest.adjusted_p == pytest.approx(min(1.0, 20 * smallest.gap.p_value))
-    assert "of none of the 4 pairs that trained are the predictions" in found.comparisons[1].digits.declined
+    assert "of none of the 4 pairs that learned are the predictions" in found.comparisons[1].images.declined
 
 
 def test_the_same_gap_is_the_same_number_everywhere(findings):
     for c in findings.comparisons:
         asked = findings.robustness[c.baseline]
         (primary,) = [s for s in asked.specifications if s.primary]
-        assert primary.estimate == c.seeds.mean.estimate
-        assert (primary.low, primary.high) == (c.seeds.mean.low, c.seeds.mean.high)
+        assert primary.gap.estimate == c.seeds.mean.estimate
+        assert (primary.gap.low, primary.gap.high) == (c.seeds.mean.low, c.seeds.mean.high)
     # Two floats that differ by rounding alone, on either side of a tie.
     assert text.points(0.017349999999999997) == text.points(0.01735000000000002) == "+1.74"
     assert text.percent(0.017349999999999997) == text.percent(0.01735000000000002)
@@ -765,8 +764,8 @@ def test_a_second_interval_narrower_than_the_first_is_remarked_on(tmp_path):
     truth = {"first": Truth(1.5, 0.5, 0.3), "second": Truth(1.0, 0.5, 0.3)}
     found = collect(frames.load(synthetic.write(tmp_path, truth, seeds=2, n_test=600, n_val=60)), FAST)
     (c,) = found.comparisons
-    assert c.digits.high - c.digits.low < c.seeds.mean.high - c.seeds.mean.low
-    assert "narrower than the interval over seeds alone" in c.digits.warning
+    assert c.images.high - c.images.low < c.seeds.mean.high - c.seeds.mean.low
+    assert "narrower than the interval over seeds alone" in c.images.warning
     assert "The second interval is the narrower by chance" in found.answer
 
 
@@ -776,6 +775,6 @@ def test_a_second_interval_narrower_than_the_first_is_remarked_on(tmp_path):
 def test_other_datasets_are_of_images_and_never_split_the_answer(dataset, words, tmp_path):
     folder = synthetic.write(tmp_path, TWO, seeds=3, n_test=90, n_val=60, learning_rates=[0.01], dataset=dataset)
     found = collect(frames.load(folder), FAST)
-    assert f"On the 90 test {words}, first misread" in found.answer
+    assert f"On the 90 test {words}, first misclassified" in found.answer
     assert "digits" not in found.answer
     assert "\n" not in found.answer

@@ -17,7 +17,7 @@ from tests import synthetic
 
 RATES = (0.003, 0.01, 0.03)
 TWO = {"lenet5": synthetic.LENET, "mlp": synthetic.MLP}
-PIXELS = ("hard_digits", "gallery", "every_run")
+PIXELS = ("hard_images", "gallery", "every_run")
 """Figures that hold images, or a scale of colours."""
 STATES = {
     ("lenet5", 0.03, 0): "diverged",
@@ -78,7 +78,7 @@ def test_drawing_leaves_matplotlib_as_it_was(drawn, tmp_path, monkeypatch):
         mpl.rcdefaults()
 
 
-def test_fonts_are_embedded_and_all_but_the_digits_is_vectors(drawn):
+def test_fonts_are_embedded_and_all_but_the_images_is_vectors(drawn):
     *_, folder, _ = drawn
     for path in folder.glob("*.pdf"):
         content = path.read_bytes()
@@ -114,11 +114,11 @@ def test_every_pair_is_in_the_figure_of_the_gap(drawn):
         axes = figures.FIGURES["gap"].draw(scene_of(findings, data)).axes[-1]
     (points,) = (line for line in axes.lines if line.get_marker() == "o")
     comparison = findings.comparisons[0]
-    runs = data.runs[data.runs["trained"]].set_index(["model", "learning_rate", "seed"])["final_test_accuracy"]
+    runs = data.runs[data.runs["learned"]].set_index(["model", "learning_rate", "seed"])["final_test_accuracy"]
     d = runs["lenet5", comparison.candidate_rate] - runs["mlp", comparison.baseline_rate]
     np.testing.assert_allclose(np.sort(points.get_xdata()), np.sort(100 * d.dropna()), atol=1e-9)
     ends = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2 and line.get_xdata()[0] != 0]
-    expected = [(e.low, e.high) for e in (comparison.seeds.mean, comparison.digits)]
+    expected = [(e.low, e.high) for e in (comparison.seeds.mean, comparison.images)]
     np.testing.assert_allclose(ends, 100 * np.array(expected))
 
 
@@ -167,12 +167,12 @@ def test_both_accuracies_of_every_pair_are_above_its_difference(drawn):
     figure, _ = drawn_alone(drawn, "gap")
     above, below = figure.axes
     c = findings.comparisons[0]
-    runs = data.runs[data.runs["trained"]].set_index(["model", "learning_rate", "seed"])["final_test_accuracy"]
+    runs = data.runs[data.runs["learned"]].set_index(["model", "learning_rate", "seed"])["final_test_accuracy"]
     own, other = runs["lenet5", c.candidate_rate].align(runs["mlp", c.baseline_rate], join="inner")
     slopes = [line.get_ydata() for line in above.lines if line.get_linewidth() == 0.4]
     np.testing.assert_allclose(slopes, 100 * np.array([own, other]).T)
     beside = [text.points(c.seeds.mean.estimate, text.point_digits(c.seeds.mean.low, c.seeds.mean.high))]
-    beside += [text.points_interval(e.low, e.high) for e in (c.seeds.mean, c.digits)]
+    beside += [text.points_interval(e.low, e.high) for e in (c.seeds.mean, c.images)]
     assert [t.get_text() for t in below.texts] == beside
     assert "Above" in figures.FIGURES["gap"].caption(findings, data).text
 
@@ -180,7 +180,7 @@ def test_both_accuracies_of_every_pair_are_above_its_difference(drawn):
 def test_the_generalisation_gap_is_test_minus_training_error(drawn):
     findings, data, *_ = drawn
     figure, _ = drawn_alone(drawn, "generalisation")
-    runs = data.runs[data.runs["trained"]]
+    runs = data.runs[data.runs["learned"]]
     own = runs[(runs["model"] == "mlp") & (runs["learning_rate"] == findings.selection["mlp"].mean.learning_rate)]
     epochs = data.epochs[data.epochs["run_id"].isin(own["run_id"])].groupby("epoch")
     expected = 100 * (epochs["train_accuracy"].mean() - epochs["test_accuracy"].mean())
@@ -247,7 +247,7 @@ def test_accuracy_stands_against_parameters_macs_and_seconds(drawn):
 def test_the_figure_of_the_gap_names_direction_level_and_populations(drawn):
     _, texts = drawn_alone(drawn, "gap")
     assert "lenet5\n− mlp" in texts
-    assert {"95%: seeds (this test set)", "95%: seeds and new digits"} <= set(texts)
+    assert {"95%: seeds (this test set)", "95%: seeds and new images"} <= set(texts)
     assert any("percentage points" in text for text in texts)
 
 
@@ -293,10 +293,10 @@ def luminance(colour):
     return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
 
 
-def test_hard_digits_say_what_they_are_and_what_they_are_taken_for(drawn):
+def test_hard_images_say_what_they_are_and_what_they_are_taken_for(drawn):
     findings, data, *_ = drawn
-    _, texts = drawn_alone(drawn, "hard_digits")
-    hard = findings.digits["mlp"].hard
+    _, texts = drawn_alone(drawn, "hard_images")
+    hard = findings.images["mlp"].hard
     at = hard.baseline_alone_wrong[0]
     runs = set(data.runs.query("model == 'mlp'")["run_id"]) & set(findings.run_sets[hard.rests_on.runs])
     read = [int(data.predictions[run_id]["test"][at]) for run_id in runs]
@@ -305,15 +305,15 @@ def test_hard_digits_say_what_they_are_and_what_they_are_taken_for(drawn):
     assert commonest != data.test_labels[at]
 
 
-def test_few_hard_digits_take_one_column(drawn):
+def test_few_hard_images_take_one_column(drawn):
     findings, *_ = drawn
     for n, wide in ((images.PER_COLUMN, False), (images.PER_COLUMN + 1, True)):
-        hard = findings.digits["mlp"].hard.model_copy(
+        hard = findings.images["mlp"].hard.model_copy(
             update=dict(baseline_alone_wrong=tuple(range(n)), candidate_alone_wrong=())
         )
-        found = findings.digits["mlp"].model_copy(update=dict(hard=hard))
-        changed = findings.model_copy(update=dict(digits={"mlp": found}))
-        assert figures.FIGURES["hard_digits"].says(changed, None).wide == wide
+        found = findings.images["mlp"].model_copy(update=dict(hard=hard))
+        changed = findings.model_copy(update=dict(images={"mlp": found}))
+        assert figures.FIGURES["hard_images"].says(changed, None).wide == wide
 
 
 def test_no_caption_speaks_of_what_is_not_drawn(drawn, tmp_path):
@@ -321,7 +321,7 @@ def test_no_caption_speaks_of_what_is_not_drawn(drawn, tmp_path):
     findings, data = analysed(tmp_path, models=TWO, seeds=3, n_test=400, analysis={"resamples": 100})
     for name, words in (
         ("learning_rates", ["guessing", "Crosses", "collapsed"]),
-        ("learning_curves", ["guessing", "cross", "Not all trained"]),
+        ("learning_curves", ["guessing", "cross", "Not all learned"]),
         ("sweep", ["Crosses", "slightly apart"]),
     ):
         said = [figures.FIGURES[name].caption(*study).text for study in ((findings, data), drawn[:2])]
@@ -352,7 +352,7 @@ def test_specifications_can_be_told_apart(drawn):
 
 
 def test_every_hard_image_has_a_frame(drawn):
-    figure, _ = drawn_alone(drawn, "hard_digits")
+    figure, _ = drawn_alone(drawn, "hard_images")
     (axes,) = figure.axes
     assert len(axes.patches) == len(axes.images) > 0
 
@@ -426,17 +426,17 @@ def test_first_colours_are_told_apart_without_red_green_vision():
 
 
 def example_curves(fourth):
-    """Curves of three runs that trained and a fourth with this state, which has reached the first epoch."""
+    """Curves of three runs that learned and a fourth with this state, which has reached the first epoch."""
     runs = pd.DataFrame(
         {"run_id": list("abcd"), "model": "m", "learning_rate": 0.1, "state": ["finished"] * 3 + [fourth]}
-    ).assign(trained=[True] * 3 + [False])
+    ).assign(learned=[True] * 3 + [False])
     rows = [("a", 1, 0.5), ("b", 1, 0.6), ("c", 1, 0.7), ("a", 2, 0.9), ("d", 1, 0.1)]
     metrics = {metric: [value for *_, value in rows] for metric in curves.METRICS}
     epochs = pd.DataFrame({"run_id": [r[0] for r in rows], "epoch": [r[1] for r in rows], **metrics})
     return curves.curves(runs, epochs, 0.95).query("metric == 'test_accuracy'").set_index("epoch")
 
 
-def test_curves_are_means_with_t_intervals_of_the_runs_that_trained():
+def test_curves_are_means_with_t_intervals_of_the_runs_that_learned():
     found = example_curves("failed")
     # t(0.975, 2) = 4.302653 and SD / sqrt(3) = 0.1 / 1.7320508
     np.testing.assert_allclose(

@@ -83,7 +83,7 @@ def test_the_first_screen_holds_the_answer_and_its_figure(study, written):
     words = [
         page.headline(findings),
         f"{text.points(c.seeds.mean.estimate)} points",
-        f"no interval for new images: {c.digits.declined}",
+        f"no interval for new images: {c.images.declined}",
         "n = 1 of 4 pairs of trainings",
         "planned runs finished",
         "Gap of lenet5 to each baseline",
@@ -98,8 +98,8 @@ def test_the_first_screen_holds_the_answer_and_its_figure(study, written):
 def test_a_tile_gives_the_interval_for_new_images_at_its_level(study):
     findings, _ = study
     (c,) = findings.comparisons
-    digits = c.digits.changed(estimate=0.01, low=0.004, high=0.016, level=0.95, declined=None)
-    tile = page.tile(findings, c.model_copy(update=dict(digits=digits)))
+    images = c.images.changed(estimate=0.01, low=0.004, high=0.016, level=0.95, declined=None)
+    tile = page.tile(findings, c.model_copy(update=dict(images=images)))
     assert tile.lines[0] == "+0.40 to +1.60 for new images (95%)"
 
 

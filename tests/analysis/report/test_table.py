@@ -87,7 +87,7 @@ def test_a_declined_number_is_a_dash_with_its_reason_once():
 
 
 def test_csv_keeps_every_digit():
-    assert "0.0057312345,0.005,0.0064,0.95,1e-06,,,,mean ± t,18,20,pairs" in table.as_csv(example())
+    assert "0.0057312345,0.005,0.0064,0.95,1e-06,,,mean ± t,18,20,pairs," in table.as_csv(example())
 
 
 def test_markdown_has_one_row_a_line_and_as_many_columns():

@@ -11,7 +11,7 @@ from analysis import frames, text
 from analysis.findings import build, costs
 from analysis.report import tables
 from analysis.report.tables import methods, selection
-from analysis.stats.estimate import Estimate
+from analysis.stats.estimate import Estimate, Frozen
 from analysis.stats.paired import Gap
 from tests import synthetic
 from tests.latex import compiled
@@ -56,7 +56,7 @@ def test_gaps_hold_the_numbers_of_the_findings(study, tmp_path):
         e = comparison.seeds.mean
         found = [row.gap, row.gap_low, row.gap_high, row.gap_level, row.gap_n, row.gap_planned]
         np.testing.assert_array_equal(found, [e.estimate, e.low, e.high, e.level, e.n, e.planned])
-        assert row.over_seeds_and_digits_low == comparison.digits.low
+        assert row.over_seeds_and_images_low == comparison.images.low
         assert row.pairs == comparison.pairs
         assert row.pairs_planned == 4
 
@@ -65,16 +65,16 @@ def test_configurations_agree_with_the_runs(study, tmp_path):
     findings, data = study
     tables.write(findings, data, tmp_path)
     frame = pd.read_csv(tmp_path / "configurations.csv").set_index(["model", "learning_rate"])
-    runs = data.runs[data.runs["trained"]].groupby(["model", "learning_rate"])["final_test_accuracy"]
+    runs = data.runs[data.runs["learned"]].groupby(["model", "learning_rate"])["final_test_accuracy"]
     for key, values in runs:
         assert frame.loc[key, "test_accuracy"] == pytest.approx(values.mean(), abs=1e-12)
         assert frame.loc[key, "test_accuracy_sd"] == pytest.approx(values.std(ddof=1), abs=1e-12)
         assert frame.loc[key, "test_accuracy_n"] == len(values)
-    assert frame.loc[("lenet5", 0.03), "not_trained"] == "1 collapsed, 1 diverged"
+    assert frame.loc[("lenet5", 0.03), "not_learned"] == "1 collapsed, 1 diverged"
 
 
 def test_runs_that_did_not_train_are_listed_with_their_reason(study):
-    (table,) = (table for table in tables.build(*study) if table.name == "not_trained")
+    (table,) = (table for table in tables.build(*study) if table.name == "not_learned")
     assert sorted(table.shown["State"]) == ["collapsed", "diverged", "failed", "missing"]
     assert "RuntimeError: broken" in set(table.shown["Why"])
 
@@ -106,8 +106,14 @@ def table(study, name):
 
 
 def test_every_estimate_over_seeds_is_among_the_checks():
-    estimates = {name for name, field in Gap.model_fields.items() if field.annotation is Estimate}
-    assert set(methods.OVER_SEEDS) == estimates - {"mean"}
+    def estimates(part, path=""):
+        for name, field in part.model_fields.items():
+            if field.annotation is Estimate:
+                yield path + name
+            elif isinstance(field.annotation, type) and issubclass(field.annotation, Frozen):
+                yield from estimates(field.annotation, f"{name}.")
+
+    assert set(methods.OVER_SEEDS) == set(estimates(Gap)) - {"mean"}
 
 
 def test_every_other_choice_has_a_name(study):
@@ -118,12 +124,12 @@ def test_every_other_choice_has_a_name(study):
 def test_checks_name_the_population_the_criterion_and_the_margin_supported(study):
     findings, _ = study
     shown = table(study, "checks").shown
-    assert {"seeds", "seeds and digits"} <= set(shown["Population"])
+    assert {"seeds", "seeds and test images"} <= set(shown["Population"])
     for c in findings.comparisons:
         own = shown[shown["Baseline"] == c.baseline].drop_duplicates("What").set_index("What")
-        assert c.seeds.bouthillier in own.loc["Bouthillier et al.'s criterion", "Method"]
+        assert c.seeds.effect.bouthillier in own.loc["Bouthillier et al.'s criterion", "Method"]
         supported = own.loc["largest supported margin (pp)", "Estimate"]
-        assert supported == text.points(c.seeds.largest_supported_margin)
+        assert supported == text.points(c.seeds.verdict.largest_supported_margin)
 
 
 def test_the_choice_of_every_learning_rate_is_shown(study):
@@ -149,12 +155,12 @@ def test_the_gap_with_fewer_rates_the_sign_test_and_the_hours_are_shown(study):
 
 def test_a_negative_component_prints_as_0_beside_its_raw_value(study):
     findings, data = study
-    crossed = findings.digits["mlp"].crossed
+    crossed = findings.images["mlp"].crossed
     seeds = crossed.components[0].model_copy(
         update=dict(variance=crossed.components[0].variance.changed(estimate=0.0), raw=-1.5e-7)
     )
     changed = crossed.model_copy(update=dict(components=(seeds, *crossed.components[1:])))
-    digits = {**findings.digits, "mlp": findings.digits["mlp"].model_copy(update=dict(crossed=changed))}
-    shown = table((findings.model_copy(update=dict(digits=digits)), data), "components")
+    images = {**findings.images, "mlp": findings.images["mlp"].model_copy(update=dict(crossed=changed))}
+    shown = table((findings.model_copy(update=dict(images=images)), data), "components")
     assert list(shown.shown.iloc[0][["Variance", "Raw", "SD"]]) == ["0", "−1.5e−07", "0"]
-    assert any(f"{text.percent(crossed.digit_share, 0)} of the squared standard error" in note for note in shown.notes)
+    assert any(f"{text.percent(crossed.image_share, 0)} of the squared standard error" in note for note in shown.notes)

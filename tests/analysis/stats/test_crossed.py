@@ -1,4 +1,4 @@
-"""Seeds × digits against statsmodels, hand arithmetic, brute force and the bootstrap's exact variance."""
+"""Seeds × images against statsmodels, hand arithmetic, brute force and the bootstrap's exact variance."""
 
 import time
 from itertools import product
@@ -12,26 +12,31 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
 from analysis.stats.crossed import (
-    bootstrap_variance,
     by_class,
     confusion,
     crossed,
     crossed_bootstrap,
-    gap_over_digits,
-    hard_digits,
+    error_from,
+    gap_over_images,
+    hard_images,
     mean_squares,
-    standard_error,
+    p_value,
 )
+from tests.analysis.grids import BASIS, bootstrap_variance
 
-SETTINGS = dict(level=0.95, planned=9, resamples=400, seed=0, runs="pairs")
+SETTINGS = dict(basis=BASIS, level=0.95, resamples=400, seed=0)
 
 
-def networks(seeds, digits, *, ease=1.5, rng=None):
-    """Which digits are right, bool [S, n]: some digits are harder, some seeds luckier."""
+def networks(seeds, images, *, ease=1.5, rng=None):
+    """Which images are right, bool [S, n]: some images are harder, some seeds luckier."""
     rng = rng or np.random.default_rng(5)
-    return rng.standard_normal((seeds, digits)) < ease + rng.standard_normal(digits) + 0.5 * rng.standard_normal(
+    return rng.standard_normal((seeds, images)) < ease + rng.standard_normal(images) + 0.5 * rng.standard_normal(
         (seeds, 1)
     )
+
+
+def standard_error(x):
+    return error_from(mean_squares(x), *x.shape)
 
 
 C, B = networks(6, 60), networks(6, 60, ease=1.2, rng=np.random.default_rng(6))
@@ -39,22 +44,22 @@ X = C.astype(np.int8) - B.astype(np.int8)
 
 
 def test_mean_squares_are_statsmodels():
-    frame = pd.DataFrame(X).melt(ignore_index=False, var_name="digit", value_name="x").reset_index(names="seed")
-    table = anova_lm(ols("x ~ seed + digit", frame.astype(dict(seed=str, digit=str))).fit())
+    frame = pd.DataFrame(X).melt(ignore_index=False, var_name="image", value_name="x").reset_index(names="seed")
+    table = anova_lm(ols("x ~ seed + image", frame.astype(dict(seed=str, image=str))).fit())
     expected = table["sum_sq"] / table["df"]
-    assert_allclose(mean_squares(X), expected[["seed", "digit", "Residual"]], rtol=1e-10)
+    assert_allclose(mean_squares(X), expected[["seed", "image", "Residual"]], rtol=1e-10)
 
 
 def test_interval_by_hand():
-    # Two seeds, two digits: mean 3/4; seeds 1 and ½, digits 1 and ½; each main effect has MS ¼, and so has the rest.
+    # Two seeds, two images: mean 3/4; seeds 1 and ½, images 1 and ½; each main effect has MS ¼, and so has the rest.
     x = np.array([[1, 1], [1, 0]], np.int8)
     assert mean_squares(x) == (0.25, 0.25, 0.25)
     assert standard_error(x)[0] == pytest.approx(np.sqrt(0.25 / 4))
     # Satterthwaite: MS² / Σ MS²/1 = 1/3, but never below one degree of freedom.
     assert standard_error(x)[1] == 1
-    found = gap_over_digits(x, level=0.5, planned=2)
+    found = gap_over_images(x, 0.5, BASIS)
     assert_allclose((found.low, found.high), (0.75 - 0.25, 1.0), rtol=1e-10)  # t(1) at 50% is ±1; clipped at 1
-    assert gap_over_digits(x, level=0.95, planned=2).low == -1
+    assert gap_over_images(x, 0.95, BASIS).low == -1
 
 
 def test_standard_error_and_satterthwaite():
@@ -67,15 +72,20 @@ def test_standard_error_and_satterthwaite():
     assert_allclose(standard_error(X), (error, df), rtol=1e-10)
     found = crossed(C, B, **SETTINGS)
     assert_allclose((found.gap.low, found.gap.high), X.mean() + error * stats.t.ppf([0.025, 0.975], df), rtol=1e-10)
-    assert (found.gap.n, found.gap.planned, found.gap.population, found.gap.runs) == (6, 9, "seeds and digits", "pairs")
+    assert (found.gap.n, found.gap.planned, found.gap.population, found.gap.runs) == (
+        6,
+        20,
+        "seeds and test images",
+        ("a", "b"),
+    )
     assert "probably too short" in found.gap.method
 
 
 def test_an_interval_narrower_than_that_over_seeds_says_so():
-    # Two seeds far apart, and digits that bring so many degrees of freedom that the quantile falls from 12.7 to 2.
+    # Two seeds far apart, and images that bring so many degrees of freedom that the quantile falls from 12.7 to 2.
     rng = np.random.default_rng(1)
     x = (rng.random((2, 400)) < np.array([[0.30], [0.36]])).astype(np.int8)
-    found = gap_over_digits(x, level=0.95, planned=2)
+    found = gap_over_images(x, 0.95, BASIS)
     half = stats.t.ppf(0.975, 1) * stats.sem(x.mean(1))
     assert found.high - found.low < 2 * half
     assert "narrower than the interval over seeds" in found.warning
@@ -85,11 +95,11 @@ def test_an_interval_narrower_than_that_over_seeds_says_so():
 def test_only_what_is_asked_for_is_confirmatory():
     found = crossed(C, B, **SETTINGS)
     assert {e.role for e in (found.gap, *found.halves)} == {"descriptive"}
-    assert gap_over_digits(X, level=0.95, planned=9, role="confirmatory").role == "confirmatory"
+    assert gap_over_images(X, 0.95, BASIS.changed(role="confirmatory")).role == "confirmatory"
 
 
 def test_a_negative_component_prints_as_0_and_is_not_truncated_in_the_error():
-    # Seeds err on different digits but almost equally often: their mean square lies below the residual.
+    # Seeds err on different images but almost equally often: their mean square lies below the residual.
     x = np.kron(np.eye(4, dtype=np.int8), np.ones((1, 5), np.int8))
     x[0, 18:] = 1
     found = crossed(x == 1, np.zeros_like(x, bool), **SETTINGS)
@@ -117,11 +127,11 @@ def test_components_sum_to_the_error_and_the_digits_share_is_what_seeds_cannot_r
     s, n = X.shape
     squared = standard_error(X)[0] ** 2
     assert squared == pytest.approx(v_s / s + v_d / n + v_r / (s * n), rel=1e-10)
-    assert found.digit_share == pytest.approx(v_d / n / squared, rel=1e-10)
+    assert found.image_share == pytest.approx(v_d / n / squared, rel=1e-10)
 
 
-def test_standard_error_covers_seeds_and_digits():
-    # Against the spread of the mean over fresh seeds and fresh digits, which the seeds alone understate.
+def test_standard_error_covers_seeds_and_images():
+    # Against the spread of the mean over fresh seeds and fresh images, which the seeds alone understate.
     rng = np.random.default_rng(0)
     means, errors, seeds_only = [], [], []
     for _ in range(400):
@@ -138,7 +148,7 @@ def test_standard_error_covers_seeds_and_digits():
 
 
 def test_bootstrap_variance_is_exact():
-    # All resamples of 3 seeds × 3 digits, each equally likely: 27 × 27.
+    # All resamples of 3 seeds × 3 images, each equally likely: 27 × 27.
     x = np.array([[1, 0, -1], [1, 1, 0], [0, 1, 0]], np.int8)
     means = [
         x[np.ix_(rows, columns)].mean()
@@ -189,11 +199,12 @@ def test_halves_of_the_test_file_apart():
 
 def test_classes():
     labels = np.arange(60) % 3
-    found = by_class(C, B, labels, 10, level=0.95, planned=9)
-    assert [entry.label for entry, _ in found] == [0, 1, 2]  # classes without digits are left out
-    for (entry, p), own in zip(found, (labels == k for k in range(3)), strict=True):
+    found = by_class(C, B, labels, 10, 0.95, BASIS)
+    assert [entry.label for entry in found] == [0, 1, 2]  # classes without images are left out
+    for entry, own in zip(found, (labels == k for k in range(3)), strict=True):
         error, df = standard_error(X[:, own])
-        assert (entry.n_digits, entry.candidate_accuracy, entry.baseline_accuracy) == (
+        p = entry.gap.p_value
+        assert (entry.n_images, entry.candidate_accuracy, entry.baseline_accuracy) == (
             20,
             pytest.approx(C[:, own].mean()),
             pytest.approx(B[:, own].mean()),
@@ -202,14 +213,14 @@ def test_classes():
         assert (p < 0.05) == (entry.gap.low > 0 or entry.gap.high < 0)
 
 
-def test_digits_that_only_one_model_reads():
+def test_images_that_only_one_model_reads():
     c = np.array([[1, 1, 0, 0, 1, 1], [1, 1, 0, 0, 0, 1]], bool)
     b = np.array([[0, 1, 1, 0, 1, 0], [0, 1, 1, 0, 0, 1]], bool)
-    found = hard_digits(c, b, planned=3, runs="pairs")
+    found = hard_images(c, b, BASIS)
     assert found.baseline_alone_wrong == (0,)
     assert found.candidate_alone_wrong == (2,)
     assert found.both_wrong == (3,)
-    assert (found.rests_on.n, found.rests_on.planned, found.rests_on.runs) == (2, 3, "pairs")
+    assert (found.rests_on.n, found.rests_on.planned, found.rests_on.runs) == (2, 20, ("a", "b"))
 
 
 def test_confusion_is_a_mean_over_runs():
@@ -228,29 +239,30 @@ def test_confusion_is_a_mean_over_runs():
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("seeds", [0, 1, 2, 3])
-@pytest.mark.parametrize("digits", [0, 1, 2, 3, 8])
-@pytest.mark.parametrize("kind", ["random", "constant", "same in all seeds", "same on all digits"])
-def test_degenerate_arrays_are_declined_never_invented(seeds, digits, kind):
-    rng = np.random.default_rng(seeds * 10 + digits)
-    c, b = (rng.random((seeds, digits)) < 0.5 for _ in range(2))
+@pytest.mark.parametrize("images", [0, 1, 2, 3, 8])
+@pytest.mark.parametrize("kind", ["random", "constant", "same in all seeds", "same on all images"])
+def test_degenerate_arrays_are_declined_never_invented(seeds, images, kind):
+    rng = np.random.default_rng(seeds * 10 + images)
+    c, b = (rng.random((seeds, images)) < 0.5 for _ in range(2))
     if kind == "constant":
         c, b = np.ones_like(c), np.zeros_like(b)
     elif kind == "same in all seeds":
         c, b = (np.repeat(a[:1], len(a), 0) for a in (c, b))
-    elif kind == "same on all digits":
+    elif kind == "same on all images":
         c, b = (np.repeat(a[:, :1], a.shape[1], 1) for a in (c, b))
     found = crossed(c, b, **SETTINGS)
     for e in (found.gap, found.bootstrap, *found.halves):
         assert (e.low is None) == (e.declined is not None)
-        if kind == "constant" or seeds < 2 or digits < 2:
+        if kind == "constant" or seeds < 2 or images < 2:
             assert e.low is None
-    for entry, p in by_class(c, b, np.arange(digits) % 2, 2, level=0.95, planned=9):
-        assert (p is None) == (entry.gap.low is None)
-    hard_digits(c, b, planned=9)
+    for entry in by_class(c, b, np.arange(images) % 2, 2, 0.95, BASIS):
+        assert (entry.gap.p_value is None) == (entry.gap.low is None)
+    assert (p_value(c.astype(int) - b) is None) == (found.gap.low is None)
+    hard_images(c, b, BASIS)
 
 
 def test_arrays_that_do_not_pair_are_refused():
     with pytest.raises(ValueError, match="one shape"):
         crossed(C, B[:5], **SETTINGS)
-    with pytest.raises(ValueError, match=r"\[seed, digit\]"):
+    with pytest.raises(ValueError, match=r"\[seed, image\]"):
         crossed(C[0], B[0], **SETTINGS)

@@ -9,23 +9,30 @@ from scipy import stats
 from scipy.special import expit, logit
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from analysis.grid import ModelRuns
-from analysis.stats.estimate import Estimate
 from analysis.stats.robustness import outcomes, random_halves, robustness, sensitivity
-from analysis.stats.specifications import fixed, reselected
+from analysis.stats.selection import fixed, reselected
+from tests.analysis.grids import BASIS, grid
 
-N_DIGITS, CLASSES = 1000, 10
-OPTIONS = dict(n_digits=N_DIGITS, classes=CLASSES, level=0.95)
+N_IMAGES, CLASSES = 1000, 10
+OPTIONS = dict(n_images=N_IMAGES, classes=CLASSES, level=0.95)
 RNG = np.random.default_rng(11)
 
 
-def model(accuracy: float, outcome: dict | None = None, n_rates: int = 2, n_seeds: int = 6) -> ModelRuns:
-    counts = RNG.binomial(N_DIGITS, accuracy, (n_rates, n_seeds))
-    states = np.full((n_rates, n_seeds), "trained", dtype=object)
+def model(accuracy: float, outcome: dict | None = None, n_rates: int = 2, n_seeds: int = 6):
+    counts = RNG.binomial(N_IMAGES, accuracy, (n_rates, n_seeds))
+    states = np.full((n_rates, n_seeds), "learned", dtype=object)
     for cell, state in (outcome or {}).items():
         states[cell] = state
         counts[cell] = -1
-    return ModelRuns(counts, states)
+    return grid(counts, states)
+
+
+def no_images(rates):
+    return BASIS.declines("no predictions")
+
+
+def asked(c, b, rules, over_images=no_images):
+    return robustness((c, b), rules, over_images, **OPTIONS)
 
 
 def constant(rate: int, other: int | None = None, n_seeds: int = 6):
@@ -41,26 +48,26 @@ def find(result, **choices):
 
 
 def test_none_of_twenty_is_up_to_17_per_cent():
-    found = outcomes(np.full(20, "trained"), 0.95).not_trained
+    found = outcomes(np.full(20, "learned"), 0.95).not_learned
     assert (found.estimate, found.low) == (0, 0)
     assert found.high == pytest.approx(1 - 0.025 ** (1 / 20), rel=1e-10)
     assert round(found.high, 2) == 0.17
 
 
 def test_failed_and_missing_are_counted_and_are_no_outcome():
-    found = outcomes(["trained", "diverged", "collapsed", "failed", "missing", "trained", ""], 0.9)
-    assert found.counts == {"trained": 2, "collapsed": 1, "diverged": 1, "failed": 1, "missing": 1}
+    found = outcomes(["learned", "diverged", "collapsed", "failed", "missing", "learned", ""], 0.9)
+    assert found.counts == {"learned": 2, "collapsed": 1, "diverged": 1, "failed": 1, "missing": 1}
     assert found.planned == 6
-    assert (found.not_trained.n, found.not_trained.planned, found.not_trained.estimate) == (4, 6, 0.5)
+    assert (found.not_learned.n, found.not_learned.planned, found.not_learned.estimate) == (4, 6, 0.5)
     limits = stats.binomtest(2, 4).proportion_ci(0.9)
-    assert_allclose((found.not_trained.low, found.not_trained.high), limits, rtol=1e-10)
+    assert_allclose((found.not_learned.low, found.not_learned.high), limits, rtol=1e-10)
     with pytest.raises(ValueError, match="converged"):
         outcomes(["converged"], 0.95)
 
 
 @pytest.mark.parametrize("states", [[], ["missing", "failed"]])
 def test_no_outcome_at_all_is_declined(states):
-    assert outcomes(states, 0.95).not_trained.declined
+    assert outcomes(states, 0.95).not_learned.declined
 
 
 # point sensitivities
@@ -69,10 +76,10 @@ def test_no_outcome_at_all_is_declined(states):
 def test_failed_runs_are_never_scored_and_diverged_ones_only_where_it_says_so():
     c = model(0.95, {(0, 0): "diverged", (0, 1): "failed"})
     b = model(0.90, {(0, 2): "collapsed", (0, 3): "missing"})
-    x, y = c.counts[0] / N_DIGITS, b.counts[0] / N_DIGITS
+    x, y = c.right[0] / N_IMAGES, b.right[0] / N_IMAGES
     both, at_chance, worst = (
-        sensitivity((c, b), constant(0), policy, N_DIGITS, CLASSES)
-        for policy in ("both trained", "scored at chance", "worst case")
+        sensitivity((c, b), constant(0), policy, N_IMAGES, CLASSES)
+        for policy in ("both learned", "scored at chance", "worst case")
     )
     assert both.estimate == pytest.approx(np.mean((x - y)[4:]), rel=1e-12)
     assert at_chance.estimate == pytest.approx(np.mean([0.1 - y[0], x[2] - 0.1, *(x - y)[4:]]), rel=1e-12)
@@ -86,13 +93,13 @@ def test_failed_runs_are_never_scored_and_diverged_ones_only_where_it_says_so():
 
 def test_worst_case_of_a_model_against_itself_treats_the_sides_apart():
     c = model(0.9, {(0, 0): "missing"})
-    worst = sensitivity((c, c), constant(0), "worst case", N_DIGITS, CLASSES)
-    assert worst.estimate == pytest.approx((0.1 - c.counts[0].max() / N_DIGITS) / 6)
+    worst = sensitivity((c, c), constant(0), "worst case", N_IMAGES, CLASSES)
+    assert worst.estimate == pytest.approx((0.1 - c.right[0].max() / N_IMAGES) / 6)
 
 
 def test_nothing_to_score_is_declined():
     c = model(0.9, {(0, s): "failed" for s in range(6)})
-    found = sensitivity((c, model(0.9)), constant(0), "scored at chance", N_DIGITS, CLASSES)
+    found = sensitivity((c, model(0.9)), constant(0), "scored at chance", N_IMAGES, CLASSES)
     assert found.estimate is None
     assert found.declined
     assert (found.n, found.planned) == (0, 6)
@@ -103,16 +110,16 @@ def test_nothing_to_score_is_declined():
 
 def test_primary_and_unpaired_against_statsmodels():
     c, b = model(0.95, {(1, 0): "diverged"}), model(0.94, {(1, 1): "failed"})
-    x, y = c.counts[1] / N_DIGITS, b.counts[1] / N_DIGITS
-    result = robustness(c, b, {"mean": constant(1)}, **OPTIONS)
-    common = dict(outcomes="both trained", population="seeds")
-    primary = find(result, primary=True)
+    x, y = c.right[1] / N_IMAGES, b.right[1] / N_IMAGES
+    result = asked(c, b, {"mean": constant(1)})
+    common = dict(outcomes="both learned", population="seeds")
+    primary = find(result, primary=True).gap
     d = DescrStatsW((x - y)[2:])
     assert primary.estimate == pytest.approx(d.mean, rel=1e-10)
     assert_allclose((primary.low, primary.high), d.tconfint_mean(), rtol=1e-10)
     assert primary.n == 4
     welch = CompareMeans(DescrStatsW(x[1:]), DescrStatsW(np.delete(y, 1)))
-    unpaired = find(result, pairing="unpaired", transform="raw", **common)
+    unpaired = find(result, pairing="unpaired", transform="raw", **common).gap
     assert unpaired.estimate == pytest.approx(x[1:].mean() - np.delete(y, 1).mean(), rel=1e-10)
     assert_allclose((unpaired.low, unpaired.high), welch.tconfint_diff(usevar="unequal"), rtol=1e-9)
     assert unpaired.n == 5
@@ -120,99 +127,92 @@ def test_primary_and_unpaired_against_statsmodels():
 
 def test_logit_is_turned_back_into_a_gap_in_accuracy():
     c, b = model(0.95), model(0.94)
-    x, y = (logit((m.counts[0] + 0.5) / (N_DIGITS + 1)) for m in (c, b))
-    found = find(
-        robustness(c, b, {"mean": constant(0)}, **OPTIONS), outcomes="both trained", transform="logit", pairing="paired"
-    )
+    x, y = (logit((m.right[0] + 0.5) / (N_IMAGES + 1)) for m in (c, b))
+    result = asked(c, b, {"mean": constant(0)})
+    found = find(result, outcomes="both learned", transform="logit", pairing="paired").gap
     assert found.estimate == pytest.approx(expit(x.mean()) - expit(y.mean()), rel=1e-10)
     low, high = DescrStatsW(x - y).tconfint_mean()
     assert_allclose((found.low, found.high), expit(y.mean() + np.array([low, high])) - expit(y.mean()), rtol=1e-10)
 
 
 def test_logit_of_a_perfect_network_is_finite():
-    c = ModelRuns(np.full((1, 4), N_DIGITS), np.full((1, 4), "trained"))
-    b = ModelRuns(np.array([[900, 901, 902, 903]]), np.full((1, 4), "trained"))
-    result = robustness(c, b, {"mean": constant(0, n_seeds=4)}, **OPTIONS)
-    found = find(result, outcomes="both trained", transform="logit", pairing="paired")
+    c = grid(np.full((1, 4), N_IMAGES))
+    b = grid([[900, 901, 902, 903]])
+    result = asked(c, b, {"mean": constant(0, n_seeds=4)})
+    found = find(result, outcomes="both learned", transform="logit", pairing="paired").gap
     assert 0 < found.low < found.estimate < found.high < 0.1
 
 
 def test_cross_fitting_takes_each_seeds_own_rate():
     c, b = model(0.95), model(0.94)
     rates_c, rates_b = np.array([0, 1, 0, 1, 1, 0]), np.array([1, 1, 0, 0, 1, 0])
-    result = robustness(c, b, {"cross-fitted": fixed(rates_c, rates_b)}, **OPTIONS)
+    result = asked(c, b, {"cross-fitted": fixed(rates_c, rates_b)})
     s = np.arange(6)
-    expected = np.mean(c.counts[rates_c, s] - b.counts[rates_b, s]) / N_DIGITS
-    assert find(result, primary=True).estimate == pytest.approx(expected, rel=1e-12)
+    expected = np.mean(c.right[rates_c, s] - b.right[rates_b, s]) / N_IMAGES
+    assert find(result, primary=True).gap.estimate == pytest.approx(expected, rel=1e-12)
 
 
 def test_reselection_averages_the_gap_over_resamples():
     c, b = model(0.95, n_rates=3), model(0.94, n_rates=3)
     winners_c, winners_b = RNG.integers(0, 3, 200), RNG.integers(0, 3, 200)
     choice = reselected(winners_c, winners_b, 6)
-    assert sum(weight for weight, _, _ in choice) == pytest.approx(1)
-    expected = np.mean([np.mean(c.counts[i] - b.counts[j]) for i, j in zip(winners_c, winners_b, strict=True)])
-    result = robustness(c, b, {"mean": constant(0), "re-selected": choice}, **OPTIONS)
-    found = find(result, selection="re-selected", outcomes="both trained", transform="raw", pairing="paired")
-    assert found.estimate == pytest.approx(expected / N_DIGITS, rel=1e-10)
+    assert sum(rates.weight for rates in choice) == pytest.approx(1)
+    expected = np.mean([np.mean(c.right[i] - b.right[j]) for i, j in zip(winners_c, winners_b, strict=True)])
+    result = asked(c, b, {"mean": constant(0), "re-selected": choice})
+    found = find(result, selection="re-selected", outcomes="both learned", transform="raw", pairing="paired").gap
+    assert found.estimate == pytest.approx(expected / N_IMAGES, rel=1e-10)
     assert found.low is None
 
 
 def test_the_curve_is_sorted_and_counts_signs_of_the_alternatives():
     c, b = model(0.93), model(0.80)
-    c.counts[1], b.counts[1] = 700, 800 + np.arange(6)
+    c.right[1], b.right[1] = 700, 800 + np.arange(6)
     choices = {"mean": constant(0), "median": constant(1)}
-    result = robustness(c, b, choices, **OPTIONS)
-    estimates = [s.estimate for s in result.specifications]
+    result = asked(c, b, choices)
+    estimates = [s.gap.estimate for s in result.specifications]
     assert estimates == sorted(estimates)
     assert len(estimates) == 16
-    assert (result.alternatives, result.same_sign, result.undefined) == (15, 7, 0)
-    # Every run trained, so scoring and pairing change no point: raw and logit are all that differs, for each rate.
+    assert (result.alternatives, result.same_sign, result.undefined) == (15, 7, 2)
+    # Every run learned, so scoring and pairing change no point: raw and logit are all that differs, for each rate.
     assert result.distinct == 4
     assert sum(s.primary for s in result.specifications) == 1
 
 
 def test_scored_runs_get_no_interval():
-    result = robustness(model(0.95, {(0, 1): "diverged"}), model(0.94), {"mean": constant(0)}, **OPTIONS)
+    result = asked(model(0.95, {(0, 1): "diverged"}), model(0.94), {"mean": constant(0)})
     for spec in result.specifications:
-        assert (spec.low is None) == (spec.outcomes != "both trained")
+        assert (spec.gap.low is None) == (spec.outcomes != "both learned")
 
 
-def test_the_other_population_comes_from_the_pairs_that_trained():
+def test_the_other_population_comes_from_the_pairs_that_learned():
     c, b = model(0.95, {(0, 1): "missing"}), model(0.94)
     seen = []
 
-    def crossed(rule, rates_c, rates_b, seeds) -> Estimate:
-        seen.append((rule, list(rates_c), list(rates_b), list(seeds)))
-        about = dict(method="", n=len(seeds), planned=6, unit="", population="seeds and digits")
-        return Estimate(estimate=0.0, low=-0.5, high=0.5, level=0.95, **about)
+    def over_images(rates):
+        seen.append((list(rates.candidate), list(rates.baseline)))
+        return BASIS.gives(0.0, -0.5, 0.5, 0.95)
 
-    result = robustness(c, b, {"mean": constant(0, 1)}, crossed=crossed, **OPTIONS)
-    assert seen == [("mean", [0] * 5, [1] * 5, [0, 2, 3, 4, 5])]
-    found = find(result, population="seeds and digits")
-    assert (found.low, found.high, found.primary) == (-0.5, 0.5, False)
-    assert found.estimate == 0.0  # its own, for it may rest on fewer pairs
-
-    def declined(*_) -> Estimate:
-        return Estimate(method="", n=0, planned=6, unit="", declined="no predictions")
-
-    without = robustness(c, b, {"mean": constant(0, 1)}, crossed=declined, **OPTIONS)
-    assert without.undefined == 1
+    result = asked(c, b, {"mean": constant(0, 1)}, over_images)
+    assert seen == [([0] * 6, [1] * 6)]
+    found = find(result, population="seeds and test images")
+    assert (found.gap.low, found.gap.high, found.primary) == (-0.5, 0.5, False)
+    assert found.gap.estimate == 0.0  # its own, for it may rest on fewer pairs
+    assert asked(c, b, {"mean": constant(0, 1)}).undefined == 1
 
 
 @pytest.mark.parametrize("n_seeds", [0, 1, 2])
 def test_few_seeds_decline_and_never_crash(n_seeds):
-    states = ("trained", "diverged", "missing", "")
+    states = ("learned", "diverged", "missing", "")
     for first, second in product(states, repeat=2):
-        c = ModelRuns(np.full((1, n_seeds), 950), np.full((1, n_seeds), first, dtype=object))
-        b = ModelRuns(np.full((1, n_seeds), 940), np.full((1, n_seeds), second, dtype=object))
-        result = robustness(c, b, {"mean": constant(0, n_seeds=n_seeds)}, **OPTIONS)
-        assert all(s.low is None for s in result.specifications)
-        assert (result.same_sign is None) == (n_seeds == 0 or (first, second) != ("trained", "trained"))
+        c = grid(np.full((1, n_seeds), 950), first)
+        b = grid(np.full((1, n_seeds), 940), second)
+        result = asked(c, b, {"mean": constant(0, n_seeds=n_seeds)})
+        assert all(s.gap.low is None for s in result.specifications)
+        assert (result.same_sign is None) == (n_seeds == 0 or (first, second) != ("learned", "learned"))
 
 
 def test_no_choice_gives_no_estimate():
-    result = robustness(model(0.95), model(0.94), {"mean": constant(-1, 0)}, **OPTIONS)
+    result = asked(model(0.95), model(0.94), {"mean": constant(-1, 0)})
     assert result.specifications == ()
     assert result.undefined == 8
     assert result.same_sign is None
@@ -224,14 +224,14 @@ def test_no_choice_gives_no_estimate():
 
 def test_random_halves_differ_about_as_often_as_they_should():
     values = np.random.default_rng(4).normal(0.98, 0.001, 20)
-    found = random_halves(values, 0.95, splits=1000, seed=0, planned=20)
+    found = random_halves(values, 0.95, BASIS, splits=1000, seed=0)
     assert 0.03 <= found.estimate <= 0.07
     assert found.role == "check"
     assert found.warning
-    few = [random_halves(values, 0.5, splits=40, seed=seed, planned=20) for seed in (1, 1, 2)]
+    few = [random_halves(values, 0.5, BASIS, splits=40, seed=seed) for seed in (1, 1, 2)]
     assert few[0] == few[1] != few[2]
 
 
 @pytest.mark.parametrize("values", [[], [0.9], [0.9, 0.8, 0.7], [0.9] * 8])
 def test_random_halves_decline_what_they_cannot_split(values):
-    assert random_halves(values, 0.95, splits=10, seed=0, planned=8).declined
+    assert random_halves(values, 0.95, BASIS, splits=10, seed=0).declined

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.stats.crossed import gap_over_digits
+from analysis.stats.crossed import gap_over_images
 from analysis.stats.paired import t_interval
 from analysis.stats.sample_size import (
     MOST,
-    OverDigits,
+    OverImages,
     first,
     half_width,
     hours,
@@ -16,6 +16,7 @@ from analysis.stats.sample_size import (
     sign_test_power,
     sign_test_seeds,
 )
+from tests.analysis.grids import BASIS
 
 RNG = np.random.default_rng(11)
 HARD = RNG.standard_normal(2000)
@@ -23,33 +24,33 @@ C = RNG.standard_normal((8, 2000)) < 2 + 2 * HARD + 0.1 * RNG.standard_normal((8
 B = RNG.standard_normal((8, 2000)) < 1.8 + 2 * RNG.standard_normal(2000) + 0.1 * RNG.standard_normal((8, 1))
 X = C.astype(np.int8) - B.astype(np.int8)
 D = X.mean(1)
-SETTINGS = dict(level=0.95, half_widths=(0.002, 0.0001), planned=10, runs="pairs")
+SETTINGS = dict(level=0.95, half_widths=(0.002, 0.0001))
 
 
 def planning(d=D, x=X, **changes):
-    return plan(d, x, 2000, **(SETTINGS | changes))
+    return plan(d, x, 2000, BASIS, **(SETTINGS | changes))
 
 
 def test_half_widths_at_the_studys_own_size_are_the_studys_own():
 
-    found = plan(D, X, 2000, **SETTINGS)
-    seeds = t_interval(D, 0.95, n_planned=8, unit="pairs")
+    found = plan(D, X, 2000, BASIS, **SETTINGS)
+    seeds = t_interval(D, 0.95, BASIS)
     assert half_width(D.std(ddof=1), 8, 0.95) == pytest.approx((seeds.high - seeds.low) / 2, rel=1e-10)
-    digits = gap_over_digits(X, level=0.95, planned=8)
-    assert OverDigits(X, 0.95).half_width(8) == pytest.approx((digits.high - digits.low) / 2, rel=1e-10)
-    widths = [(p.over_seeds, p.over_digits) for p in found.precision]
+    images = gap_over_images(X, 0.95, BASIS)
+    assert OverImages(X, 0.95).half_width(8) == pytest.approx((images.high - images.low) / 2, rel=1e-10)
+    widths = [(p.over_seeds, p.over_images) for p in found.precision]
     assert widths == sorted(widths, reverse=True)
-    assert all(over_digits > found.floor for _, over_digits in widths)
+    assert all(over_images > found.floor for _, over_images in widths)
 
 
 def test_the_floor_is_what_infinitely_many_seeds_leave():
     found = planning()
 
-    assert OverDigits(X, 0.95).half_width(10**8) == pytest.approx(found.floor, rel=1e-4)
-    crossed = OverDigits(X, 0.95).half_width
+    assert OverImages(X, 0.95).half_width(10**8) == pytest.approx(found.floor, rel=1e-4)
+    crossed = OverImages(X, 0.95).half_width
     assert crossed(found.enough) <= 1.1 * found.floor < crossed(found.enough - 1)
     assert f"{100 * found.floor:.2g} percentage points" in found.sentence
-    assert "2,000 test digits" in found.sentence
+    assert "2,000 test images" in found.sentence
 
 
 @pytest.mark.parametrize("wanted", [0.5, 0.01, 0.002, 0.0005])
@@ -68,9 +69,9 @@ def test_seeds_needed_carry_the_uncertainty_of_the_sd():
     # Half-width falls as 1/√n, so seeds go as the variance; its 95% interval with 7 degrees of freedom.
     ratio = stats.chi2.ppf(0.975, 7) / stats.chi2.ppf(0.025, 7)
     assert e.high / e.low == pytest.approx(ratio, rel=0.15)
-    assert wide.over_digits.declined.startswith("no number of seeds")
-    assert narrow.over_digits.estimate is None
-    assert planning(half_widths=(0.05,)).needed[0].over_digits.estimate >= 2
+    assert wide.over_images.declined.startswith("no number of seeds")
+    assert narrow.over_images.estimate is None
+    assert planning(half_widths=(0.05,)).needed[0].over_images.estimate >= 2
     beyond = planning(half_widths=(1e-7,)).needed[0].over_seeds
     assert beyond.declined == f"more than {MOST:,} seeds"
 
@@ -96,7 +97,7 @@ def test_seeds_for_the_sign_test_keep_their_power(ahead):
 
 
 def test_hours():
-    assert hours(20, [90.0, 30.0], processes=2) == pytest.approx(1 / 3)
+    assert hours(20, [90.0, 30.0]) == pytest.approx(2 / 3)
 
 
 # what is declined
@@ -115,18 +116,18 @@ def test_without_spread_it_says_so(d):
 def test_without_predictions():
     found = planning(x=None)
     assert found.floor is None
-    assert all(p.over_digits is None for p in found.precision)
-    assert found.needed[0].over_digits.declined == "no predictions"
+    assert all(p.over_images is None for p in found.precision)
+    assert found.needed[0].over_images.declined == "no predictions"
     assert "Without predictions" in found.sentence
 
 
-def test_without_a_component_of_digits_there_is_no_floor():
+def test_without_a_component_of_images_there_is_no_floor():
     x = np.array([np.roll([1] * 5 + [0] * 15, 5 * s) for s in range(4)], np.int8)
     x[0, 18:] = 1
     found = planning(x.mean(1), x, half_widths=(0.01,))
     assert found.floor is None
     assert "No spread" in found.sentence
-    widths = [p.over_digits for p in found.precision]
+    widths = [p.over_images for p in found.precision]
     assert all(w > 0 for w in widths)
 
 

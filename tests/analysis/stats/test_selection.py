@@ -29,7 +29,7 @@ def test_nothing_but_best_of_n_can_receive_a_test_number():
 
 
 def test_ties_go_to_the_smaller_rate_in_any_order_of_sums():
-    # The same accuracies in another order: float sums differ in the last digit.
+    # The same accuracies in another order: float sums differ in the last image.
     row = np.array([0.1, 0.2, 0.3, 0.6, 0.7])
     assert row.sum() != row[::-1].sum()
     for rows in ([row, row[::-1]], [row[::-1], row]):
@@ -83,7 +83,7 @@ def test_luck_over_seeds_is_a_bootstrap_of_whole_seeds():
     result = luck(val, [0.1, 0.2], resamples=40_000, seed=3)
     assert result.frequencies.sum() == 1
     assert result.frequencies[1] == pytest.approx(7 / 27, abs=4 * np.sqrt(7 / 27 * 20 / 27 / 40_000))
-    assert not result.digits_resampled
+    assert not result.images_resampled
     assert_allclose(np.bincount(result.winners) / 40_000, result.frequencies)
 
 
@@ -94,11 +94,11 @@ def test_luck_over_seeds_and_digits_against_a_loop():
     accuracy[2, 1], correct[2, 1] = 0.85, False  # a score without predictions
     accuracy[0, 2], correct[0, 2] = np.nan, False  # missing
     result = luck(accuracy, RATES[:3], val_correct=correct, resamples=700, seed=9)
-    seeds_stream, digits_stream = np.random.default_rng(9).spawn(2)
+    seeds_stream, images_stream = np.random.default_rng(9).spawn(2)
     seeds = seeds_stream.integers(4, size=(700, 4))
-    digits = np.concatenate([digits_stream.integers(50, size=(b, 50)) for b in (500, 200)])
+    images = np.concatenate([images_stream.integers(50, size=(b, 50)) for b in (500, 200)])
     for b in range(700):
-        redrawn = correct[:, :, digits[b]].mean(axis=2)
+        redrawn = correct[:, :, images[b]].mean(axis=2)
         redrawn[2, 1] = 0.85
         redrawn[0, 2] = np.nan
         drawn = redrawn[:, seeds[b]]

@@ -10,6 +10,7 @@ from statsmodels.stats import multivariate
 
 from analysis.stats.paired import sign_flip, t_interval
 from analysis.stats.sweep import EXACT, across_rates, critical_value, largest_t, signs
+from tests.analysis.grids import BASIS, grid
 
 RNG = np.random.default_rng(3)
 N = 10_000
@@ -21,35 +22,33 @@ BASELINE = 9860 + LUCK + RNG.integers(-8, 9, (SEEDS, 3))
 ALL = np.ones((SEEDS, 3), bool)
 
 
-def sweep(c=CANDIDATE, b=BASELINE, trained_c=None, trained_b=None, rates=RATES, **more):
-    c, b = np.asarray(c), np.asarray(b)
-    full = np.ones(c.shape, bool)
-    masks = (full if trained_c is None else trained_c, full if trained_b is None else trained_b)
-    return across_rates(rates, c, b, *masks, N, **(dict(level=0.95, planned=len(c), seed=0) | more))
+def sweep(c=CANDIDATE, b=BASELINE, learned_c=True, learned_b=True, ended_c=True, rates=RATES, **more):
+    """The sweep of counts [seed, rate]; runs that ended without learning collapsed, those that did not are missing."""
+    models = []
+    for right, learned, ended in ((c, learned_c, ended_c), (b, learned_b, True)):
+        outcome = np.where(learned, "learned", np.where(ended, "collapsed", "missing"))
+        outcome = np.broadcast_to(outcome, np.shape(right)).T
+        models.append(grid(np.asarray(right).T, outcome, rates=rates, model=str(len(models))))
+    return across_rates(*models, N, **(dict(level=0.95, seed=0) | more))
 
 
 def test_every_rate_is_the_paired_gap_of_that_rate():
-    noted = {}
-
-    def rests_on(what, cells):
-        noted[what] = cells
-        return what
-
-    trained = ALL.copy()
-    trained[2, 0] = False
-    found = sweep(rests_on=rests_on, trained_c=trained)
+    learned = ALL.copy()
+    learned[2, 0] = False
+    found = sweep(learned_c=learned)
     for r, at in enumerate(found.rates):
-        k = (CANDIDATE - BASELINE)[trained[:, r], r]
-        expected = t_interval(k / N, 0.95, n_planned=SEEDS, unit="pairs of runs")
+        k = (CANDIDATE - BASELINE)[learned[:, r], r]
+        expected = t_interval(k / N, 0.95, BASIS)
         assert (at.gap.estimate, at.gap.low, at.gap.high) == (expected.estimate, expected.low, expected.high)
         assert at.sign_flip.p_value == sign_flip(k)[0]
         assert (at.learning_rate, at.gap.n, at.gap.planned) == (RATES[r], k.size, SEEDS)
-        assert (at.candidate_trained, at.candidate_ended) == (k.size, SEEDS)
-        assert (at.baseline_trained, at.baseline_ended) == (SEEDS, SEEDS)
+        assert (at.candidate_learned, at.candidate_ended) == (k.size, SEEDS)
+        assert (at.baseline_learned, at.baseline_ended) == (SEEDS, SEEDS)
         # Every rate rests on its own pairs.
-        assert {at.gap.runs, at.sign_flip.runs, at.band.runs} == {f" at {RATES[r]}"}
-        assert_allclose(noted[f" at {RATES[r]}"], trained & (np.arange(3) == r))
-    assert_allclose(noted[found.interaction.runs], trained & trained.all(1)[:, None])
+        own = tuple(f"{m} {r} {s}" for m in "01" for s in range(SEEDS) if learned[s, r])
+        assert at.gap.runs == at.sign_flip.runs == at.band.runs == own
+    complete = [s for s in range(SEEDS) if s != 2]
+    assert found.interaction.runs == tuple(f"{m} {r} {s}" for m in "01" for s in complete for r in range(3))
 
 
 def test_a_test_that_no_result_could_pass_in_its_family_says_so():
@@ -87,31 +86,31 @@ def test_critical_value_against_all_flips():
 
 def test_critical_value_with_missing_pairs():
     d = (CANDIDATE - BASELINE).astype(float)
-    trained = ALL.copy()
-    trained[2, 0] = trained[5, 2] = False
-    found = sweep(trained_c=trained)
-    assert found.critical == pytest.approx(brute_force(np.where(trained, d, np.nan), 0.95), rel=1e-10)
+    learned = ALL.copy()
+    learned[2, 0] = learned[5, 2] = False
+    found = sweep(learned_c=learned)
+    assert found.critical == pytest.approx(brute_force(np.where(learned, d, np.nan), 0.95), rel=1e-10)
     assert [at.gap.n for at in found.rates] == [6, 7, 6]
 
 
-def test_counts_of_runs_that_did_not_train_enter_nothing():
-    trained = ALL.copy()
-    trained[2, 0] = False
+def test_counts_of_runs_that_did_not_learn_enter_nothing():
+    learned = ALL.copy()
+    learned[2, 0] = False
     spoilt = CANDIDATE.copy()
     spoilt[2, 0] = -1
-    assert sweep(spoilt, trained_c=trained) == sweep(trained_c=trained)
+    assert sweep(spoilt, learned_c=learned) == sweep(learned_c=learned)
 
 
 def test_a_seed_without_any_pair_changes_nothing_but_the_counts():
-    trained = ALL.copy()
-    trained[6] = False
-    assert sweep(trained_c=trained).critical == sweep(CANDIDATE[:6], BASELINE[:6]).critical
+    learned = ALL.copy()
+    learned[6] = False
+    assert sweep(learned_c=learned).critical == sweep(CANDIDATE[:6], BASELINE[:6]).critical
 
 
 def test_a_rate_with_two_pairs_does_not_spoil_the_band_of_the_others():
-    trained, ended = ALL.copy(), ALL.copy()
-    trained[2:, 2] = ended[2:, 2] = False
-    found = sweep(trained_c=trained, ended_candidate=ended)
+    learned, ended = ALL.copy(), ALL.copy()
+    learned[2:, 2] = ended[2:, 2] = False
+    found = sweep(learned_c=learned, ended_c=ended)
     assert "fewer than 3 pairs" in found.rates[2].band.declined
     assert found.rates[2].gap.low is not None
     assert found.critical == sweep(CANDIDATE[:, :2], BASELINE[:, :2], rates=RATES[:2]).critical
@@ -173,30 +172,30 @@ def test_interaction_of_two_rates_is_a_paired_t_test():
 # what is declined
 
 
-def test_a_rate_at_which_half_did_not_train_has_no_inference():
-    c, trained = CANDIDATE[:6], np.ones((6, 3), bool)
-    trained[:3, 2] = False
-    found = sweep(c, BASELINE[:6], trained_c=trained)
+def test_a_rate_at_which_half_did_not_learn_has_no_inference():
+    c, learned = CANDIDATE[:6], np.ones((6, 3), bool)
+    learned[:3, 2] = False
+    found = sweep(c, BASELINE[:6], learned_c=learned)
     last = found.rates[2]
-    assert last.gap.declined == "3 of 6 runs of the candidate did not train"
+    assert last.gap.declined == "3 of 6 runs of the candidate did not learn"
     assert all(e.low is None and e.p_value is None for e in (last.gap, last.sign_flip, last.band))
-    assert (last.candidate_trained, last.candidate_ended) == (3, 6)
+    assert (last.candidate_learned, last.candidate_ended) == (3, 6)
     others = sweep(c[:, :2], BASELINE[:6, :2], rates=RATES[:2])
     assert found.critical == others.critical
     assert found.interaction.p_value == others.interaction.p_value
-    trained[0, 2] = True  # 4 of 6 train
-    assert sweep(c, BASELINE[:6], trained_c=trained).rates[2].gap.low is not None
-    assert sweep(c, BASELINE[:6], trained_b=~trained).rates[2].gap.declined.endswith("of the baseline did not train")
+    learned[0, 2] = True  # 4 of 6 train
+    assert sweep(c, BASELINE[:6], learned_c=learned).rates[2].gap.low is not None
+    assert sweep(c, BASELINE[:6], learned_b=~learned).rates[2].gap.declined.endswith("of the baseline did not learn")
 
 
 def test_failed_and_missing_runs_are_no_outcome():
-    trained, ended = ALL.copy(), ALL.copy()
-    trained[:4, 0] = ended[:4, 0] = False
-    at = sweep(trained_c=trained, ended_candidate=ended).rates[0]
+    learned, ended = ALL.copy(), ALL.copy()
+    learned[:4, 0] = ended[:4, 0] = False
+    at = sweep(learned_c=learned, ended_c=ended).rates[0]
     assert at.gap.low is not None
-    assert (at.candidate_trained, at.candidate_ended, at.gap.n) == (3, 3, 3)
-    ended[:] = trained[:] = False
-    gone = sweep(trained_c=trained, ended_candidate=ended)
+    assert (at.candidate_learned, at.candidate_ended, at.gap.n) == (3, 3, 3)
+    ended[:] = learned[:] = False
+    gone = sweep(learned_c=learned, ended_c=ended)
     assert all(at.gap.declined == "no run of the candidate has ended" for at in gone.rates)
     assert gone.interaction.declined
     assert gone.critical is None
@@ -217,10 +216,6 @@ def test_few_seeds_or_no_spread_are_declined_never_invented(seeds, constant):
         assert found.critical is None
 
 
-def test_no_rates_and_wrong_shapes():
+def test_no_rates():
     empty = np.zeros((4, 0), int)
     assert sweep(empty, empty, rates=[]).rates == ()
-    with pytest.raises(ValueError, match="arrays"):
-        sweep(CANDIDATE, BASELINE[:, :2])
-    with pytest.raises(ValueError, match="with 2 rates"):
-        sweep(rates=RATES[:2])

@@ -10,6 +10,7 @@ from statsmodels.stats.anova import anova_lm
 
 from analysis.stats.paired import sign_flip
 from analysis.stats.variance import FACTORS, against_itself, components, mean_squares, variance
+from tests.analysis.grids import BASIS
 
 RNG = np.random.default_rng(2)
 SETTINGS = dict(level=0.95, resamples=2000, seed=0)
@@ -68,7 +69,7 @@ def test_components_are_unbiased():
 
 
 def test_the_highest_interaction_is_labelled_and_has_the_classical_interval():
-    found = variance(Y, level=0.9, resamples=200_000, seed=0)
+    found = variance(Y, BASIS, level=0.9, resamples=200_000, seed=0)
     assert [c.effect for c in found.components][:3] == list(FACTORS)
     top = found.components[-1]
     assert top.effect == "init × order × split, including nondeterminism"
@@ -81,14 +82,16 @@ def test_the_highest_interaction_is_labelled_and_has_the_classical_interval():
 
 
 def test_a_factor_with_one_level_has_no_component():
-    found = variance(Y[:, :, :1], **SETTINGS)
+    found = variance(Y[:, :, :1], BASIS, **SETTINGS)
     assert [c.effect for c in found.components] == ["init", "order", "init × order, including nondeterminism"]
-    assert [c.effect for c in variance(Y[:1, :, :1], **SETTINGS).components] == ["order, including nondeterminism"]
+    assert [c.effect for c in variance(Y[:1, :, :1], BASIS, **SETTINGS).components] == [
+        "order, including nondeterminism"
+    ]
 
 
 def test_negative_components_print_as_0_with_their_raw_value():
     rng = np.random.default_rng(1)
-    found = [c for _ in range(5) for c in variance(rng.standard_normal((5, 5, 2)), **SETTINGS).components]
+    found = [c for _ in range(5) for c in variance(rng.standard_normal((5, 5, 2)), BASIS, **SETTINGS).components]
     negative = [c for c in found if c.raw < 0]
     assert negative
     assert all(c.variance.estimate == 0 == c.share for c in negative)
@@ -104,7 +107,7 @@ def test_intervals_cover():
     truth = {(0,): 1.0, (1,): 1.0, (2,): 1.0, (0, 1, 2): 1.0}
     covered = {}
     for replication in range(1500):
-        found = variance(factorial((5, 5, 5), truth, rng), level=0.95, resamples=500, seed=replication)
+        found = variance(factorial((5, 5, 5), truth, rng), BASIS, level=0.95, resamples=500, seed=replication)
         for c in found.components:
             if c.effect in FACTORS or c.effect.endswith("nondeterminism"):
                 covered.setdefault(c.effect, []).append(
@@ -119,7 +122,7 @@ def test_intervals_cover():
 
 def test_gaps_are_those_of_one_model_against_itself():
     right = 9800 + RNG.integers(-20, 21, (3, 5, 2))
-    found = against_itself(right, np.ones_like(right, bool), 10_000, level=0.95)
+    found = against_itself(right, np.ones_like(right, bool), 10_000, BASIS, level=0.95)
     k = right[0, :, 0] - right[1, :, 0]
     assert found.gaps[0] == pytest.approx(k.mean() / 10_000)
     assert found.sign_flip[0] == sign_flip(k)[0]
@@ -132,7 +135,7 @@ def test_gaps_are_those_of_one_model_against_itself():
 def rejections(effects, studies=100):
     rng = np.random.default_rng(0)
     designs = (9800 + 30 * factorial((3, 6, 1), effects, rng) for _ in range(studies))
-    found = [against_itself(np.rint(y), np.ones(y.shape, bool), 10_000, level=0.95) for y in designs]
+    found = [against_itself(np.rint(y), np.ones(y.shape, bool), 10_000, BASIS, level=0.95) for y in designs]
     return np.mean([f.rejected.estimate for f in found])
 
 
@@ -143,11 +146,11 @@ def test_rejections_are_nominal_unless_initial_weights_matter():
 
 def test_runs_that_did_not_train_enter_no_pair():
     right = 9800 + RNG.integers(-20, 21, (2, 5, 1))
-    trained = np.ones_like(right, bool)
-    trained[0, 3] = False
+    learned = np.ones_like(right, bool)
+    learned[0, 3] = False
     spoilt = right.copy()
     spoilt[0, 3] = -1
-    found = against_itself(spoilt, trained, 10_000, level=0.95)
+    found = against_itself(spoilt, learned, 10_000, BASIS, level=0.95)
     assert found.smallest_p == 2 / 2**4
     assert found.gaps[0] == pytest.approx((right[0] - right[1])[[0, 1, 2, 4]].mean() / 10_000)
 
@@ -162,7 +165,7 @@ def test_degenerate_designs_are_declined(shape, kind):
     y = np.full(shape, 0.98) if kind == "constant" else RNG.random(shape)
     if kind == "incomplete":
         y.ravel()[:1] = np.nan
-    found = variance(y, **SETTINGS)
+    found = variance(y, BASIS, **SETTINGS)
     for c in found.components:
         assert (c.variance.low is None) == (c.variance.declined is not None)
         assert (c.raw is None) == (kind != "random")
@@ -170,17 +173,17 @@ def test_degenerate_designs_are_declined(shape, kind):
     if kind == "incomplete" and y.size:
         assert all(c.variance.declined.startswith("1 of ") for c in found.components)
     right = np.nan_to_num(1000 * y).astype(int)
-    itself = against_itself(right, np.isfinite(y), 1000, level=0.95)
+    itself = against_itself(right, np.isfinite(y), 1000, BASIS, level=0.95)
     assert itself.rejected.estimate is not None or itself.rejected.declined
 
 
 def test_no_runs_at_all():
-    assert all(c.variance.declined for c in variance(np.zeros((0, 5, 2)), **SETTINGS).components)
-    assert against_itself(np.zeros((0, 5, 2)), np.zeros((0, 5, 2)), 10, level=0.95).rejected.declined
+    assert all(c.variance.declined for c in variance(np.zeros((0, 5, 2)), BASIS, **SETTINGS).components)
+    assert against_itself(np.zeros((0, 5, 2)), np.zeros((0, 5, 2)), 10, BASIS, level=0.95).rejected.declined
 
 
 def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match="init, order, split"):
-        variance(Y[0], **SETTINGS)
+        variance(Y[0], BASIS, **SETTINGS)
     with pytest.raises(ValueError, match="init, order, split"):
-        against_itself(Y, np.ones((2, 2, 2), bool), 10, level=0.95)
+        against_itself(Y, np.ones((2, 2, 2), bool), 10, BASIS, level=0.95)
