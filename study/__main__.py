@@ -1,4 +1,4 @@
-"""The command line: python -m study run | plan | status | where | models | export."""
+"""The command line: python -m study run | plan | status | sync | where | models | export."""
 
 from __future__ import annotations
 
@@ -140,6 +140,26 @@ def status(config_or_dir: str, overrides: tuple[str, ...]) -> int:
     from study.launch import status as status_
 
     return status_.show(config_or_dir, overrides, Console())
+
+
+@cli.command(
+    short_help="Publish on W&B what it lacks of a study.",
+    epilog=command_line.epilog(
+        "python -m study sync configs/quick.yaml", "python -m study sync /shared/results/paper --check"
+    ),
+)
+@click.argument("config_or_dir", type=str)
+@OVERRIDES
+@click.option("--check", is_flag=True, help="Publish nothing: list what differs; exit with 1 if anything does.")
+def sync(config_or_dir: str, overrides: tuple[str, ...], check: bool) -> int:
+    """Publish on W&B, from the study's ledger, whatever W&B lacks of it.
+
+    It may be interrupted and given again at any time, from any machine that can read the ledger: what is there is not
+    published twice.
+    """
+    from study.launch import sync as sync_
+
+    return (sync_.check if check else sync_.sync)(config_or_dir, overrides, Console())
 
 
 @cli.command(

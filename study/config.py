@@ -285,11 +285,13 @@ class Wandb(Block):
     """Where Weights & Biases logs. A key never goes here: WANDB_API_KEY or `wandb login`."""
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """auto: online where a key is found, else offline."""
-    project: Name = "lenet5-vs-mlp"
-    """The W&B project."""
+    """auto: as WANDB_MODE says, else online where a key is found, else offline."""
+    project: Name | None = None
+    """The W&B project; null: WANDB_PROJECT, else lenet5-vs-mlp."""
     entity: Name | None = None
-    """The W&B user or team; null: the key's default."""
+    """The W&B user or team; null: WANDB_ENTITY, else the key's default."""
+    system_metrics: bool = False
+    """Whether W&B watches processor and memory of every run, beside what is trained."""
 
 
 class Reference(Block):

@@ -38,3 +38,9 @@ class RayError(StudyError):
     """Ray did not start on this machine, or its cluster could not be joined."""
 
     exit_code = 5
+
+
+class PublishError(StudyError):
+    """W&B does not answer, or does not take what it is given: what it lacks can be published later."""
+
+    exit_code = 1

@@ -26,6 +26,7 @@ def offline(tmp_path_factory):
     # Not below the other: the paths of Ray's sockets may have 107 characters.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as ray:
         changes = {"WANDB_API_KEY": processes.KEY, "RAY_TMPDIR": ray, "XDG_CACHE_HOME": str(folder / "cache")}
+        changes["WANDB_DIR"] = str(folder / "logged")
         code, output = processes.run("run", path, own_ray=True, **changes)
         assert code == 0, output
         yield folder / "storage" / "small", output, Path(ray)

@@ -35,6 +35,8 @@ class Done:
     records: tuple[tuple[Record, bytes | None], ...]
     """Each run's record, and the bytes of its predictions where it has finished."""
     warning: str | None = None
+    published: int = 0
+    """Runs that W&B has taken whole since the worker last told."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import os
 import platform
 import socket
 import subprocess
@@ -21,6 +23,16 @@ def now() -> str:
 def node() -> str:
     """The name of this machine."""
     return socket.gethostname()
+
+
+@cache
+def machine() -> str:
+    """What this machine is: processor, cores, system."""
+    processor = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{processor}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
 
 
 @cache

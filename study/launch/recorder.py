@@ -51,6 +51,8 @@ class Recorder:
         self._progress = progress
         self.stopped: str | None = None
         """Why the study cannot go on, once the storage has refused."""
+        self.published = 0
+        """Runs that W&B has taken whole, as far as workers have told."""
 
     def receive(self, index: int, message: Message) -> None:
         """Take one message of the pack's worker."""
@@ -69,7 +71,8 @@ class Recorder:
                     self._started(state, node, attempts)
                 case Epoch(epoch=epoch):
                     self._epoch(state, epoch)
-                case Done(records=records):
+                case Done(records=records, published=published):
+                    self.published += published
                     self._done(state, records)
                 case Failed(provenance=provenance):
                     self._fail(state, provenance)

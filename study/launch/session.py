@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import secrets
 import shlex
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +14,8 @@ from pathlib import Path
 from rich.console import Console
 
 from study.config import StudyConfig
-from study.errors import LockedError, UserError
-from study.launch import plan, provenance, tracking
+from study.errors import LockedError, StorageError, UserError
+from study.launch import plan, provenance, sync, tracking
 from study.launch.plan import Prepared
 from study.launch.progress import Progress, duration, say
 from study.launch.recorder import Recorder
@@ -48,6 +47,8 @@ def run(config: StudyConfig, console: Console, options: Options) -> int:
     Raises UserError for what the config asks in vain, StorageError when the storage cannot be read or written before
     training, LockedError when another driver holds the study or takes it over, RayError when Ray does not start.
     """
+    # In the launch's record stands where its runs have gone on W&B, whoever said so.
+    config = tracking.filled_in(config, os.environ)
     storage = Storage(config.storage)
     if options.address and not URI.match(config.storage) and not Path(config.storage).is_absolute():
         raise UserError(
@@ -62,26 +63,34 @@ def run(config: StudyConfig, console: Console, options: Options) -> int:
         prepared.tidy(options.retry_failed)
         for note in prepared.notes:
             say(console, note)
-        if not todo:
+        setup, code, published = _setup(prepared), None, 0
+        if todo:
+            say(console, f"{config.name}: {_extent(prepared, todo, options.retry_failed)}")
+            for line in tracking.lines(config, setup.tracking, os.environ):
+                say(console, line)
+            code, published = _train(prepared, setup, lock, console, options)
+        else:
             say(console, f"{config.name}: all {len(prepared.planned)} runs have a record; nothing to train")
             if prepared.redeclared:
                 plan.commit(prepared)
                 say(console, "the analysis block differs from the last launch's: noted, and the report will say so")
-            return _summary(prepared, console)
-        say(console, f"{config.name}: {_extent(prepared, todo, options.retry_failed)}")
-        setup = _setup(prepared)
-        code = _train(prepared, setup, lock, console, options)
+        with contextlib.suppress(StorageError) if code else contextlib.nullcontext():
+            prepared = replace(prepared, records=prepared.ledger.records()[0])
+        if todo or setup.tracking.mode == "online":
+            mirrored = sync.Mirrored(prepared.study, prepared.records, setup.tracking, _full(storage / config.name))
+            sync.at_end(mirrored, console, stopped=code is not None, published=published)
         if code is not None:
             return code
-        prepared = replace(prepared, records=prepared.ledger.records()[0])
-        prepared.tidy()
-    if setup.tracking.mode == "offline":
-        say(console, f"W&B files of this launch, offline: {setup.tracking.folder}")
+        if todo:
+            prepared.tidy()
     return _summary(prepared, console)
 
 
-def _train(prepared: Prepared, setup: Setup, lock: Lock, console: Console, options: Options) -> int | None:
-    """Train the packs; the exit code if something stopped them, None if they came to their end."""
+def _train(prepared: Prepared, setup: Setup, lock: Lock, console: Console, options: Options) -> tuple[int | None, int]:
+    """Train the packs; the exit code if something stopped them, None if they came to their end.
+
+    And how many runs W&B has, as far as the workers know.
+    """
     # Ray takes seconds to import, and a study with nothing to train does without.
     from study.launch import cluster, ray_tune
 
@@ -97,6 +106,7 @@ def _train(prepared: Prepared, setup: Setup, lock: Lock, console: Console, optio
         if dashboard:
             say(console, f"Ray's dashboard: {dashboard}")
         todo, ended = prepared.todo(options.retry_failed), prepared.ended(options.retry_failed)
+        published = 0
         while todo:
             with Progress(todo, console) as progress:
                 lock.tell = progress.numbers
@@ -112,7 +122,7 @@ def _train(prepared: Prepared, setup: Setup, lock: Lock, console: Console, optio
                     ray_tune.launch(queue, lambda: lock.lost)
                 except ray_tune.Interrupted as error:
                     progress.warn(f"stopped by {error}; every ended run is kept; to go on: {options.again}")
-                    return 130
+                    return 130, published + queue.recorder.published
             if lock.lost:
                 raise LockedError(
                     f"{prepared.ledger.storage}: another driver took this study over; this one has stopped"
@@ -120,13 +130,14 @@ def _train(prepared: Prepared, setup: Setup, lock: Lock, console: Console, optio
             if stopped := queue.recorder.stopped:
                 say(console, f"error: {stopped}", style="red")
                 say(console, f"every ended run is kept; to go on once there is room: {options.again}")
-                return 3
+                return 3, published + queue.recorder.published
             prepared = replace(prepared, records=prepared.ledger.records()[0])
+            published += queue.recorder.published
             # Of a worker that dies between two packs, Tune drops the second: it is launched again, while that helps.
             before, todo, ended = len(todo), prepared.todo(), prepared.ended()
             if len(todo) == before:
                 break
-    return None
+    return None, published
 
 
 def _memory(prepared: Prepared) -> int:
@@ -186,18 +197,10 @@ def _full(storage: Storage) -> str:
 
 def _setup(prepared: Prepared) -> Setup:
     config = prepared.config
-    folder = Path(tempfile.gettempdir()) / f"lenet5-vs-mlp-{os.getuid()}" / config.name / secrets.token_hex(4)
     return Setup(
         storage=_full(prepared.ledger.storage),
         launch=config.launch,
-        tracking=tracking.Settings(
-            mode=tracking.resolve(config.wandb.mode, os.environ),
-            project=config.wandb.project,
-            entity=config.wandb.entity,
-            folder=str(folder),
-            study=config.name,
-            init_timeout=tracking.timeout(os.environ),
-        ),
+        tracking=tracking.settings(config, os.environ),
         git=provenance.git(),
     )
 

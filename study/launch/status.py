@@ -51,7 +51,7 @@ def show(config_or_dir: str, overrides: Sequence[str], console: Console) -> int:
 
 def find(config_or_dir: str, overrides: Sequence[str] = ()) -> Storage:
     """Where the study is kept that a config file describes, or a folder or URI holds."""
-    if _is_config(config_or_dir):
+    if is_config(config_or_dir):
         config = config_file.load(config_or_dir, overrides)
         return Storage(config.storage) / config.name
     if overrides:
@@ -64,7 +64,8 @@ def _start(config: str, overrides: Sequence[str] = ()) -> str:
     return shlex.join(["python", "-m", "study", "run", config, *overrides])
 
 
-def _is_config(config_or_dir: str) -> bool:
+def is_config(config_or_dir: str) -> bool:
+    """Whether it names a config file, and not the folder or URI of a study."""
     return not URI.match(config_or_dir) and Path(config_or_dir).is_file()
 
 
@@ -72,7 +73,7 @@ def _read(
     config_or_dir: str, overrides: Sequence[str], storage: Storage
 ) -> tuple[Study, Sequence[PlannedRun], Mapping[str, Record], Sequence[Problem]]:
     """The study; what a config file plans now, or the study ever planned; records, and files that are none."""
-    if _is_config(config_or_dir):
+    if is_config(config_or_dir):
         # Here, since it takes torch.
         from study.launch import plan
 

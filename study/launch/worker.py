@@ -57,6 +57,7 @@ def train_pack(pack: Pack, data: Dataset, report: Report, setup: Setup) -> None:
         pack_size=len(pack.runs),
         device=setup.device,
         node=provenance.node(),
+        machine=provenance.machine(),
         threads=setup.launch.cpus_per_trial,
         versions=provenance.versions(),
         git_commit=setup.git[0],
@@ -102,7 +103,7 @@ def _attempt(pack: Pack, data: Dataset, report: Report, setup: Setup, where: Pro
     if where.attempts == 1:
         report(messages.Started(provenance.node(), earlier))
     models.see_that_it_is_planned(pack.runs[0].run, data.info)
-    tracker = tracking.Tracker(setup.tracking, pack.runs)
+    tracker = tracking.Tracker(setup.tracking, pack.runs, where)
     if state:
         # Once more: what a killed worker had logged may not have left it. W&B ignores epochs that it knows.
         for e in range(state["epochs_done"]):
@@ -128,8 +129,8 @@ def _attempt(pack: Pack, data: Dataset, report: Report, setup: Setup, where: Pro
     seconds = round((before + now - began) / len(pack.runs), 3)
     where = where.model_copy(update={"train_seconds": seconds, "ended_at": provenance.now()})
     ended = tuple(record(planned, k, epoch, where) for k, planned in enumerate(pack.runs))
-    tracker.finish([r for r, _ in ended])
-    return messages.Done(ended, "; ".join(tracker.warnings) or None)
+    warnings = tracker.finish([r for r, _ in ended])
+    return messages.Done(ended, "; ".join(warnings) or None, tracker.published)
 
 
 def record(planned: PlannedRun, k: int, last: Epoch, where: Provenance) -> tuple[Record, bytes | None]:

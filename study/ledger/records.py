@@ -31,6 +31,8 @@ class Provenance(BaseModel):
     pack_size: int
     device: str | None = None
     node: str | None = None
+    machine: str | None = None
+    """Its processor, cores and system."""
     threads: int | None = None
     versions: Mapping[str, str] = {}
     git_commit: str | None = None

@@ -16,7 +16,7 @@ SHARED = {"study.ledger", "study.config", "study.errors", "study.cli"}
 
 ONLY_IN = {
     "ray": ["study/launch/ray_tune.py", "study/launch/cluster.py"],
-    "wandb": ["study/launch/tracking.py"],
+    "wandb": ["study/launch/tracking.py", "study/launch/sync.py"],
     "torch": ["study/training/", "study/launch/"],
     "torchvision": ["study/training/"],
     "matplotlib": ["analysis/report/figures/"],
