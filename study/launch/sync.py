@@ -32,7 +32,6 @@ from study.ledger.storage import Storage
 from study.redaction import mask
 
 if TYPE_CHECKING:
-    import wandb
     from wandb.apis.public import Run as PublicRun
 
 AT_ONCE = 4
@@ -131,24 +130,25 @@ def publish(mirrored: Mirrored, console: Console) -> int:
             if lacking:
                 has = set(look(mirrored).complete)
     except PublishError as error:
-        why = f" ({error})"
+        why = f" ({str(error).removeprefix('W&B: ')})"
     for run_id, lines in list(kept.items())[:MOST_LINES]:
         name = tracking.wandb_id(study.name, run_id)
         say(console, f"{name}: left as it is, since W&B has something else: {lines[0]}", style="yellow")
-    for record in [records[run_id] for run_id in sorted(has)][:MOST_LINES]:
+    there = [records[planned.run_id] for pack in study.packs for planned in pack.runs if planned.run_id in has]
+    for record in there[:MOST_LINES]:
         address = f"{state.project}/runs/{tracking.wandb_id(study.name, record.run_id)}"
         say(console, f"  {record.run.model} lr {record.run.learning_rate:g} seed {record.run.seed}: {address}")
     if len(has) > MOST_LINES:
         say(console, f"  and {len(has) - MOST_LINES} more")
-    say(console, told(mirrored, str(len(has)), why))
+    say(console, told(mirrored, len(has), why))
     return 0 if len(has) == len(records) else 1
 
 
-def told(mirrored: Mirrored, has: str, why: str = "") -> str:
+def told(mirrored: Mirrored, has: int, why: str = "") -> str:
     """One line: how many runs W&B has, where the others are, and the command that publishes them."""
     of = len(mirrored.records)
     line = f"W&B has {has} of {of} {'run' if of == 1 else 'runs'}{why}"
-    if has == str(of):
+    if has == of and not why:
         return line
     return (
         f"{line}; the others are in the ledger, {mirrored.storage}, and as far as they were logged offline in "
@@ -165,7 +165,7 @@ def at_end(mirrored: Mirrored, console: Console, *, stopped: bool, published: in
     if settings.mode == "disabled" or not mirrored.records:
         return
     if settings.mode == "offline":
-        say(console, told(mirrored, "0", ", being offline"))
+        say(console, told(mirrored, 0, ", being offline"))
         return
     hasty = replace(mirrored, settings=replace(settings, init_timeout=min(settings.init_timeout, END_SECONDS)))
     try:
@@ -173,12 +173,12 @@ def at_end(mirrored: Mirrored, console: Console, *, stopped: bool, published: in
             publish(hasty, console)
             return
         with _errors(settings):
-            has = str(len(look(hasty).complete))
+            has = len(look(hasty).complete)
         say(console, told(mirrored, has))
     except Exception as error:
         # W&B raises many kinds of errors; none of them is worth a launch.
-        why = mask(" ".join(str(error).split()) or type(error).__name__)
-        say(console, told(mirrored, f"at least {published}", f" ({why})"), style="yellow")
+        why = mask(" ".join(str(error).split()) or type(error).__name__).removeprefix("W&B: ")
+        say(console, told(mirrored, published, f", as far as is known ({why})"), style="yellow")
 
 
 def _target(config_or_dir: str, overrides: Sequence[str]) -> tuple[Mirrored, Storage]:

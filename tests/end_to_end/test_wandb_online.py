@@ -45,7 +45,7 @@ def assert_mirrored(server, folder):
 
 def command(output, folder):
     """What a launch says at its end: how many runs W&B has, and the command that publishes the others."""
-    found = re.search(rf"W&B has (?:at least )?(\d+) of (\d+) runs.*python -m (study sync {folder})\n", output)
+    found = re.search(rf"W&B has (\d+) of (\d+) runs.*python -m (study sync {folder})\n", output)
     assert found, output
     assert f"{folder.parent.parent}/logged/wandb" in output
     return int(found[1]), int(found[2]), found[3].split()[1:]
