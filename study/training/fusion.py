@@ -1,53 +1,83 @@
 """K models of one kind as one: horizontally fused training (Wang et al., MLSys 2021).
 
-The plain module is traced, and each layer replaced by one that holds K of it (layers.py). Until the first layer
-with parameters, members that share a batch also share the activations.
+The plain module is traced, and each layer replaced by one that holds K of it (layers.py). Until the first layer with
+parameters, members that share a batch also share the activations.
 """
 
 from __future__ import annotations
 
+import copy
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from study.training.layers import Flatten, FusedConv2d, FusedLinear, ToImages
+from study.training import layers, process
+from study.training.layers import Masks
 
-ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.Identity)
-POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-FUNCTIONS = {
-    *(F.relu, F.tanh, F.sigmoid, F.gelu, F.silu, F.elu, F.leaky_relu, F.softplus),
-    *(torch.relu, torch.tanh, torch.sigmoid),
-}
-POOLING_FUNCTIONS = {F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, torch.max_pool2d}
-METHODS = {"relu", "tanh", "sigmoid"}
-SUMS = {operator.add, operator.iadd, torch.add}
+IMAGES = 7
+"""Images that a model is traced with."""
+
+ELEMENTWISE_MODULES = (
+    *(nn.ReLU, nn.ReLU6, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.LeakyReLU, nn.SiLU, nn.Mish, nn.Softplus, nn.Softsign),
+    *(nn.Tanh, nn.Tanhshrink, nn.Hardtanh, nn.Sigmoid, nn.LogSigmoid, nn.Hardsigmoid, nn.Hardswish),
+    *(nn.Hardshrink, nn.Softshrink, nn.Threshold, nn.Identity),
+)
+SPATIAL_MODULES = (
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.LPPool1d, nn.LPPool2d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
+    *(nn.ZeroPad1d, nn.ZeroPad2d, nn.ConstantPad1d, nn.ConstantPad2d, nn.CircularPad1d, nn.CircularPad2d),
+    *(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReplicationPad1d, nn.ReplicationPad2d),
+)
+"""Modules that treat every channel alike and apart."""
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+ELEMENTWISE = _words("""
+    relu relu_ relu6 elu elu_ selu selu_ celu celu_ gelu leaky_relu leaky_relu_ silu mish softplus softsign tanh tanh_
+    tanhshrink hardtanh hardtanh_ sigmoid sigmoid_ logsigmoid hardsigmoid hardswish hardshrink softshrink threshold
+    threshold_ abs exp expm1 log log1p sqrt rsqrt square sin cos atan erf neg neg_ reciprocal clamp clamp_min clamp_max
+    pow add add_ sub sub_ mul mul_ div div_ true_divide truediv iadd isub imul itruediv maximum minimum
+""")
+"""Names of functions, methods and operators that treat every number apart; of two activations, pair by pair."""
+
+SPATIAL = _words("""
+    max_pool1d max_pool2d avg_pool1d avg_pool2d lp_pool1d lp_pool2d
+    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d
+""")
+RESHAPES = {"view", "reshape", "flatten", "squeeze", "unsqueeze", "unflatten", "ravel"}
+REDUCTIONS = {"mean", "sum", "amax", "amin"}
+DROPOUTS = {"dropout", "dropout2d"}
+SAME = {"contiguous", "clone"}
+"""Methods that give what they are given."""
+
+UNTRACED = nn.Module.__call__, nn.Module.__getattr__
 
 
 class NotFused(Exception):
     """Why a model cannot be fused, in a few words: it trains side by side."""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How an activation lies in memory: shared by all members or each member's own, images or features."""
-
-    shared: bool
-    images: bool
-
-
 class Fused(fx.GraphModule):
     """K models of one kind: [N, C, H, W] (or [K, N, C, H, W] if its members do not share batches) to [K, N, classes].
 
-    Its parameters and buffers are those of the models, stacked on a leading axis K, under the same names.
+    Its parameters and buffers are those of the models, stacked on a leading axis K.
     """
+
+    masks: Masks
+    streams: Sequence[np.random.Generator] = ()
 
     def draw_from(self, streams: Sequence[np.random.Generator]) -> None:
         """Let every forward pass draw its random numbers by the next seed of these streams: one for all, or K."""
+        self.streams = streams
 
     def stacked_buffers(self) -> list[Tensor]:
         """The members' buffers, such as running means, stacked on a leading axis K."""
@@ -60,35 +90,31 @@ class Fused(fx.GraphModule):
             buffer.copy_(stack)
 
 
-def fuse(models: Sequence[nn.Module], *, shared: bool = True) -> Fused:
-    """All `models` as one. Raises NotFused, naming the layer, where they hold one that cannot be fused."""
-    if frozen := [name for name, parameter in models[0].named_parameters() if not parameter.requires_grad]:
-        raise NotFused(f"{frozen[0]} is frozen")
-    try:
-        plain = fx.symbolic_trace(models[0])
-    except (Exception, SystemExit) as error:
-        # A user's code may raise anything when it meets no tensor.
-        raise NotFused(f"it cannot be traced ({type(error).__name__})") from None
-    if len(given := [node.name for node in plain.graph.nodes if node.op == "placeholder"]) > 1:
-        raise NotFused(f"forward takes {', '.join(given)}")
-    _in_first_place(plain)
-    siblings = [dict(model.named_modules()) for model in models]
-    fusion = _Fusion(plain, siblings, shared)
-    fused = Fused(fusion.modules, fusion.graph)
-    expected, found = dict(models[0].named_parameters()), dict(fused.named_parameters())
-    if set(expected) != set(found):
-        raise NotFused(f"parameters outside layers: {', '.join(sorted({*expected} ^ {*found}))}")
+def _seed_masks(fused: Fused, inputs: tuple[Tensor, ...]) -> None:
+    if fused.streams:
+        fused.masks.seed([int(stream.integers(2**63)) for stream in fused.streams], inputs[0].device)
+
+
+def fuse(models: Sequence[nn.Module], shape: Sequence[int], *, shared: bool = True) -> Fused:
+    """All `models` as one, of images of `shape`. Raises NotFused, naming the layer, where one cannot be fused."""
+    plain, when = _traced(models[0], shape)
+    fusion = _Fusion(plain, when, models, shared)
+    fused = Fused(fusion.root, fusion.graph)
+    fused.masks = fusion.masks
+    if any(isinstance(module, layers.FusedDropout) for module in fused.modules()):
+        fused.register_forward_pre_hook(_seed_masks)
     return fused
 
 
-def see_that_it_agrees(models: Sequence[nn.Module], shape: tuple[int, ...], *, shared: bool = True) -> None:
-    """Raise NotFused unless `models` compute fused what they compute apart, in values and gradients.
+def see_that_it_agrees(models: Sequence[nn.Module], shape: Sequence[int], *, shared: bool = True) -> None:
+    """Raise NotFused unless `models` compute fused what they compute apart, in values, gradients and buffers.
 
-    `shape` is an image's (channels, height, width). Whatever a tracer cannot see in a model, a random batch in
-    float64 shows. The models are converted, and of no further use.
+    Whatever a tracer cannot see in a model, a random batch in float64 shows. The models are converted, and of no
+    further use.
     """
     apart = [model.double() for model in models]
-    fused = fuse(apart, shared=shared).double()
+    fused = fuse(apart, shape, shared=shared)
+    seeds = [1] * len(models) if shared else list(range(len(models)))
     random = torch.Generator().manual_seed(0)
     images = [torch.randn(3, *shape, dtype=torch.float64, generator=random) for _ in models]
     if shared:
@@ -98,131 +124,427 @@ def see_that_it_agrees(models: Sequence[nn.Module], shape: tuple[int, ...], *, s
     for mode in (False, True):
         for module in (fused, *apart):
             module.train(mode)
-        alone = torch.stack([model(x.clone()) for model, x in zip(apart, images, strict=True)])
+        alone = []
+        for model, x, seed in zip(apart, images, seeds, strict=True):
+            process.seed(int(np.random.default_rng(seed).integers(2**63)))
+            alone.append(model(x.clone()))
+        fused.draw_from([np.random.default_rng(seed) for seed in (seeds[:1] if shared else seeds)])
         together = fused(images[0].clone() if shared else torch.stack(images))
-        pairs["logits in training" if mode else "logits in evaluation"] = (alone, together)
-    weights = torch.randn(alone.shape, dtype=torch.float64, generator=random)
-    (alone * weights).sum().backward()
+        pairs["logits in training" if mode else "logits in evaluation"] = (torch.stack(alone), together)
+    weights = torch.randn(together.shape, dtype=torch.float64, generator=random)
+    (torch.stack(alone) * weights).sum().backward()
     (together * weights).sum().backward()
-    for name, parameter in fused.named_parameters():
-        pairs[f"gradient of {name}"] = (torch.stack([m.get_parameter(name).grad for m in apart]), parameter.grad)
+    named = [dict(model.named_parameters()) | dict(model.named_buffers()) for model in apart]
+    for name, stack in {**dict(fused.named_parameters()), **dict(fused.named_buffers())}.items():
+        own = [tensors[name] for tensors in named]
+        pairs[name] = torch.stack(own).detach(), stack.detach()
+        if stack.grad is not None or own[0].grad is not None:
+            *parts, whole = (torch.zeros_like(p) if p.grad is None else p.grad for p in (*own, stack))
+            pairs[f"gradient of {name}"] = torch.stack(parts), whole
+    # A gradient that is zero, as of a bias before a batch norm, is rounding of the others.
+    gradients = [expected for what, (expected, _) in pairs.items() if what.startswith("gradient")]
+    largest = max((float(gradient.abs().max()) for gradient in gradients), default=0.0)
     for what, (expected, found) in pairs.items():
+        scale = largest if what.startswith("gradient") else expected.abs().max()
         # Not `>`, which NaN would pass.
-        if not (expected - found).abs().max() <= 1e-9 * expected.abs().max():
+        if expected.shape != found.shape or not (expected - found).abs().max() <= 1e-9 * scale:
             raise NotFused(f"fused, it computes something else ({what})")
 
 
-class _Fusion:
-    """Rewrites the traced graph node by node, keeping track of each activation's layout."""
+class _Activation(fx.Proxy):
+    """What a traced layer gives: its shape is known, so that a model may ask for it; its values are not."""
 
-    def __init__(self, plain: fx.GraphModule, siblings: Sequence[dict[str, nn.Module]], shared: bool) -> None:
-        self.modules = nn.Module()
-        self.graph = fx.Graph()
-        self._plain = plain
-        self._siblings = siblings
-        self._new: dict[fx.Node, fx.Node | None] = {}
-        self._layouts: dict[fx.Node, Layout] = {}
+    @property
+    def value(self) -> Tensor:
+        """A tensor of its shape, without values."""
+        return self.node.meta["value"]
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.value.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.value.dim()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.value.dtype
+
+    def size(self, dim: int | None = None) -> torch.Size | int:
+        return self.value.shape if dim is None else self.value.shape[dim]
+
+    def dim(self) -> int:
+        return self.value.dim()
+
+    def numel(self) -> int:
+        return self.value.numel()
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+
+class _Tracer(fx.Tracer):
+    """Traces a module on the meta device, where tensors have shapes and no values."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self._images = torch.empty(IMAGES, *shape, device="meta", dtype=torch.float64)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Activation(node, self)
+
+    def create_proxy(self, kind: str, target: Any, args: tuple, kwargs: dict, *rest: Any, **named: Any) -> fx.Proxy:  # noqa: ANN401
+        proxy = super().create_proxy(kind, target, args, kwargs, *rest, **named)
+        if kind != "output":
+            # Tracing turns every call of a module into a node, also those within a layer.
+            traced = nn.Module.__call__, nn.Module.__getattr__
+            nn.Module.__call__, nn.Module.__getattr__ = UNTRACED
+            try:
+                proxy.node.meta["value"] = self._value(proxy.node)
+            finally:
+                nn.Module.__call__, nn.Module.__getattr__ = traced
+        return proxy
+
+    def _value(self, node: fx.Node) -> object:
+        if "value" in node.meta:
+            return node.meta["value"]
+        if node.op == "placeholder":
+            return self._images
+        if node.op == "get_attr":
+            return operator.attrgetter(node.target)(self.root)
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._value)
+        if node.op == "call_module":
+            return self.root.get_submodule(node.target)(*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], node.target)(*args[1:], **kwargs)
+        return node.target(*args, **kwargs)
+
+
+class _Model(nn.Module):
+    """A model that is given the images alone: its other arguments keep their defaults."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+
+def _traced(model: nn.Module, shape: Sequence[int]) -> tuple[fx.GraphModule, dict[fx.Node, tuple[bool, bool]]]:
+    """The model as a graph, and when each functional dropout in it is active: as it trains, and as it is evaluated."""
+    try:
+        # A copy: what the model remembers of a pass is not to be of the tracer's.
+        root = _Model(copy.deepcopy(model).to("meta"))
+        modes = []
+        for mode in (True, False):
+            with torch.no_grad():
+                tracer = _Tracer(shape)
+                modes.append(fx.GraphModule(root, tracer.trace(root.train(mode))))
+    except (Exception, SystemExit) as error:
+        # A user's code may raise anything when it meets no values.
+        raise NotFused(f"it cannot be traced ({type(error).__name__})") from None
+    training, evaluation = (list(plain.graph.nodes) for plain in modes)
+    when = {}
+    for node, other in zip(training, evaluation, strict=False):
+        if node.op == "call_function" and _name(node) in DROPOUTS:
+            when[node] = _active(node), _active(other)
+            other.args, other.kwargs = node.args, node.kwargs
+    if [_described(node) for node in training] != [_described(node) for node in evaluation]:
+        raise NotFused("it does other things as it trains than as it is evaluated")
+    return modes[0], when
+
+
+def _described(node: fx.Node) -> tuple[object, ...]:
+    return node.op, node.target, repr(node.args), repr(node.kwargs)
+
+
+def _active(node: fx.Node) -> bool:
+    return bool(_arguments(node, ("p", "training", "inplace")).get("training", True))
+
+
+def _arguments(node: fx.Node, names: Sequence[str]) -> dict[str, Any]:
+    """The arguments of a call after its input, by name."""
+    return dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
+
+
+def _name(node: fx.Node) -> str:
+    """The name of the function, method or operator that a node calls."""
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """An activation of the fused graph, and what a member sees of it."""
+
+    node: fx.Node
+    shape: tuple[int, ...]
+    """Of one image, in one member: channels first, or features alone."""
+    shared: bool
+    """Whether it is one for all members."""
+
+    @property
+    def features(self) -> bool:
+        return len(self.shape) == 1
+
+
+class _Fusion:
+    """Rewrites the traced graph node by node."""
+
+    def __init__(
+        self,
+        plain: fx.GraphModule,
+        when: dict[fx.Node, tuple[bool, bool]],
+        models: Sequence[nn.Module],
+        shared: bool,
+    ) -> None:
+        self.root, self.graph, self.masks = nn.Module(), fx.Graph(), Masks()
+        self._plain, self._when, self._models, self._members = plain, when, models, len(models)
+        self._siblings = [dict(model.named_modules(remove_duplicate=False)) for model in models]
+        self._stacks: dict[int, Tensor] = {}
+        self._parts: dict[fx.Node, _Part] = {}
+        _in_first_place(plain)
         _pool_before_relu(plain)
         for node in plain.graph.nodes:
-            self._new[node] = self._convert(node, shared)
+            if node.op == "output":
+                self._output(node)
+            elif node.op == "placeholder":
+                x = self.graph.placeholder("x")
+                new = x if shared else self.graph.call_function(layers.to_channels, (x,))
+                self._parts[node] = _Part(new, self._shape(node), shared)
+            elif node.op == "call_module":
+                self._parts[node] = self._module(node)
+            elif node.op in ("call_function", "call_method"):
+                self._parts[node] = self._function(node)
+            else:
+                raise NotFused(f"{node.target.removeprefix('model.')} is outside layers")
+        self._unused()
         self.graph.lint()
 
-    def _convert(self, node: fx.Node, shared: bool) -> fx.Node | None:
-        if node.op == "placeholder":
-            self._layouts[node] = Layout(shared, images=True)
-            new = self.graph.placeholder("x")
-            return new if shared else self._call("to_images", ToImages(), new)
-        if node.op == "output":
-            layout = self._layout(node.args[0], node)
-            if layout.shared or layout.images:
-                raise NotFused("it does not end in a linear layer")
-            logits = self.graph.call_method("transpose", (self._new[node.args[0]], 1, 2))
-            return self.graph.output(logits)
-        if node.op == "call_module":
-            return self._module(node)
-        if node.op == "call_function" and node.target in SUMS:
-            return self._sum(node)
-        pools = node.op == "call_function" and node.target in POOLING_FUNCTIONS
-        plain = (node.op == "call_function" and node.target in FUNCTIONS) or (
-            node.op == "call_method" and node.target in METHODS
-        )
-        if pools or plain:
-            self._layouts[node] = self._layout(node.args[0], node, images=True if pools else None)
-            return self.graph.node_copy(node, lambda old: self._new[old])
-        if _flattens(node):
-            return self._flatten(node, node.args[0], node.name)
-        if _counts_images(node):
-            # Only a view needs it, and what the view flattens knows it.
-            return None
+    def _output(self, node: fx.Node) -> None:
+        part = self._part(node.args[0], node)
+        if part.shared or not part.features:
+            raise NotFused("it does not end in features of each member's own")
+        self.graph.output(self.graph.call_method("transpose", (part.node, 1, 2)))
+
+    def _module(self, node: fx.Node) -> _Part:
+        name = node.target.removeprefix("model.")
+        siblings = [modules[name] for modules in self._siblings]
+        layer, kind = siblings[0], type(siblings[0])
+        if len({repr(sibling) for sibling in siblings}) > 1:
+            raise self._cannot(node, "it differs between two instances of the model")
+        if len(node.args) != 1 or node.kwargs:
+            raise self._cannot(node)
+        part = self._part(node.args[0], node)
+        if kind in (nn.Flatten, nn.Unflatten):
+            return self._reshape(node, part)
+        if kind in ELEMENTWISE_MODULES or (kind in SPATIAL_MODULES and (part.shared or not part.features)):
+            return self._add(node, part, name, layer)
+        if kind in (nn.LogSoftmax, nn.Softmax):
+            return self._softmax(node, part, kind is nn.LogSoftmax, layer.dim)
+        if kind in (nn.Dropout, nn.Dropout2d):
+            return self._dropout(node, part, name, layer.p, kind is nn.Dropout2d, (True, False))
+        stack = self._stack_of(siblings)
+        if kind is nn.Linear and part.features:
+            return self._add(node, part, name, layers.FusedLinear(stack), shared=False)
+        if (
+            kind in (nn.Conv1d, nn.Conv2d)
+            and layer.padding_mode == "zeros"
+            and len(part.shape) == layer.weight.dim() - 1
+        ):
+            return self._add(node, part, name, layers.FusedConv(layer, stack), shared=False)
+        own, features = self._own(part), part.features
+        if kind is nn.BatchNorm2d or (kind is nn.BatchNorm1d and len(part.shape) <= 2):
+            return self._add(node, own, name, layers.FusedBatchNorm(layer, stack, features=features))
+        if kind is nn.GroupNorm:
+            return self._add(node, own, name, layers.FusedGroupNorm(layer, stack, self._members, features=features))
+        if kind is nn.LayerNorm:
+            return self._add(node, own, name, layers.FusedLayerNorm(layer, stack, self._members, features=features))
+        if kind is nn.PReLU:
+            return self._add(node, own, name, layers.FusedPReLU(stack, features=features))
+        raise self._cannot(node, kind.__name__)
+
+    def _function(self, node: fx.Node) -> _Part:
+        name = _name(node)
+        if name in ELEMENTWISE:
+            return self._elementwise(node)
+        if name == "cat" or name == "concat":
+            return self._cat(node)
+        part = self._part(node.args[0] if node.args else None, node)
+        if name in SAME:
+            return part
+        if name in RESHAPES:
+            return self._reshape(node, part)
+        if name in DROPOUTS:
+            p = _arguments(node, ("p", "training", "inplace")).get("p", 0.5)
+            return self._dropout(node, part, node.name, p, name == "dropout2d", self._when[node])
+        if name in ("softmax", "log_softmax"):
+            dim = _arguments(node, ("dim",)).get("dim")
+            return self._softmax(node, part, name == "log_softmax", dim)
+        if part.shared or (name in SPATIAL and not part.features):
+            return self._copy(node, part)
+        if name == "pad" and not part.features and len(node.args[1]) <= 2 * (len(part.shape) - 1):
+            return self._copy(node, part)
+        if name in REDUCTIONS:
+            return self._reduce(node, part)
         raise self._cannot(node)
 
-    def _module(self, node: fx.Node) -> fx.Node:
-        layer, source = self._plain.get_submodule(node.target), node.args[0]
-        layers = [modules[node.target] for modules in self._siblings]
-        if len({repr(other) for other in layers}) > 1:
-            raise self._cannot(node, "it differs between two instances of the model")
-        if isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1):
-            return self._flatten(node, source, node.target)
-        if isinstance(layer, ELEMENTWISE + POOLING):
-            images = True if isinstance(layer, POOLING) else None
-            self._layouts[node] = self._layout(source, node, images)
-            return self._call(node.target, layer, self._new[source])
-        if isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros":
-            self._layout(source, node, images=True)
-            self._layouts[node] = Layout(shared=False, images=True)
-            return self._call(node.target, FusedConv2d(layers), self._new[source])
-        if type(layer) is nn.Linear:
-            self._layout(source, node, images=False)
-            self._layouts[node] = Layout(shared=False, images=False)
-            return self._call(node.target, FusedLinear(layers), self._new[source])
-        raise self._cannot(node, type(layer).__name__)
+    def _elementwise(self, node: fx.Node) -> _Part:
+        given = [part for part in (*node.args, *node.kwargs.values()) if isinstance(part, fx.Node)]
+        parts = {other: self._part(other, node) for other in given}
+        if not all(part.shared for part in parts.values()):
+            parts = {other: self._own(part) for other, part in parts.items()}
+            first, *others = (part.shape for part in parts.values())
+            # Channels lie members by members, so there is none for all of a member's.
+            if any(len(first) != len(other) or (len(first) > 1 and first[0] != other[0]) for other in others):
+                raise self._cannot(node, "of activations of several shapes")
+        new = self.graph.node_copy(node, lambda other: parts[other].node)
+        return _Part(new, self._shape(node), parts[given[0]].shared)
 
-    def _flatten(self, node: fx.Node, source: fx.Node, name: str) -> fx.Node:
-        layout = self._layout(source, node)
-        if not layout.images:
-            self._layouts[node] = layout
-            return self._new[source]
-        self._layouts[node] = Layout(layout.shared, images=False)
-        return self._call(name, Flatten(len(self._siblings), layout.shared), self._new[source])
+    def _cat(self, node: fx.Node) -> _Part:
+        dim = _arguments(node, ("dim",)).get("dim", 0)
+        parts = [self._part(other, node) for other in node.args[0]]
+        axes = len(parts[0].shape) + 1
+        dim %= axes
+        shared = all(part.shared for part in parts)
+        own = [part if shared else self._own(part) for part in parts]
+        nodes = [part.node for part in own]
+        if dim == 0:
+            raise self._cannot(node, "of images")
+        if dim == 1 and not shared and axes > 2:
+            new = self.graph.call_function(layers.join_channels, (nodes, self._members))
+        else:
+            new = self.graph.call_function(torch.cat, (nodes, dim))
+        return _Part(new, self._shape(node), shared)
 
-    def _sum(self, node: fx.Node) -> fx.Node:
-        left, right = node.args[:2]
-        if not (isinstance(left, fx.Node) and isinstance(right, fx.Node) and len(node.args) == 2 and not node.kwargs):
+    def _reshape(self, node: fx.Node, part: _Part) -> _Part:
+        shape = self._shape(node)
+        if not shape:
+            raise self._cannot(node, "of images")
+        if part.shared:
+            new = self.graph.call_function(layers.reshape_shared, (part.node, *shape))
+        elif part.features and len(shape) == 1:
+            new = part.node
+        elif part.features:
+            new = self.graph.call_function(layers.reshape_features, (part.node, *shape))
+        elif len(shape) == 1:
+            new = self.graph.call_function(layers.features, (part.node, self._members))
+        elif shape == part.shape:
+            new = part.node
+        else:
+            new = self.graph.call_function(layers.reshape_channels, (part.node, self._members, *shape))
+        return _Part(new, shape, part.shared)
+
+    def _reduce(self, node: fx.Node, part: _Part) -> _Part:
+        """A mean or the like over other axes than images and channels."""
+        given = _arguments(node, ("dim", "keepdim"))
+        dims = given.get("dim")
+        dims = [dim % (len(part.shape) + 1) for dim in ((dims,) if isinstance(dims, int) else dims or (0,))]
+        if min(dims) < 2 or part.features:
+            raise self._cannot(node, "over images, channels or features")
+        new, shape = self.graph.node_copy(node, lambda other: self._parts[other].node), self._shape(node)
+        if len(shape) == 1:
+            new = self.graph.call_function(layers.features, (new, self._members))
+        return _Part(new, shape, False)
+
+    def _softmax(self, node: fx.Node, part: _Part, log: bool, dim: int | None) -> _Part:
+        if not part.features or part.shared or dim not in (None, 1, -1):
             raise self._cannot(node)
-        if self._layout(left, node) != self._layout(right, node):
-            raise self._cannot(node, "sum of a shared and an own activation")
-        self._layouts[node] = self._layouts[left]
-        return self.graph.node_copy(node, lambda old: self._new[old])
+        new = self.graph.call_function(F.log_softmax if log else F.softmax, (part.node, 1))
+        return _Part(new, part.shape, False)
 
-    def _layout(self, source: object, node: fx.Node, images: bool | None = None) -> Layout:
-        if not isinstance(source, fx.Node) or source not in self._layouts:
+    def _dropout(self, node: fx.Node, part: _Part, name: str, p: float, whole: bool, when: tuple[bool, bool]) -> _Part:
+        if whole and len(part.shape) != 3:
+            raise self._cannot(node, "of anything but images")
+        layer = layers.FusedDropout(
+            p, self.masks, self._members, whole=whole, features=part.features, shared=part.shared, when=when
+        )
+        return self._add(node, part, name, layer)
+
+    def _own(self, part: _Part) -> _Part:
+        """A shared activation as one of each member's own."""
+        if not part.shared:
+            return part
+        convert = layers.own_features if part.features else layers.own_channels
+        return _Part(self.graph.call_function(convert, (part.node, self._members)), part.shape, False)
+
+    def _copy(self, node: fx.Node, part: _Part) -> _Part:
+        """The same call on the fused activation."""
+        if any(other is not node.args[0] for other in node.all_input_nodes):
             raise self._cannot(node)
-        if images is not None and self._layouts[source].images != images:
-            raise self._cannot(node, "it needs " + ("images" if images else "a flatten before it"))
-        return self._layouts[source]
+        new = self.graph.node_copy(node, lambda other: self._parts[other].node)
+        return _Part(new, self._shape(node), part.shared)
 
-    def _call(self, name: str, module: nn.Module, source: fx.Node) -> fx.Node:
-        parent, _, leaf = name.rpartition(".")
-        owner = self.modules
-        for part in filter(None, parent.split(".")):
-            if not hasattr(owner, part):
-                owner.add_module(part, nn.Module())
-            owner = owner.get_submodule(part)
-        owner.add_module(leaf, module)
-        return self.graph.call_module(name, (source,))
+    def _add(self, node: fx.Node, part: _Part, name: str, module: nn.Module, shared: bool | None = None) -> _Part:
+        """A call of `module`, in the place of the plain one of that name; a layer that is used twice is one layer."""
+        owner, leaf = self._place(name)
+        there = getattr(owner, leaf, None)
+        if there is None:
+            owner.add_module(leaf, module)
+        elif vars(there).get("features") != vars(module).get("features") or type(there) is not type(module):
+            raise self._cannot(node, "it is used in two ways")
+        new = self.graph.call_module(name, (part.node,))
+        return _Part(new, self._shape(node), part.shared if shared is None else shared)
+
+    def _place(self, name: str) -> tuple[nn.Module, str]:
+        """Where a dotted name belongs: in which module, and its last part."""
+        *parents, leaf = name.split(".")
+        owner = self.root
+        for parent in parents:
+            if not hasattr(owner, parent):
+                owner.add_module(parent, nn.Module())
+            owner = owner.get_submodule(parent)
+        return owner, leaf
+
+    def _stack_of(self, siblings: Sequence[nn.Module]) -> Callable[[str], Tensor | None]:
+        return lambda name: self._stack([getattr(sibling, name) for sibling in siblings])
+
+    def _stack(self, own: Sequence[Tensor | None]) -> Tensor | None:
+        """The members' tensors on a leading axis K; a tensor that two layers share is one here too."""
+        first = own[0]
+        if first is None:
+            return None
+        if id(first) not in self._stacks:
+            stack = torch.stack([tensor.detach() for tensor in own if tensor is not None])
+            is_parameter = isinstance(first, nn.Parameter)
+            self._stacks[id(first)] = nn.Parameter(stack, first.requires_grad) if is_parameter else stack
+        return self._stacks[id(first)]
+
+    def _unused(self) -> None:
+        """Keep what no layer uses, as a checkpoint keeps it."""
+        for name, first in (*self._models[0].named_parameters(), *self._models[0].named_buffers()):
+            if id(first) in self._stacks:
+                continue
+            get = operator.attrgetter(name)
+            stack = self._stack([get(model) for model in self._models])
+            owner, leaf = self._place(name)
+            (owner.register_parameter if isinstance(first, nn.Parameter) else owner.register_buffer)(leaf, stack)
+
+    def _part(self, source: object, node: fx.Node) -> _Part:
+        if not isinstance(source, fx.Node) or source not in self._parts:
+            raise self._cannot(node)
+        return self._parts[source]
+
+    def _shape(self, node: fx.Node) -> tuple[int, ...]:
+        """What a node gives of one image."""
+        value = node.meta["value"]
+        if not isinstance(value, Tensor) or value.dim() < 2 or len(value) != IMAGES:
+            raise self._cannot(node)
+        return tuple(value.shape[1:])
 
     def _cannot(self, node: fx.Node, why: str | None = None) -> NotFused:
-        target = getattr(node.target, "__name__", node.target)
-        reason = f" ({why})" if why else ""
-        return NotFused(f"layer {target}{reason}")
+        name = node.target.removeprefix("model.") if node.op == "call_module" else _name(node)
+        return NotFused(f"layer {name} ({why})" if why else f"layer {name}")
 
 
 def _in_first_place(plain: fx.GraphModule) -> None:
     """Give every call its input as first argument, also where the model names it: self.layer(input=x)."""
     for node in plain.graph.nodes:
-        if not node.args and "input" in node.kwargs:
-            others = dict(node.kwargs)
-            node.args, node.kwargs = (others.pop("input"),), others
+        for name in ("input", "tensors"):
+            if not node.args and name in node.kwargs:
+                others = dict(node.kwargs)
+                node.args, node.kwargs = (others.pop(name),), others
 
 
 def _pool_before_relu(plain: fx.GraphModule) -> None:
@@ -232,7 +554,7 @@ def _pool_before_relu(plain: fx.GraphModule) -> None:
     """
     for pool in list(plain.graph.nodes):
         relu = pool.args[0] if pool.args else None
-        if not (_is(pool, plain, nn.MaxPool2d, F.max_pool2d) and _is(relu, plain, nn.ReLU, F.relu)):
+        if not (_is(pool, plain, nn.MaxPool2d, "max_pool2d") and _is(relu, plain, nn.ReLU, "relu")):
             continue
         source = relu.args[0]
         # Whoever else reads what the ReLU takes or gives must find it as it was: the ReLU may work in place.
@@ -241,30 +563,13 @@ def _pool_before_relu(plain: fx.GraphModule) -> None:
             pool.replace_input_with(relu, source)
             relu.replace_input_with(source, pool)
             pool.append(relu)
+            relu.meta["value"] = pool.meta["value"]
 
 
-def _is(node: object, plain: fx.GraphModule, layer: type[nn.Module], function: object) -> bool:
+def _is(node: object, plain: fx.GraphModule, layer: type[nn.Module], function: str) -> bool:
     """Whether a node calls this kind of layer or this function."""
     if not isinstance(node, fx.Node):
         return False
     if node.op == "call_module":
         return isinstance(plain.get_submodule(node.target), layer)
-    return node.op == "call_function" and getattr(node.target, "__name__", "") == function.__name__
-
-
-def _flattens(node: fx.Node) -> bool:
-    """Whether a call flattens all but the batch axis."""
-    if node.target in ("view", "reshape"):
-        return len(node.args) == 3 and _counts_images(node.args[1]) and node.args[2] == -1
-    arguments = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)) | dict(node.kwargs)
-    flattens = (arguments.get("start_dim", 0), arguments.get("end_dim", -1)) == (1, -1)
-    return node.target in (torch.flatten, "flatten") and flattens
-
-
-def _counts_images(node: object) -> bool:
-    """Whether a node is x.size(0) or x.shape[0], or the x.shape of the latter."""
-    if not isinstance(node, fx.Node):
-        return False
-    if node.target is operator.getitem:
-        return _counts_images(node.args[0]) and node.args[1] == 0
-    return (node.target, *node.args[1:]) in (("size", 0), (getattr, "shape"))
+    return node.op == "call_function" and _name(node) == function

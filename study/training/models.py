@@ -188,13 +188,13 @@ def joined(
 ) -> Members:
     """The members, which `build` has made of the model, as one module: fused where that is exact, else side by side."""
     if why_apart(model, shape, classes, shared=shared) is None:
-        return fuse(members, shared=shared)
+        return fuse(members, shape, shared=shared)
     return SideBySide(members, shared=shared)
 
 
 def why_apart(model: str | Model, shape: Shape, classes: int, *, shared: bool = True) -> str | None:
     """Why the model trains side by side, in a few words; None where it trains fused. See `build`."""
-    models = [build(model, shape, classes) for _ in range(2)]
+    models = [build(model, shape, classes, seed=seed) for seed in range(2)]
     try:
         with process.undisturbed():
             see_that_it_agrees(models, shape, shared=shared)
