@@ -100,6 +100,7 @@ def fuse(models: Sequence[nn.Module], shape: Sequence[int], *, shared: bool = Tr
     plain, when = _traced(models[0], shape)
     fusion = _Fusion(plain, when, models, shared)
     fused = Fused(fusion.root, fusion.graph)
+    fusion.keep_unused(fused)
     fused.masks = fusion.masks
     if any(isinstance(module, layers.FusedDropout) for module in fused.modules()):
         fused.register_forward_pre_hook(_seed_masks)
@@ -215,7 +216,9 @@ class _Tracer(fx.Tracer):
             return operator.attrgetter(node.target)(self.root)
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._value)
         if node.op == "call_module":
-            return self.root.get_submodule(node.target)(*args, **kwargs)
+            layer = self.root.get_submodule(node.target)
+            # Without a momentum, a batch norm asks how many batches it has seen, which here is no number.
+            return args[0] if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) else layer(*args, **kwargs)
         if node.op == "call_method":
             return getattr(args[0], node.target)(*args[1:], **kwargs)
         return node.target(*args, **kwargs)
@@ -236,7 +239,7 @@ def _traced(model: nn.Module, shape: Sequence[int]) -> tuple[fx.GraphModule, dic
     """The model as a graph, and when each functional dropout in it is active: as it trains, and as it is evaluated."""
     try:
         # A copy: what the model remembers of a pass is not to be of the tracer's.
-        root = _Model(copy.deepcopy(model).to("meta"))
+        root = _Model(copy.deepcopy(model).to("meta", torch.float64))
         modes = []
         for mode in (True, False):
             with torch.no_grad():
@@ -319,8 +322,15 @@ class _Fusion:
                 self._parts[node] = self._function(node)
             else:
                 raise NotFused(f"{node.target.removeprefix('model.')} is outside layers")
-        self._unused()
         self.graph.lint()
+
+    def keep_unused(self, fused: nn.Module) -> None:
+        """Give `fused` what no layer uses, as a checkpoint keeps it."""
+        for name, first in (*self._models[0].named_parameters(), *self._models[0].named_buffers()):
+            if id(first) not in self._stacks:
+                stack = self._stack([operator.attrgetter(name)(model) for model in self._models])
+                owner, leaf = _place(fused, name)
+                (owner.register_parameter if isinstance(first, nn.Parameter) else owner.register_buffer)(leaf, stack)
 
     def _output(self, node: fx.Node) -> None:
         part = self._part(node.args[0], node)
@@ -478,7 +488,7 @@ class _Fusion:
 
     def _add(self, node: fx.Node, part: _Part, name: str, module: nn.Module, shared: bool | None = None) -> _Part:
         """A call of `module`, in the place of the plain one of that name; a layer that is used twice is one layer."""
-        owner, leaf = self._place(name)
+        owner, leaf = _place(self.root, name)
         there = getattr(owner, leaf, None)
         if there is None:
             owner.add_module(leaf, module)
@@ -486,16 +496,6 @@ class _Fusion:
             raise self._cannot(node, "it is used in two ways")
         new = self.graph.call_module(name, (part.node,))
         return _Part(new, self._shape(node), part.shared if shared is None else shared)
-
-    def _place(self, name: str) -> tuple[nn.Module, str]:
-        """Where a dotted name belongs: in which module, and its last part."""
-        *parents, leaf = name.split(".")
-        owner = self.root
-        for parent in parents:
-            if not hasattr(owner, parent):
-                owner.add_module(parent, nn.Module())
-            owner = owner.get_submodule(parent)
-        return owner, leaf
 
     def _stack_of(self, siblings: Sequence[nn.Module]) -> Callable[[str], Tensor | None]:
         return lambda name: self._stack([getattr(sibling, name) for sibling in siblings])
@@ -510,16 +510,6 @@ class _Fusion:
             is_parameter = isinstance(first, nn.Parameter)
             self._stacks[id(first)] = nn.Parameter(stack, first.requires_grad) if is_parameter else stack
         return self._stacks[id(first)]
-
-    def _unused(self) -> None:
-        """Keep what no layer uses, as a checkpoint keeps it."""
-        for name, first in (*self._models[0].named_parameters(), *self._models[0].named_buffers()):
-            if id(first) in self._stacks:
-                continue
-            get = operator.attrgetter(name)
-            stack = self._stack([get(model) for model in self._models])
-            owner, leaf = self._place(name)
-            (owner.register_parameter if isinstance(first, nn.Parameter) else owner.register_buffer)(leaf, stack)
 
     def _part(self, source: object, node: fx.Node) -> _Part:
         if not isinstance(source, fx.Node) or source not in self._parts:
@@ -536,6 +526,16 @@ class _Fusion:
     def _cannot(self, node: fx.Node, why: str | None = None) -> NotFused:
         name = node.target.removeprefix("model.") if node.op == "call_module" else _name(node)
         return NotFused(f"layer {name} ({why})" if why else f"layer {name}")
+
+
+def _place(root: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """Where a dotted name belongs below `root`: in which module, and its last part."""
+    *parents, leaf = name.split(".")
+    for parent in parents:
+        if not hasattr(root, parent):
+            root.add_module(parent, nn.Module())
+        root = root.get_submodule(parent)
+    return root, leaf
 
 
 def _in_first_place(plain: fx.GraphModule) -> None:

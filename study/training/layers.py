@@ -45,7 +45,9 @@ class FusedConv(nn.Module):
         super().__init__()
         self.weight, self.bias = stack("weight"), stack("bias")
         self.inputs, self.groups = layer.in_channels, layer.groups
-        self.options: Any = (layer.stride, layer.padding, layer.dilation)
+        self.stride: Any = layer.stride
+        self.padding: Any = layer.padding
+        self.dilation: Any = layer.dilation
 
     def forward(self, x: Tensor) -> Tensor:
         members = len(self.weight)
@@ -55,8 +57,9 @@ class FusedConv(nn.Module):
             # One group where the members share their images.
             groups, x = (1, x) if self.groups == 1 else (groups, own_channels(x, members))
         if x.dim() == 3:
-            return F.conv1d(x, weight, bias, *self.options, groups)
-        return F.conv2d(channels_last(x), channels_last(weight), bias, *self.options, groups)
+            return F.conv1d(x, weight, bias, self.stride, self.padding, self.dilation, groups)
+        x, weight = channels_last(x), channels_last(weight)
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, groups)
 
 
 class FusedBatchNorm(nn.Module):

@@ -117,7 +117,7 @@ def fused(name: str, dataset: data.Dataset, members: int) -> Callable[[], int]:
         momentum=0.9,
         weight_decay=0.0,
     )
-    model = fuse([initialised(run, dataset) for _ in range(members)])
+    model = fuse([initialised(run, dataset) for _ in range(members)], dataset.info.shape)
     optimizer = Optimizer(list(model.parameters()), torch.full((members,), 0.01), run)
     splits = Splits(run, dataset, members, "cpu", torch.float32)
     rng = np.random.default_rng(0)

@@ -30,6 +30,19 @@ def last(pack, dataset, **options):
     return epoch
 
 
+@pytest.fixture
+def dropping(tmp_path, monkeypatch):
+    """A fused model that draws and remembers as it trains."""
+    (tmp_path / "dropping.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(nn.Conv2d(1, 4, 5, stride=3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout2d(0.2),\n"
+        "                         nn.Flatten(), nn.Linear(256, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 10))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
 def plainly(run, dataset):
     """The recipe written again without fusion: a plain module, torch.optim, one run; final test loss and accuracy."""
     mean, sd = run.pixel_mean, run.pixel_sd
@@ -114,9 +127,15 @@ def test_what_was_drawn_before_does_not_matter(dataset):
 
 
 @pytest.mark.parametrize(
-    ("model", "recipe"), [("mlp_matched", {}), ("lenet5", {}), ("lenet5", ADAM | dict(warmup_epochs=1.5))]
+    ("model", "recipe"),
+    [
+        ("mlp_matched", {}),
+        ("lenet5", {}),
+        ("lenet5", ADAM | dict(warmup_epochs=1.5)),
+        ("dropping:Net", ADAM | dict(schedule="cosine")),
+    ],
 )
-def test_a_checkpoint_goes_on_bit_for_bit(model, recipe, dataset, tmp_path):
+def test_a_checkpoint_goes_on_bit_for_bit(model, recipe, dataset, tmp_path, dropping):
     pack = runs(model, epochs=4, **recipe)
     whole = last(pack, dataset)
     for stop in (1, 3):
@@ -130,6 +149,31 @@ def test_a_checkpoint_goes_on_bit_for_bit(model, recipe, dataset, tmp_path):
         for name in METRICS:
             assert rest[-1].history[name].tobytes() == whole.history[name].tobytes()
         assert rest[-1].predictions["test"].tobytes() == whole.predictions["test"].tobytes()
+
+
+def test_masks_hang_on_the_order_seed_alone_packed_or_not(dataset, dropping):
+    """Running means and all: a rate's numbers are those it has alone, up to rounding; another order has others."""
+    together = last(runs("dropping:Net"), dataset, dtype=torch.float64)
+    for k, rate in enumerate(RATES):
+        alone = last(runs("dropping:Net", (rate,)), dataset, dtype=torch.float64)
+        for name in METRICS:
+            assert together.history[name][:, k] == pytest.approx(alone.history[name][:, 0], abs=1e-9)
+    over_seeds = [run.model_copy(update={"order_seed": s}) for s in range(2) for run in runs("dropping:Net", (0.01,))]
+    losses = last(over_seeds, dataset, dtype=torch.float64).history["train_loss"][0]
+    assert losses[0] == pytest.approx(together.history["train_loss"][0, 1], abs=1e-9)
+    assert abs(losses[1] - losses[0]) > 1e-3
+
+
+def test_running_statistics_that_are_not_finite_are_told(dataset, dropping, monkeypatch):
+    real = loop.train_epoch
+
+    def overflowing(model, *rest):
+        metrics = real(model, *rest)
+        next(b for name, b in model.named_buffers() if name.endswith("running_var"))[1, 0] = torch.inf
+        return metrics
+
+    monkeypatch.setattr(loop, "train_epoch", overflowing)
+    assert last(runs("dropping:Net", epochs=1), dataset).finite.tolist() == [[True, False, True]]
 
 
 def test_a_diverging_member_leaves_the_others_bit_for_bit_alone(dataset):
