@@ -112,6 +112,10 @@ def _quiet() -> None:
     os.environ |= {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        # Nothing is ever restored from Tune's own state; our ledger is.
+        "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
+        # As many as of a grid: enough for an autoscaler to see what is wanted.
+        "TUNE_MAX_PENDING_TRIALS_PG": "200",
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_AIR_NEW_OUTPUT": "0",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import tempfile
@@ -16,6 +17,7 @@ import numpy as np
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper
 
 from study.config import Launching
@@ -75,8 +77,12 @@ def launch(queue: Queue, lost: Callable[[], bool] = bool) -> None:
         with tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True) as scratch:
             tune.Tuner(
                 tune.with_resources(trainable, cluster.resources(queue.knobs)),
-                param_space={"pack": tune.grid_search(list(range(len(queue.packs))))},
-                tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=queue.knobs.workers),
+                tune_config=tune.TuneConfig(
+                    search_alg=_InOrder(),
+                    num_samples=len(queue.packs),
+                    reuse_actors=True,
+                    max_concurrent_trials=queue.knobs.workers,
+                ),
                 run_config=tune.RunConfig(
                     name="packs",
                     storage_path=scratch,
@@ -121,6 +127,29 @@ def _trial(config: dict[str, int], shipment: _Shipment) -> None:
     shipment.train(shipment.pack(index), data, lambda message: tune.report({"pack": index, "message": message}))
 
 
+class _InOrder(Searcher):
+    """Gives Tune the packs one after another: of a grid, Tune would copy all values again for each of its trials."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._packs = itertools.count()
+
+    def suggest(self, trial_id: str) -> dict[str, int]:
+        """The next pack."""
+        return {"pack": next(self._packs)}
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        """Nothing: no pack depends on another."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Write what nobody restores; Tune wants a file."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing is ever restored."""
+        raise NotImplementedError
+
+
 class _Reports(tune.Stopper):
     """Hands each message to the recorder, and asks it whether to go on.
 
@@ -153,6 +182,14 @@ class _Deaths(tune.Callback):
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return tune.Callback, ()
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
+        # It is Tune's own list, in which it looks for the next trial to start, and at its end for one to tell of.
+        if len(trials) > 1:
+            trials.remove(trial)
+        # Of every number that was ever reported Tune keeps statistics, 17 KB a trial.
+        trial.metric_analysis.clear()
+        trial.metric_n_steps.clear()
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         index = trial.config["pack"]

@@ -1,4 +1,4 @@
-"""What launching costs: ten thousand packs that train nothing, and real packs on one worker and on two."""
+"""What launching costs: packs that train nothing, on all cores and on 64 made-up GPUs; real packs on one worker and two."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import ray
+from ray.cluster_utils import Cluster
 from rich.console import Console
 
 from study.config import Launching
@@ -30,8 +32,16 @@ from study.training import data, models
 from study.training.data import Dataset
 from tests.benchmarks import harness
 
-PACKS = 10_000
+PACKS = 16_667
+"""Of six runs: 100,000."""
+
 EVERY = 1_000
+NODES, GPUS = 8, 8
+SECONDS = 5.0
+"""What a pack takes on a made-up GPU: long enough for the driver to keep all of them busy."""
+
+MEMORY = 2**28
+"""Bytes of object store that a made-up node has."""
 
 
 class Timed(Recorder):
@@ -43,11 +53,14 @@ class Timed(Recorder):
         self.starts: list[float] = []
         self.ends: list[float] = []
         self.memory: list[float] = []
+        self.slots: dict[str, int] = {}
+        """Slot → packs that it has taken up."""
 
     def receive(self, index: int, message: Message) -> None:
         """Take a message as ever, and note the time."""
         if isinstance(message, Started):
             self.starts.append(time.perf_counter())
+            self.slots[message.node] = self.slots.get(message.node, 0) + 1
         super().receive(index, message)
         if isinstance(message, Done):
             self.ends.append(time.perf_counter())
@@ -58,15 +71,18 @@ class Timed(Recorder):
 
 
 def main() -> None:
-    """Print both and append them to results.jsonl."""
+    """Print all three and append them to results.jsonl."""
     scheduling(PACKS)
+    slots(1_000)
     scaling()
 
 
-def launch(todo: Sequence[Pack], data: Dataset, train: Train, recorder: Recorder, workers: int | None = None) -> None:
-    """Have the packs trained by a Ray of our own."""
-    with cluster.connected(None):
-        ray_tune.launch(Queue(todo, data, train, recorder, Launching(workers=workers)))
+def launch(
+    todo: Sequence[Pack], data: Dataset, train: Train, recorder: Recorder, *, address: str | None = None, **knobs: int
+) -> None:
+    """Have the packs trained by a Ray of our own, or by that at an address."""
+    with cluster.connected(address):
+        ray_tune.launch(Queue(todo, data, train, recorder, Launching(**knobs)))
 
 
 def planned(dataset: Dataset, **changes: object) -> tuple[Pack, ...]:
@@ -80,12 +96,11 @@ def planned(dataset: Dataset, **changes: object) -> tuple[Pack, ...]:
 def scheduling(n: int) -> None:
     """Packs of six runs that only report: their start, and six records that the driver writes to the ledger."""
     todo = planned(data.load("mnist"), models=["mlp_matched"], seeds=n)
-    nothing = Dataset(*[np.zeros((1, 1, 1), np.uint8)] * 4, info=data.load("mnist").info)
     print(f"{n:,} packs of six runs that train nothing, on all cores, ledger on local disk")
     with tempfile.TemporaryDirectory() as folder:
         driver = Timed(folder, todo)
         began = time.perf_counter()
-        launch(todo, nothing, report_only, driver)
+        launch(todo, nothing(), report_only, driver)
         seconds = time.perf_counter() - began
         written = len(list((Path(folder) / "timed" / "runs").iterdir()))
     rates = [EVERY / (b - a) for a, b in zip(driver.ends[::EVERY], driver.ends[EVERY - 1 :: EVERY], strict=False)]
@@ -94,6 +109,58 @@ def scheduling(n: int) -> None:
         driver_mib=np.round(driver.memory).tolist(), each=EVERY,
     )  # fmt: skip
     print(f"{written:,} records in {seconds:.0f} s: {n / seconds:.0f} packs, {6 * n / seconds:.0f} runs a second")
+
+
+def nothing() -> Dataset:
+    """No images."""
+    return Dataset(*[np.zeros((1, 1, 1), np.uint8)] * 4, info=data.load("mnist").info)
+
+
+def slots(n: int) -> None:
+    """Packs that take a while on the made-up GPUs of several nodes, all of them raylets on this machine."""
+    todo = planned(data.load("mnist"), models=["mlp_matched"], seeds=n)
+    print(f"{n:,} packs of six runs, {SECONDS:g} s each, on {NODES} nodes of {GPUS} made-up GPUs")
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": MEMORY}
+    made_up = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        for _ in range(NODES):
+            made_up.add_node(num_cpus=GPUS, num_gpus=GPUS, object_store_memory=MEMORY)
+        with tempfile.TemporaryDirectory() as folder:
+            driver = Timed(folder, todo)
+            began = time.perf_counter()
+            launch(todo, nothing(), wait_only, driver, address=made_up.address, gpus_per_trial=1)
+            seconds = time.perf_counter() - began
+            written = len(list((Path(folder) / "timed" / "runs").iterdir()))
+    finally:
+        made_up.shutdown()
+    busy = sum(
+        max(0.0, min(end, driver.ends[-1]) - start) for start, end in zip(driver.starts, driver.ends, strict=True)
+    )
+    full = driver.starts[NODES * GPUS - 1] - began if len(driver.starts) >= NODES * GPUS else None
+    harness.record(
+        "slots", packs=n, records=written, nodes=NODES, gpus=NODES * GPUS, seconds_a_pack=SECONDS,
+        seconds=round(seconds, 1), slots_used=len(driver.slots), packs_a_slot=sorted(driver.slots.values()),
+        all_busy_after=full and round(full, 1), busy=round(busy / (driver.ends[-1] - driver.starts[0]), 1),
+        driver_mib=round(harness.resident()),
+    )  # fmt: skip
+    print(
+        f"{len(driver.slots)} of {NODES * GPUS} slots used, {min(driver.slots.values())} packs or more on each, ",
+        end="",
+    )
+    print(f"{n / (driver.ends[-1] - driver.starts[0]):.1f} packs a second, {written:,} records")
+
+
+def wait_only(pack: Pack, data: Dataset, report: Report) -> None:
+    """What a made-up GPU does with a pack: it lets time go by, and reports."""
+    context = ray.get_runtime_context()
+    slot = f"{context.get_node_id()} GPU {context.get_accelerator_ids()['GPU'][0]}"
+
+    def passed(message: Message) -> None:
+        if isinstance(message, Done):
+            time.sleep(SECONDS)
+        report(Started(slot) if isinstance(message, Started) else message)
+
+    report_only(pack, data, passed)
 
 
 def report_only(pack: Pack, data: Dataset, report: Report) -> None:
@@ -125,7 +192,7 @@ def scaling(rounds: int = 3) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 driver = Timed(folder, todo)
                 train = partial(train_pack, setup=harness.settings(folder, "timed", "disabled"))
-                launch(todo, dataset, train, driver, workers)
+                launch(todo, dataset, train, driver, workers=workers)
                 seconds.append(driver.ends[-1] - driver.starts[0])
     one, two = (float(np.median(found[workers])) for workers in (1, 2))
     harness.record("scaling", one_worker=np.round(found[1], 2).tolist(), two_workers=np.round(found[2], 2).tolist())
