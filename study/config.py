@@ -268,11 +268,13 @@ class Launching(Block):
     gpus_per_trial: Annotated[float, Field(ge=0, le=64)] = 0
     """GPUs, or a share of one, that a pack trains on; 0: on the CPU."""
     pack: Annotated[
-        Annotated[Literal["learning_rates"], Tag("<word>")] | Annotated[int, Field(ge=1, le=100_000), Tag("<number>")],
+        Annotated[Literal["learning_rates", "auto"], Tag("<word>")]
+        | Annotated[int, Field(ge=1, le=100_000), Tag("<number>")],
         Discriminator(_kind),
-        Allowed("learning_rates, or a number of members above 0"),
+        Allowed("learning_rates, auto, or a number of members above 0"),
     ] = "learning_rates"
-    """Runs trained in lockstep as one: the learning rates of one model and seed, or at most so many runs of a model."""
+    """Runs trained in lockstep as one: the learning rates of one model and seed, at most so many runs of a model, or
+    auto: as many as its size and the device make fastest."""
     workers: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """At most so many packs at a time; null: as many as the CPUs and GPUs allow."""
     max_failures: Annotated[int, Field(ge=0, le=1000)] = 2

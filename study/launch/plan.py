@@ -113,20 +113,51 @@ def plan(config: StudyConfig, dataset: DatasetInfo, models: Mapping[str, ModelIn
     return tuple(planned)
 
 
-def packs(runs: Sequence[PlannedRun], width: str | int) -> tuple[Pack, ...]:
+WIDEST = {"cpu": 2_500_000, "gpu": 25_000_000}
+"""Multiply-accumulates of an image, over all members of a pack, beyond which `auto` packs no more.
+
+On a core it is where packs of learning rates were fastest: 6 of lenet5, 5 of mlp (`python -m tests.benchmarks
+training_speed`). On a GPU it is an estimate: what one of 10 TFLOP/s does of a batch of 64 while the next step's
+hundred kernels are launched, a millisecond.
+"""
+
+MOST_MEMBERS = 100
+"""Members of a pack that `auto` makes at most: a pack that dies is trained again whole."""
+
+
+def packs(runs: Sequence[PlannedRun], width: str | int, device: str = "cpu") -> tuple[Pack, ...]:
     """Group planned runs into packs.
 
     `width` "learning_rates" packs the learning rates of one (model, seed); a number packs at most that
-    many members, across seeds of one model and one split.
+    many members, across seeds of one model and one split. "auto" packs by the model's size, for a `device` cpu or
+    gpu: whole seeds where several fit a GPU; a core, on which several were slower than one, gets one seed or less.
     """
-    if isinstance(width, str):
+    groups: list[list[PlannedRun]] = []
+    if width == "learning_rates":
         groups = [list(g) for _, g in groupby(runs, key=lambda r: (r.run.model, r.run.seed))]
     else:
-        groups = []
         for _, group in groupby(runs, key=lambda r: (r.run.model, r.run.split_seed)):
             members = list(group)
-            groups += [members[i : i + width] for i in range(0, len(members), width)]
+            if not isinstance(width, int):
+                groups += _by_size(members, device)
+            else:
+                groups += [members[i : i + width] for i in range(0, len(members), width)]
     return tuple(Pack(pack_id=digest([r.run_id for r in g]), runs=tuple(g)) for g in groups)
+
+
+def _by_size(members: Sequence[PlannedRun], device: str) -> list[list[PlannedRun]]:
+    """Runs of one model and split in packs as `auto` makes them."""
+    most = min(MOST_MEMBERS, max(1, WIDEST[device] // max(1, members[0].macs)))
+    groups: list[list[PlannedRun]] = []
+    for _, group in groupby(members, key=lambda r: r.run.seed):
+        seed = list(group)
+        if device == "gpu" and groups and len(groups[-1]) + len(seed) <= most:
+            groups[-1] += seed
+        else:
+            # Evenly: a last pack of one would take nearly as long as the others.
+            n = -(-len(seed) // most)
+            groups += [seed[len(seed) * i // n : len(seed) * (i + 1) // n] for i in range(n)]
+    return groups
 
 
 def prepare(config: StudyConfig, *, mix_recipes: bool = False, to_train: bool = True) -> Prepared:
@@ -152,7 +183,8 @@ def prepare(config: StudyConfig, *, mix_recipes: bool = False, to_train: bool = 
         if not mix_recipes:
             _same_models(frozen, planned, ledger)
     known = {run.run_id for pack in frozen for run in pack.runs}
-    fresh = packs([run for run in planned if run.run_id not in known], config.launch.pack)
+    device = "gpu" if config.launch.gpus_per_trial else "cpu"
+    fresh = packs([run for run in planned if run.run_id not in known], config.launch.pack, device)
     commit, dirty = provenance.git()
     launch = Launch(
         config=config.resolved(),

@@ -1,4 +1,4 @@
-"""What launching costs: packs that train nothing, on all cores and on 64 made-up GPUs; real packs on one worker and two."""
+"""What launching costs: packs that train nothing, on all cores and on made-up GPUs; real packs on one and on two."""
 
 from __future__ import annotations
 

@@ -60,6 +60,7 @@ MACHINE_KNOBS = [
     "launch.cpus_per_trial=2",
     "launch.gpus_per_trial=0.5",
     "launch.pack=4",
+    "launch.pack=auto",
     "launch.workers=3",
     "launch.max_failures=0",
     "launch.checkpoint_seconds=0",
@@ -76,6 +77,27 @@ MACHINE_KNOBS = [
 def test_machine_knobs_are_not_in_the_identity(knob):
     ids = [p.run_id for p in planned(QUICK)]
     assert [p.run_id for p in planned(load("configs/quick.yaml", [knob]))] == ids
+
+
+AUTO = {
+    ("cpu", "6"): {"lenet5": [6, 6, 6, 6], "mlp": [3] * 8, "mlp_matched": [6, 6, 6, 6]},
+    ("cpu", "16"): {"lenet5": [5, 5, 6] * 4, "mlp": [4] * 16, "mlp_matched": [16] * 4},
+    ("gpu", "6"): {"lenet5": [24], "mlp": [24], "mlp_matched": [24]},
+    ("gpu", "50"): {"lenet5": [50] * 4, "mlp": [50] * 4, "mlp_matched": [100] * 2},
+}
+
+
+@pytest.mark.parametrize(("device", "rates"), AUTO)
+def test_auto_packs_by_the_models_size_and_the_device(device, rates):
+    """A core trains the learning rates of one seed at most, evenly; a GPU whole seeds."""
+    grid = f"learning_rates={{log_uniform: [0.001, 0.1], count: {rates}, seed: 0}}"
+    runs = planned(load("configs/quick.yaml", ["seeds=4", grid]))
+    found = plan.packs(runs, "auto", device)
+    sizes = {}
+    for pack in found:
+        sizes.setdefault(pack.runs[0].run.model, []).append(len(pack.runs))
+    assert sizes == AUTO[device, rates]
+    assert sorted(r.run_id for pack in found for r in pack.runs) == sorted(r.run_id for r in runs)
 
 
 RECIPES = [

@@ -13,10 +13,14 @@ from rich.console import Console
 from study.config import Launching
 from study.errors import UserError
 from study.launch.cluster import CONNECT_SECONDS, connected
+from study.launch.messages import Failed, Started
+from study.launch.plan import packs
 from study.launch.progress import Progress
-from study.launch.ray_tune import Interrupted, Queue, launch
+from study.launch.ray_tune import Interrupted, Queue, _Deaths, launch
 from study.launch.recorder import Recorder
 from study.ledger.ledger import Ledger
+from study.ledger.records import Provenance
+from study.ledger.runs import PlannedRun
 from study.ledger.storage import Storage
 from study.training import data
 from tests import idx, processes
@@ -54,14 +58,46 @@ def raising():
     return train
 
 
-def start(folder, train):
-    """Launch one pack: its ledger and what was printed."""
+def start(folder, train, packs=(PACK,)):
+    """Launch packs: their ledger and what was printed."""
     dataset = data.load(str(idx.write(folder / "digits", idx.learnable())))
     ledger, console = Ledger(Storage(folder / "ledger")), Console(file=io.StringIO(), width=200)
-    recorder = Recorder(ledger, [PACK], {}, Progress([PACK], console))
+    recorder = Recorder(ledger, packs, {}, Progress(packs, console))
     with connected(processes.ray_address()):
-        launch(Queue([PACK], dataset, train, recorder, Launching()))
+        launch(Queue(packs, dataset, train, recorder, Launching()))
     return ledger, console.file.getvalue()
+
+
+def failing():
+    def train(pack, data, report):
+        report(Started("here"))
+        report(Failed(Provenance(pack_id=pack.pack_id, pack_size=1, error="on purpose")))
+
+    return train
+
+
+def test_packs_are_started_in_order_and_tune_holds_none_that_has_ended(tmp_path, monkeypatch):
+    runs = [RUN2.model_copy(update={"learning_rate": 0.001 * k}) for k in range(1, 31)]
+    planned = [PlannedRun(run_id=run.run_id, run=run, n_parameters=10, macs=10) for run in runs]
+    held, started = [], []
+    forget, receive = _Deaths.on_trial_complete, Recorder.receive
+
+    def noted(self, iteration, trials, trial, **info):
+        forget(self, iteration, trials, trial, **info)
+        held.append(len(trials))
+
+    def received(self, index, message):
+        started.extend([index] if isinstance(message, Started) else [])
+        receive(self, index, message)
+
+    monkeypatch.setattr(_Deaths, "on_trial_complete", noted)
+    monkeypatch.setattr(Recorder, "receive", received)
+    ledger, _ = start(tmp_path, failing(), packs(planned, 1))
+    assert len(ledger.records()[0]) == 30
+    assert held[:-1] == sorted(held[:-1], reverse=True)
+    assert held[-1] == 1
+    # As many workers as cores take packs up, and the one may overtake the other.
+    assert all(abs(index - place) <= 2 for place, index in enumerate(started))
 
 
 @pytest.mark.parametrize(
