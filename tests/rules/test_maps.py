@@ -6,7 +6,7 @@ import pytest
 
 from tests.rules.structure import ROOT, sources
 
-MAPS = ("study",)
+MAPS = ("study", "analysis")
 READMES = ["README.md"] + [
     str(path.relative_to(ROOT))
     for folder in ("analysis", "configs", "study", "tests")

@@ -1,13 +1,11 @@
 """Selection: validation only, ties, missing runs, luck against brute force."""
 
-import inspect
 from itertools import combinations
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from analysis.stats import selection
 from analysis.stats.selection import best_of_n, cross_fitted, luck, select
 
 RATES = [0.003, 0.01, 0.03, 0.1]
@@ -20,12 +18,6 @@ def test_best_mean_wins_and_median_may_differ():
     assert by_median.learning_rate == 0.03
     assert not by_mean.at_edge
     assert_allclose(by_mean.scores, VAL.mean(axis=1), rtol=1e-12)
-
-
-def test_nothing_but_best_of_n_can_receive_a_test_number():
-    for name, function in inspect.getmembers(selection, inspect.isfunction):
-        if function.__module__ == "analysis.stats.selection" and name != "best_of_n":
-            assert not [p for p in inspect.signature(function).parameters if "test" in p], name
 
 
 def test_ties_go_to_the_smaller_rate_in_any_order_of_sums():
