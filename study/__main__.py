@@ -16,7 +16,7 @@ from study import cli as command_line
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]…")
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
 STUDY = {"omegaconf", "psutil", "ray", "torch", "torchvision", "wandb", "yaml"}
-"""Modules that only the extra `study` installs: what trains needs them, what analyses and exports does not."""
+"""Modules that only the extra `study` installs: needed to train, not to analyse or export."""
 
 ADDRESS = click.option("--address", metavar="ADDRESS", help="Ray cluster to use: auto, or host:port. Default: none.")
 MIX = click.option("--mix-recipes", is_flag=True, help="Let runs of another recipe join the study of this name.")
@@ -42,9 +42,9 @@ def cli() -> None:
 @CONFIG
 @OVERRIDES
 @ADDRESS
-@click.option("--report", is_flag=True, help="Analyse the study afterwards, in a process of its own.")
+@click.option("--report", is_flag=True, help="Analyse the study afterwards, in a separate process.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and train nothing.")
-@click.option("--retry-failed", is_flag=True, help="Train again the runs that failed.")
+@click.option("--retry-failed", is_flag=True, help="Train the failed runs again.")
 @click.option("--dashboard", is_flag=True, help="Start Ray's dashboard, on this machine's loopback address only.")
 @MIX
 def run(
@@ -83,13 +83,13 @@ def run(
         code = session.run(study, Console(), options)
     if not report or code > 1:
         return code
-    # Runs that failed leave a report of the others to be made.
+    # When some runs failed, the others still get a report.
     analysed = _analyse(session.place(study))
     return code or analysed
 
 
 def _analyse(place: str) -> int:
-    """Analyse the study at `place` in a process of its own, which does without torch and Ray; its exit code."""
+    """Analyse the study at `place` in a separate process, without torch and Ray; returns its exit code."""
     sources = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [sources, os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "analysis", place]
@@ -192,13 +192,13 @@ def export(folder: str, file: Path) -> int:
 
 
 def tell(line: str) -> None:
-    """Say what is no part of a command's output."""
+    """Print to standard error."""
     click.echo(line, err=True)
 
 
 def main() -> None:
     """Run the command line; a user's mistake is one line and never a traceback."""
-    # A user's own model is found where the command is given, also when it is not started by `python -m`.
+    # A user's own model is found in the working directory, also when not started by `python -m`.
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:

@@ -1,4 +1,4 @@
-"""How every command line of the project looks and ends: its help, its exit code, one line for a user's mistake."""
+"""What all command lines of the project share: help, exit codes, one line for a user's mistake."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ EXIT_CODES = """\
   2  a mistake in the command, the config or the data
   3  the storage refused to read or write
   4  another driver holds the study
-  5  Ray did not start, its cluster could not be joined, or had not what a pack needs
-  130  interrupted; the same command goes on"""
+  5  Ray did not start, its cluster could not be joined, or lacks what a pack needs
+  130  interrupted; the same command resumes"""
 
 
 def epilog(*examples: str, codes: bool = True) -> str:
-    """What a command's help ends with: examples, and the exit codes."""
+    """The end of a command's help: examples and exit codes."""
     text = "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples)
     return f"{text}\n\n\b\nExit codes:\n{EXIT_CODES}" if codes else text
 
@@ -43,7 +43,7 @@ def version() -> Callable[[Any], Any]:
 def run(cli: click.Command, interrupted: str = "stopped") -> NoReturn:
     """Run a command and exit with the code it returns, or with that of its error; `interrupted` is said on Ctrl-C.
 
-    SIGTERM ends it as Ctrl-C does, so that what it holds is given back.
+    SIGTERM ends it like Ctrl-C, so that locks are released.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -60,7 +60,7 @@ def run(cli: click.Command, interrupted: str = "stopped") -> NoReturn:
         click.echo(f"error: {error}", err=True)
         code = error.exit_code
     except BrokenPipeError:
-        # Whoever read our output has gone; what is left of it must not raise again at exit.
+        # The reader of our output is gone; flushing the rest at exit must not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)

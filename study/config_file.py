@@ -21,7 +21,7 @@ from study.config import BUILT_IN, OF_OPTIMIZER, OF_SCHEDULE, Allowed, Block, Im
 from study.errors import UserError
 
 LARGEST_FILE = 1_000_000
-"""Bytes a config file may have; a larger one is a mistake."""
+"""Largest config file, in bytes."""
 
 
 def load(
@@ -61,7 +61,7 @@ def validate(tree: object, source: str) -> StudyConfig:
 
 @contextlib.contextmanager
 def named(path: str | Path) -> Iterator[None]:
-    """Name the config file in mistakes that show only as it is used: a dataset that is not there, too large a split."""
+    """Name the config file in mistakes that show only when it is used: a missing dataset, too large a split."""
     try:
         yield
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The errors a user can cause or meet, each one line and one exit code."""
+"""The errors that end a command, each with a one-line message and an exit code."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from study.redaction import mask
 
 
 class StudyError(Exception):
-    """An error that a command ends with: its one line, and its exit code."""
+    """An error that ends a command: a one-line message and an exit code."""
 
     exit_code: int
 
     def __init__(self, message: str) -> None:
-        # What was found may hold anything: secrets, line ends and terminal controls among it are not passed on.
+        # The message may quote user input: mask secrets, and drop line breaks and terminal control characters.
         line = " ".join(mask(message).split())
         super().__init__("".join(c if c.isprintable() else "?" for c in line))
 

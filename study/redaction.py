@@ -6,7 +6,7 @@ import os
 import re
 
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
-"""Environment variables whose values are secrets, if they are long enough to be one."""
+"""Names of environment variables whose values are secrets, unless they are too short to be one."""
 
 SHORTEST = 8
 

@@ -1,4 +1,4 @@
-"""Ray itself: one of our own on this machine, or a cluster that is joined. With ray_tune.py, all that imports Ray."""
+"""Starts Ray on this machine, or joins a cluster. Only this file and ray_tune.py import Ray."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from study.config import Launching
 from study.errors import RayError, UserError
 
 CONNECT_SECONDS = 5.0
-"""How long a cluster's address has to answer; Ray itself would try for minutes."""
+"""Seconds that a cluster's address has to answer; Ray itself would try for minutes."""
 
 
 @contextlib.contextmanager
 def connected(address: str | None, *, dashboard: bool = False, memory: int = 512 * 2**20) -> Iterator[str | None]:
     """Ray on this machine, or the cluster at `address`; gives the dashboard's URL if one was started.
 
-    `memory` are the bytes that the object store of our own holds. Ray that is connected already is left alone. Raises
-    UserError when the address is none, RayError when Ray does not start.
+    `memory`: bytes of the object store of a Ray of our own. A Ray that is already connected is left alone. Raises
+    UserError for an invalid address, RayError when Ray does not start.
     """
     if ray.is_initialized():
         yield None
@@ -43,10 +43,10 @@ def connected(address: str | None, *, dashboard: bool = False, memory: int = 512
     try:
         context = ray.init(**options)
     except SystemExit:
-        # Ray's own handler of SIGTERM ends the process without a word.
+        # Ray's own handler of SIGTERM ends the process silently.
         raise KeyboardInterrupt from None
     except Exception as error:
-        # Ray raises many kinds of errors here; none of them says anything by its traceback.
+        # Ray raises many kinds of errors here; no traceback of theirs helps.
         where = "Ray did not start" if address is None else f"Ray's cluster at {address} cannot be joined"
         raise RayError(f"{where}: {type(error).__name__}: {str(error)[:400]}") from error
     finally:
@@ -58,30 +58,30 @@ def connected(address: str | None, *, dashboard: bool = False, memory: int = 512
 
 
 def resources(knobs: Launching) -> dict[str, float]:
-    """What a trial asks of the node it is placed on."""
+    """The resources that a trial needs on its node."""
     return {"cpu": knobs.cpus_per_trial} | ({"gpu": knobs.gpus_per_trial} if knobs.gpus_per_trial else {})
 
 
 def lack(knobs: Launching) -> str | None:
-    """What a trial asks for that no node has, as one line; Ray would wait for it without a word."""
+    """One line on a resource that a trial needs and no node has; Ray would wait for it silently."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     for kind, wanted in resources(knobs).items():
         most = max((node.get(kind.upper(), 0) for node in nodes), default=0)
-        # A fraction of a GPU is a share of one, and whole GPUs are never cut.
+        # A fraction is a share of one GPU.
         if wanted > most:
             return f"launch.{kind}s_per_trial: found {wanted:g}; allowed: at most {math.floor(most)}"
     return None
 
 
 class Raylet:
-    """Notes when the Ray of our own has died: Tune would wait for it, until Ray ends this process without a word."""
+    """Notices when our own Ray has died: Tune would wait for it, until Ray ends this process silently."""
 
     def __init__(self) -> None:
         self._processes = [child for child in psutil.Process().children() if child.name().startswith("raylet")]
         self.died = False
 
     def gone(self) -> bool:
-        """Whether it has died; a cluster's raylet is no child of ours and not watched."""
+        """Whether it has died; a cluster's raylet is not our child and not watched."""
         self.died = self.died or any(not _lives(process) for process in self._processes)
         return self.died
 
@@ -98,7 +98,7 @@ def _check_address(address: str) -> None:
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
-    # Not ray://, whose driver would be a copy of ours, far from its ledger.
+    # Not ray://, where the driver would run remotely, far from its ledger.
     if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise UserError(f"--address: found {address!r}; allowed: auto, or host:port")
     try:
@@ -108,7 +108,7 @@ def _check_address(address: str) -> None:
 
 
 def _quiet() -> None:
-    """Silence Tune and Ray, whose place on the screen our own progress takes."""
+    """Silence Tune and Ray: our own progress is shown instead."""
     os.environ |= {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",

@@ -12,11 +12,11 @@ ERROR_LINES = 12
 
 @dataclass(frozen=True)
 class Started:
-    """The worker has taken the pack up."""
+    """The worker has started the pack."""
 
     node: str
     attempts: int = 0
-    """How often its training had been begun before, as its checkpoint tells."""
+    """How often its training was started before, according to its checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """Training raised every time."""
+    """Training raised an error at every attempt."""
 
     provenance: Provenance
 

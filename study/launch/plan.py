@@ -1,4 +1,4 @@
-"""From a config to what is to be trained: the plan, the frozen packs, and what the ledger already holds."""
+"""From a config to what must be trained: the plan, the frozen packs, and what the ledger already holds."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from study.training import checkpoints, data, models
 from study.training.data import Dataset
 
 DIGITS = ("dataset_sha256", "validation_size")
-"""Parts of the recipe that say which digits are predicted: a study keeps the labels of one such choice."""
+"""Parts of the recipe that say which images are predicted: a study keeps the labels of one such choice."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A study ready to be trained or told about."""
+    """A study ready to be trained or described."""
 
     config: StudyConfig
     dataset: Dataset
@@ -35,7 +35,7 @@ class Prepared:
     """Records that exist, of this plan and of earlier ones."""
     problems: Sequence[Problem]
     notes: Sequence[str] = ()
-    """What the user is told of the data and of the models that are to be trained, a line each."""
+    """Lines for the user about the data and the models to be trained."""
 
     def todo(self, retry_failed: bool = False) -> list[Pack]:
         """Packs of this plan in which a run has no record yet, longest first, so that no core idles at the end."""
@@ -52,14 +52,14 @@ class Prepared:
         return len({launch.analysis_sha256 for launch in self.study.launches[-2:]}) > 1
 
     def ended(self, retry_failed: bool = False) -> dict[str, Record]:
-        """Records that are not to be made again."""
+        """Records that must not be made again."""
         return {k: r for k, r in self.records.items() if not (retry_failed and r.state == "failed")}
 
     def tidy(self, retry_failed: bool = False) -> None:
-        """Remove what drivers and workers that were killed left: half-written files, checkpoints of ended packs."""
+        """Remove what killed drivers and workers left: half-written files, checkpoints of ended packs."""
         for folder in ("runs", "predictions", "checkpoints", "dataset"):
             self.ledger.storage.sweep(folder)
-        # Here the heartbeat writes, and drivers that ask for the lock.
+        # Heartbeats and drivers that want the lock write here.
         self.ledger.storage.sweep(".", STALE_SECONDS)
         checkpoints.delete_ended(self.ledger.storage, self.study.packs, self.ended(retry_failed))
 

@@ -15,14 +15,14 @@ from rich.progress import Progress as Bar
 from study.ledger.runs import Pack, work
 
 LINE_SECONDS = 15.0
-"""Without a terminal, packs that end print at most one line in so many seconds."""
+"""Without a terminal, ended packs print at most one line in this many seconds."""
 
 QUIET_SECONDS = 60.0
-"""Without a terminal, an epoch prints a line after so many seconds without one."""
+"""Without a terminal, an epoch prints a line if the last one is this many seconds old."""
 
 
 def duration(seconds: float | None) -> str:
-    """A duration as people say it: "40 s", "12 min", "1 h 05 min"; "?" for None."""
+    """A duration as people write it: "40 s", "12 min", "1 h 05 min"; "?" for None."""
     if seconds is None:
         return "?"
     if seconds < 90:
@@ -32,7 +32,7 @@ def duration(seconds: float | None) -> str:
 
 
 def say(console: Console, text: str, style: str | None = None) -> None:
-    """Print one plain line: whatever `text` holds is no markup, and long lines are left to the terminal."""
+    """Print one line of plain text, without markup, for the terminal to wrap."""
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -51,7 +51,7 @@ class Progress:
         self._left = dict.fromkeys(self._models, 0.0)
         for model, cost in zip(self._models, self._costs, strict=True):
             self._left[model] += cost
-        # Models differ in the time that their arithmetic takes, so each is told by its own speed once it is known.
+        # Models differ in speed, so each is estimated by its own once that is known.
         self._spent = dict.fromkeys(self._models, 0.0)
         self._trained = dict.fromkeys(self._models, 0.0)
         self._running: dict[int, float] = {}
@@ -84,7 +84,7 @@ class Progress:
     def epoch(self, index: int, epoch: int) -> None:
         """The pack has ended an epoch, counted from 1."""
         model, now = self._models[index], time.monotonic()
-        # One epoch, also where a checkpoint saved the ones before: those say nothing about this session's speed.
+        # One epoch, also after resuming from a checkpoint: earlier epochs say nothing about this session's speed.
         self._trained[model] += self._costs[index] / self._packs[index].runs[0].run.epochs
         self._spent[model] += now - self._running.get(index, now)
         self._running[index] = now
@@ -102,10 +102,10 @@ class Progress:
         """Print one line above the bar."""
         say(self._console, text, "yellow")
 
-    # The heartbeat's thread asks while the driver counts on: both below go by copies, each made in one step.
+    # Called from the heartbeat thread: work on copies, each made in one step.
 
     def numbers(self) -> dict[str, Any]:
-        """Runs ended by state, running and planned, packs running, seconds left: what the lock file tells others."""
+        """What the lock file tells others: runs by state, running and planned, packs running, seconds left."""
         running = [self._packs[i] for i in list(self._running)]
         return {
             "states": dict(self._states),

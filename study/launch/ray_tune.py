@@ -30,18 +30,18 @@ from study.redaction import mask
 from study.training.data import Dataset
 
 Train = Callable[[Pack, Dataset, Report], None]
-"""What a worker does with a pack; it must travel to the workers, so a function of a module, or a partial of one."""
+"""What a worker does with a pack: a module-level function or a partial of one, so that it can be sent to workers."""
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 class Interrupted(Exception):
-    """What ended the launch before its packs had: SIGINT or SIGTERM, or Ray, by its death or by an error of its own."""
+    """The launch ended before its packs did: SIGINT or SIGTERM, Ray's death, or an error in Ray."""
 
 
 @dataclass(frozen=True)
 class Queue:
-    """The packs of a study that wait to be trained, and all that their training takes."""
+    """The packs of a study that wait to be trained, and everything their training needs."""
 
     packs: Sequence[Pack]
     data: Dataset
@@ -49,11 +49,11 @@ class Queue:
     recorder: Recorder
     knobs: Launching
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables for the workers, secrets among them: they travel in memory only."""
+    """Variables for the workers, including secrets: passed in memory only."""
 
     def shipment(self) -> _Shipment:
-        """What of it goes to the workers."""
-        # NumPy arrays reach them without a copy, and thousands of packs without being unpickled whole.
+        """The part that is sent to the workers."""
+        # NumPy arrays are shared without a copy, so a worker need not unpickle thousands of packs.
         texts = [pack.model_dump_json().encode() for pack in self.packs]
         return _Shipment(
             arrays=[np.ascontiguousarray(getattr(self.data, name)) for name in ARRAYS],
@@ -89,7 +89,7 @@ def launch(queue: Queue, lost: Callable[[], bool] = bool) -> None:
                     verbose=0,
                     stop=_Reports(queue.recorder, lambda: bool(signals) or raylet.gone() or lost()),
                     callbacks=[_Deaths(queue.recorder)],
-                    # Tune counts killed workers and lost nodes as failures of the trial: the counting is ours.
+                    # Tune counts killed workers and lost nodes as failures of the trial. We count ourselves.
                     failure_config=tune.FailureConfig(max_failures=-1),
                 ),
             ).fit()
@@ -151,7 +151,7 @@ class _InOrder(Searcher):
 
 
 class _Reports(tune.Stopper):
-    """Hands each message to the recorder, and asks it whether to go on.
+    """Hands each message to the recorder, and asks it whether to continue.
 
     Tune shows a result to its stopper before anything else, so the message is taken out before Tune keeps it.
     """
@@ -161,7 +161,7 @@ class _Reports(tune.Stopper):
         self._ended = ended
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
-        # Tune pickles its settings for a restore that we never do; the recorder stays out of it.
+        # Tune pickles its settings for a restore that we never do; leave the recorder out.
         return NoopStopper, ()
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -175,7 +175,7 @@ class _Reports(tune.Stopper):
 
 
 class _Deaths(tune.Callback):
-    """Tells the recorder of every worker that died, also of those that could not start and never sent a word."""
+    """Tells the recorder about every worker that died, including those that could not start."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -204,7 +204,7 @@ class _Deaths(tune.Callback):
 
 
 def _last_error(trial: Trial) -> str:
-    """What Tune knows of the last death of a trial's worker, in its scratch."""
+    """Tune's account of the last death of a trial's worker."""
     try:
         return Path(trial.error_file or "").read_text(errors="replace").rpartition("Failure # ")[2].partition("\n")[2]
     except OSError:
@@ -213,7 +213,7 @@ def _last_error(trial: Trial) -> str:
 
 @contextlib.contextmanager
 def _errors() -> Iterator[None]:
-    """Raise Interrupted for what Ray raises when it cannot go on: a full disk, a lost cluster, an error of its own."""
+    """Raise Interrupted when Ray cannot continue: a full disk, a lost cluster, an error of its own."""
     try:
         yield
     except (RayError, tune.TuneError, OSError, RuntimeError) as error:
@@ -223,7 +223,7 @@ def _errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[str]]:
-    """Note SIGINT and SIGTERM in the list given, instead of raising inside Ray, whose C++ code does not bear it."""
+    """Append SIGINT and SIGTERM to the list, instead of raising inside Ray's C++ code."""
     noted: list[str] = []
 
     def note(number: int, frame: FrameType | None) -> None:

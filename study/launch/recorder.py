@@ -1,4 +1,4 @@
-"""The driver's side of a study: takes the workers' messages, writes the ledger, counts deaths. No Ray in here."""
+"""The driver's side of a study: receives the workers' messages, writes the ledger, counts deaths. No Ray in here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from study.redaction import mask
 from study.training import checkpoints
 
 MOST_DEATHS = 5
-"""A pack whose worker dies so often without a new epoch has failed; before that, deaths are no failures."""
+"""A pack whose worker dies this often without a new epoch has failed; fewer deaths are not failures."""
 
 
 @dataclass
@@ -26,22 +26,22 @@ class PackState:
     pack: Pack
     index: int
     starts: int = 0
-    """Workers that have taken it up in this launch."""
+    """Workers that have started it in this launch."""
     attempts: int = 0
-    """How often its training had been begun in earlier launches."""
+    """How often its training was started in earlier launches."""
     deaths: int = 0
     """Of its workers, since the last new epoch."""
     furthest: int = 0
     """The last epoch that any worker has ended."""
     alive: bool = False
-    """Whether a worker has it now, as far as is known."""
+    """Whether a worker has it now, as far as we know."""
     recorded: bool = False
     over: bool = False
-    """It has failed, or was started again after its end: it is not to be trained."""
+    """It has failed, or was started again after its end: it must not be trained."""
 
 
 class Recorder:
-    """Receives what workers tell of their packs, named by index, and is the only writer of records."""
+    """Receives the messages of packs, identified by index; the only writer of records."""
 
     def __init__(self, ledger: Ledger, packs: Sequence[Pack], ended: Mapping[str, Record], progress: Progress) -> None:
         """`ended` are the records that exist and are never rewritten."""
@@ -55,7 +55,7 @@ class Recorder:
         """Runs that W&B has taken whole, as far as workers have told."""
 
     def receive(self, index: int, message: Message) -> None:
-        """Take one message of the pack's worker."""
+        """Handle one message of the pack's worker."""
         state = self._states[index]
         if self.stopped or state.over:
             return
@@ -82,11 +82,11 @@ class Recorder:
             self.stopped = str(error)
 
     def gives_up(self, index: int) -> bool:
-        """Whether the pack has failed, or was started again after its end: it is not to be trained."""
+        """Whether the pack has failed, or was started again after its end: it must not be trained."""
         return self._states[index].over
 
     def died(self, index: int, error: str) -> None:
-        """The pack's worker died, or could not even start; `error` is what Ray says of it."""
+        """The pack's worker died, or could not even start; `error` is Ray's account of it."""
         state = self._states[index]
         if self.stopped or state.over or state.recorded:
             return
@@ -117,7 +117,7 @@ class Recorder:
         state.starts += 1
 
     def _epoch(self, state: PackState, epoch: int) -> None:
-        # An epoch trained again, for want of a checkpoint, is no progress.
+        # An epoch trained again for lack of a checkpoint is not progress.
         if epoch > state.furthest:
             state.furthest = epoch
             state.deaths = 0
@@ -152,5 +152,5 @@ class Recorder:
                 provenance = record.provenance.model_copy(update={"attempts": attempts})
                 fresh.append((record.model_copy(update={"provenance": provenance}), predictions))
         self._ledger.write_records(fresh)
-        # Not the records themselves: of a hundred thousand runs they are a gigabyte.
+        # Not the records themselves: those of a hundred thousand runs take a gigabyte.
         self._ended |= {record.run_id: record.state for record, _ in fresh}

@@ -25,12 +25,12 @@ from study.ledger.runs import Pack, work
 from study.ledger.storage import URI, Storage
 
 MACS_PER_SECOND = 8e9
-"""Multiply-accumulates of forward passes that one core gets through while training, where no record says better."""
+"""Multiply-accumulates of forward passes a second and core during training, where no record tells."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks of a launch, beside the config."""
+    """Options of a launch that come from the command line."""
 
     again: str
     """The command that resumes it, for messages."""
@@ -44,7 +44,7 @@ class Options:
 def run(config: StudyConfig, console: Console, options: Options) -> int:
     """Train what is missing; returns the exit code.
 
-    Raises UserError for what the config asks in vain, StorageError when the storage cannot be read or written before
+    Raises UserError for what the config cannot have, StorageError when the storage cannot be read or written before
     training, LockedError when another driver holds the study or takes it over, RayError when Ray does not start.
     """
     # In the launch's record stands where its runs have gone on W&B, whoever said so.
@@ -73,7 +73,7 @@ def run(config: StudyConfig, console: Console, options: Options) -> int:
             say(console, f"{config.name}: all {len(prepared.planned)} runs have a record; nothing to train")
             if prepared.redeclared:
                 plan.commit(prepared)
-                say(console, "the analysis block differs from the last launch's: noted, and the report will say so")
+                say(console, "the analysis block differs from the last launch's: recorded, and the report will say so")
         with contextlib.suppress(StorageError) if code else contextlib.nullcontext():
             prepared = replace(prepared, records=prepared.ledger.records()[0])
         if todo or setup.tracking.mode == "online":
@@ -87,11 +87,11 @@ def run(config: StudyConfig, console: Console, options: Options) -> int:
 
 
 def _train(prepared: Prepared, setup: Setup, lock: Lock, console: Console, options: Options) -> tuple[int | None, int]:
-    """Train the packs; the exit code if something stopped them, None if they came to their end.
+    """Train the packs; the exit code if something stopped them, else None.
 
     And how many runs W&B has, as far as the workers know.
     """
-    # Ray takes seconds to import, and a study with nothing to train does without.
+    # Ray takes seconds to import, and a study with nothing to train does not need it.
     from study.launch import cluster, ray_tune
 
     with cluster.connected(options.address, dashboard=options.dashboard, memory=_memory(prepared)) as dashboard:
@@ -100,7 +100,7 @@ def _train(prepared: Prepared, setup: Setup, lock: Lock, console: Console, optio
             if options.address is None:
                 raise UserError(lack)
             say(console, f"{lack} on a node of this cluster now; waiting for a node that has it", style="yellow")
-        # Planned for good only once Ray is there: a start that failed was no launch.
+        # Only now is the plan written: a failed start of Ray is not a launch.
         lock.confirm()
         plan.commit(prepared)
         if dashboard:
@@ -133,7 +133,7 @@ def _train(prepared: Prepared, setup: Setup, lock: Lock, console: Console, optio
                 return 3, published + queue.recorder.published
             prepared = replace(prepared, records=prepared.ledger.records()[0])
             published += queue.recorder.published
-            # Of a worker that dies between two packs, Tune drops the second: it is launched again, while that helps.
+            # When a worker dies between two packs, Tune drops the second: launch it again, as long as that helps.
             before, todo, ended = len(todo), prepared.todo(), prepared.ended()
             if len(todo) == before:
                 break
@@ -141,7 +141,7 @@ def _train(prepared: Prepared, setup: Setup, lock: Lock, console: Console, optio
 
 
 def _memory(prepared: Prepared) -> int:
-    """Bytes that an object store of our own needs."""
+    """Bytes that our own Ray's object store needs."""
     images = prepared.dataset.train_images.nbytes + prepared.dataset.test_images.nbytes
     return max(512 * 2**20, 4 * images)
 
@@ -168,7 +168,7 @@ def show_plan(config: StudyConfig, console: Console, *, retry_failed: bool = Fal
 
 
 def _seconds(packs: Sequence[Pack], prepared: Prepared) -> float:
-    """The packs' training time: of a model that has records by those, of any other from its arithmetic."""
+    """The packs' training time in seconds: estimated from a model's records, else from its arithmetic."""
     epochs: Counter[str] = Counter()
     spent: dict[str, float] = defaultdict(float)
     for record in prepared.records.values():

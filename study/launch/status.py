@@ -1,4 +1,4 @@
-"""What a study has come to, told at any moment, also while it trains elsewhere: read from its files alone."""
+"""The state of a study at any moment, also while it trains elsewhere: read from its files alone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STATES = ("finished", "diverged", "failed", "running", "missing")
 def show(config_or_dir: str, overrides: Sequence[str], console: Console) -> int:
     """Print counts per configuration and state, the driver at work, the last error. Returns the exit code."""
     storage = find(config_or_dir, overrides)
-    # Before the records: a run that ends meanwhile has its record by then, and is not taken for a missing one.
+    # Read before the records: a run that ends in between is then not taken for missing.
     holder = lock.read(storage)
     study, planned, records, problems = _read(config_or_dir, overrides, storage)
     states = _states(study, records, _progress(holder))
@@ -117,7 +117,7 @@ def _print_counts(planned: Sequence[PlannedRun], states: Mapping[str, str], cons
 
 
 def _progress(holder: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """What a driver that is alive last told of its progress; whatever else a lock file holds, nothing."""
+    """The last progress that a live driver reported; nothing for any other lock file."""
     progress = holder.get("progress") if holder and lock.alive(holder) else None
     return progress if isinstance(progress, dict) else {}
 

@@ -44,7 +44,7 @@ PATIENCE_SECONDS = 5.0
 """A worker waits no longer for W&B, over all its packs together."""
 
 AWAY_SECONDS = 60.0
-"""A worker that found the server away logs its packs offline for so long before it asks again."""
+"""A worker that cannot reach the server logs offline for this long before it tries again."""
 
 MOST_MEMBERS = 32
 """Runs of a pack that a worker logs as it trains; larger packs are published from the ledger alone."""
@@ -217,7 +217,7 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def timeout(environ: Mapping[str, str]) -> float:
-    """Seconds to wait for the server, as WANDB_INIT_TIMEOUT or we say."""
+    """Seconds to wait for the server: WANDB_INIT_TIMEOUT, or our default."""
     try:
         return float(environ["WANDB_INIT_TIMEOUT"])
     except (KeyError, ValueError):
@@ -253,7 +253,7 @@ def _in_files(name: str, environ: Mapping[str, str]) -> str | None:
 
 
 def wandb_id(study: str, run_id: str) -> str:
-    """The W&B id of a run: the same in every launch, so that a resumed run goes on where it was."""
+    """The W&B id of a run: the same in every launch, so that a resumed run continues."""
     return f"{study}-{run_id}"
 
 
@@ -408,7 +408,7 @@ class _Worker:
             self.warnings.append(line)
 
     def away(self) -> None:
-        """Note, for the packs that this worker trains next, that the server is not to be waited for."""
+        """Remember, for this worker's next packs, not to wait for the server."""
         self.away_until = time.monotonic() + AWAY_SECONDS
 
     def _work(self) -> None:
@@ -417,7 +417,7 @@ class _Worker:
             try:
                 call()
             except Exception as error:
-                # W&B raises many kinds of errors; none of them is worth a run.
+                # W&B raises many kinds of errors; none is worth losing a run.
                 self.warn(f"{type(error).__name__}: {error}")
 
 
@@ -488,16 +488,16 @@ class Tracker:
             _worker.warn(f"the server does not answer ({error}); this worker logs offline for {AWAY_SECONDS:.0f} s")
             _worker.away()
             self._online = False
-            # Else W&B would hold on to the ids of the runs that it could not start.
+            # Otherwise W&B would hold on to the ids of runs that it could not start.
             wandb.teardown()
             offline = replace(settings, mode="offline")
             self._runs = [open_run(offline, planned, self._where) for planned in self._planned]
 
     def _log(self, epoch: int, rows: Sequence[Mapping[str, float] | None]) -> None:
-        # Where W&B did not start, there are no runs, and that has been said.
+        # Where W&B did not start, there are no runs; a warning has been given.
         for run, logged in zip(self._runs, rows, strict=False):
             if logged is not None:
-                # Without commit the last epoch would stay in memory when the worker is killed.
+                # Without commit, the last epoch would be lost with a killed worker.
                 run.log(dict(logged), step=epoch, commit=True)
 
     def _finish(self, records: Sequence[Record]) -> None:

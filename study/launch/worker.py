@@ -30,7 +30,7 @@ Report = Callable[[Message], None]
 
 @dataclass(frozen=True)
 class Setup:
-    """What every worker of a launch is told; no secret in it."""
+    """The settings of a launch that its workers need, without secrets."""
 
     storage: str
     launch: Launching
@@ -46,9 +46,9 @@ class Setup:
 def train_pack(pack: Pack, data: Dataset, report: Report, setup: Setup) -> None:
     """Train a pack and report: that it has started, every epoch, and at the end Done, Failed or Stopped.
 
-    An exception in training is tried again, `max_failures` times, from the last checkpoint. Storage that
-    refuses a checkpoint is reported as Stopped, for the driver to end the study. A model that is another one here
-    than was planned is not trained.
+    After an exception, training is retried from the last checkpoint, up to `max_failures` times. Storage that
+    refuses a checkpoint is reported as Stopped, for the driver to end the study. A model that differs here from the
+    planned one is not trained.
     """
     torch.set_num_threads(setup.launch.cpus_per_trial)
     keep_memory()
@@ -73,20 +73,20 @@ def train_pack(pack: Pack, data: Dataset, report: Report, setup: Setup) -> None:
             report(messages.Stopped(mask(str(error))))
             return
         except UserError as error:
-            # A model that is not here, or not the one that was planned: trying again would change nothing.
+            # The model is missing here or not the planned one: a retry would change nothing.
             failed = where.model_copy(update={"error": mask(str(error)), "ended_at": provenance.now()})
             break
         except Exception:
-            # Whatever a model raises is a failure of its pack, never of the study.
+            # An error in a model fails its pack, never the study.
             lines = traceback.format_exc().strip().splitlines()[-ERROR_LINES:]
             failed = where.model_copy(update={"error": mask("\n".join(lines)), "ended_at": provenance.now()})
     report(messages.Failed(failed))
 
 
 def keep_memory() -> None:
-    """Let the C library keep freed memory: else every large activation costs fresh pages, 40% of LeNet-5's time.
+    """Let the C library keep freed memory: fresh pages for every large activation cost 40% of LeNet-5's time.
 
-    Only glibc has these switches; elsewhere nothing happens.
+    Only glibc has these options; elsewhere this does nothing.
     """
     trim_threshold, mmap_threshold = -1, -3
     with contextlib.suppress(OSError, AttributeError):
@@ -105,7 +105,7 @@ def _attempt(pack: Pack, data: Dataset, report: Report, setup: Setup, where: Pro
     models.see_that_it_is_planned(pack.runs[0].run, data.info)
     tracker = tracking.Tracker(setup.tracking, pack.runs, where)
     if state:
-        # Once more: what a killed worker had logged may not have left it. W&B ignores epochs that it knows.
+        # Log again: a killed worker may not have sent what it logged. W&B ignores epochs that it already has.
         for e in range(state["epochs_done"]):
             history = {name: values[e].numpy() for name, values in state["history"].items()}
             tracker.log(e + 1, history, state["finite"][e])
@@ -116,7 +116,7 @@ def _attempt(pack: Pack, data: Dataset, report: Report, setup: Setup, where: Pro
             tracker.log(epoch.epoch, epoch.metrics, epoch.finite[-1])
             took = time.monotonic() - now
             now += took
-            # The next epoch, which will take about as long, may be lost on top of all since the last checkpoint.
+            # If killed, all since the last checkpoint is lost, and the next epoch, which takes about as long.
             if epoch.final is None and now + took - saved > setup.launch.checkpoint_seconds:
                 kept = {"train_seconds": before + now - began, "attempts": earlier + 1}
                 checkpoints.save(storage, pack, {**epoch.state(), **kept})

@@ -23,12 +23,12 @@ RECORD_NAME = re.compile(r"^[0-9a-f]{12}\.json$")
 
 
 class LedgerError(UserError):
-    """A file of the ledger is not what it should be: its path and what is wrong with it."""
+    """A damaged file of the ledger: its path and what is wrong with it."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A file under runs/ that is no valid record, and so enters no average."""
+    """A file under runs/ that is not a valid record, and so is left out of every number."""
 
     path: str
     reason: str
@@ -58,7 +58,7 @@ class Ledger:
     # records
 
     def records(self) -> tuple[dict[str, Record], list[Problem]]:
-        """Every valid record by run_id, and every file under runs/ that is none."""
+        """Every valid record by run_id, and every file under runs/ that is not one."""
         found: dict[str, Record] = {}
         problems = []
         for answer in self.storage.each(self._record, self.storage.names("runs")):
@@ -73,7 +73,7 @@ class Ledger:
         path = f"runs/{name}"
         try:
             if not RECORD_NAME.match(name):
-                raise ValueError("its name is no <run_id>.json")
+                raise ValueError("its name is not <run_id>.json")
             record = Record.model_validate_json(self.storage.read(path))
             if record.run_id != name.removesuffix(".json"):
                 raise ValueError(f"it holds run {record.run_id}, a duplicate or a foreign record")
@@ -95,7 +95,7 @@ class Ledger:
         self.storage.write_all({name: text.encode() + b"\n" for name, text in texts.items()})
 
     def write_record(self, record: Record, predictions: bytes | None = None) -> None:
-        """The same of one run."""
+        """The same for one run."""
         self.write_records([(record, predictions)])
 
     def predictions(self, record: Record) -> dict[str, np.ndarray]:
@@ -115,7 +115,7 @@ class Ledger:
     # what analysis needs of the data
 
     def write_dataset(self, arrays: dict[str, np.ndarray]) -> None:
-        """Write dataset/<name>.npy for every array that is not there yet."""
+        """Write dataset/<name>.npy for every array that is not stored yet."""
         for name, array in arrays.items():
             path = f"dataset/{name}.npy"
             if not self.storage.exists(path):
@@ -173,7 +173,7 @@ def from_npz(content: bytes, path: str) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def _decoding(path: str) -> Iterator[None]:
-    """Raise LedgerError naming `path`, whatever is wrong: NumPy raises nearly anything of bytes that are no array."""
+    """Raise LedgerError naming `path` for any error: NumPy may raise almost anything where bytes are not an array."""
     try:
         yield
     except Exception as error:
@@ -181,7 +181,7 @@ def _decoding(path: str) -> Iterator[None]:
 
 
 def _uint8(array: np.ndarray, axes: int) -> np.ndarray:
-    """`array` if it is of unsigned bytes with so many axes. Raises ValueError otherwise."""
+    """`array`, if it has this many axes of unsigned bytes. Raises ValueError otherwise."""
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != axes:
         raise ValueError(f"no array of unsigned bytes with {axes} axes")
     return array

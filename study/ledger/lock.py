@@ -1,7 +1,7 @@
 """One driver per study: an exclusive lock file with host, pid and heartbeat.
 
 On local and shared mounts the file is created exclusively, and a dead driver's file is taken over. Object
-stores have no exclusive creation here, so there the lock is a lease by best effort: it refuses a driver
+stores have no exclusive creation here, so there the lock is best-effort: it refuses a driver
 whose heartbeat is fresh, and of two that start within the same second the one whose lease was overwritten
 finds out before it plans anything, or at its next heartbeat. Even until then nothing is lost: both write the
 same records.
@@ -27,10 +27,10 @@ from study.ledger.storage import TEMPORARY, Storage
 NAME = "driver.lock"
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 120.0
-"""A driver on another host that has not beaten for so long is dead. Clocks of hosts must agree to within this."""
+"""A driver on another host without a heartbeat for this long is dead. The hosts' clocks must agree to within this."""
 
 MOST_TAKEOVERS = 5
-"""Locks of dead drivers that come back so often are no locks."""
+"""After this many takeovers of a lock that keeps coming back, give up."""
 
 
 def read(storage: Storage) -> dict[str, Any] | None:
@@ -42,7 +42,7 @@ def read(storage: Storage) -> dict[str, Any] | None:
 
 
 def alive(holder: Mapping[str, Any] | None) -> bool:
-    """Whether the driver a lock file names is there: by its process on this host, by its heartbeat elsewhere."""
+    """Whether the driver that a lock file names is alive: by its process on this host, by its heartbeat elsewhere."""
     if not holder:
         return False
     pid, heartbeat = holder.get("pid"), holder.get("heartbeat")
@@ -59,7 +59,7 @@ class Lock:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self.tell: Callable[[], Mapping[str, Any]] = dict
-        """Gives what each heartbeat tells readers of the lock file: the study's progress."""
+        """Returns the progress that each heartbeat writes into the lock file."""
         self._token = uuid.uuid4().hex
         self._ended = threading.Event()
         self._beating = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -96,9 +96,9 @@ class Lock:
             self._remove(self._token)
 
     def _remove(self, token: str | None) -> None:
-        """Delete the lock file with this token, and no other, though another driver may be doing the same.
+        """Delete the lock file with this token and no other, even if another driver does the same at once.
 
-        It is moved out of everybody's reach, looked at, and put back if it is a lock that has just been made.
+        It is renamed first, then read, and put back if it turns out to be a new lock.
         """
         aside = f"{TEMPORARY}{uuid.uuid4().hex}"
         if not self._storage.rename(NAME, aside):
@@ -110,8 +110,8 @@ class Lock:
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
-            # A storage that refuses a heartbeat will soon refuse a record, and that is where it is reported.
-            # Whatever else goes wrong, a driver that lives must not seem dead.
+            # Storage that refuses a heartbeat will soon refuse a record, and is reported then.
+            # Whatever else goes wrong, a live driver must not look dead.
             with contextlib.suppress(Exception):
                 self.confirm()
                 self._storage.write(NAME, self._content())
@@ -143,14 +143,14 @@ def _parse(content: bytes) -> dict[str, Any]:
 
 
 def _lapse(holder: Mapping[str, Any]) -> str:
-    """What to know of a lock whose driver cannot be looked for here."""
+    """A note for the lock of a driver whose process cannot be looked up from here."""
     if holder.get("host") == socket.gethostname() and holder.get("boot") == _boot():
         return ""
     return f"; if it is dead, its lock lapses {STALE_SECONDS:.0f} s after its last heartbeat"
 
 
 def _boot() -> str | None:
-    """Where a process number means the same process: this start of this machine, and this container on it."""
+    """Identifies the namespace of process ids: this boot of this machine, and this container on it."""
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -158,7 +158,7 @@ def _boot() -> str | None:
 
 
 def _process_start(pid: int) -> str | None:
-    """When process `pid` started, so that a number used again is not taken for the old process; None if it is gone."""
+    """When process `pid` started, so that a recycled id is not taken for the old process; None if it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

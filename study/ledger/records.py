@@ -93,19 +93,19 @@ class Record(Frozen):
 
 
 class DatasetInfo(Frozen):
-    """What study.json says of the data."""
+    """What study.json says about the data."""
 
     name: str
     sha256: Sha256
     """Of the four files' checksums, in the order of `files`."""
     files: Mapping[str, Sha256]
-    """IDX file → SHA-256 of its decompressed bytes, or of what they would be for data that came otherwise."""
+    """IDX file → SHA-256 of its decompressed bytes, or of what these would be for data in another form."""
     n_train: int
     """Images in the training file: training and validation split together."""
     n_test: int
     classes: int
     labels: tuple[int, ...] | None = None
-    """What the files call classes 0, 1, …; null: the same."""
+    """The files' labels of classes 0, 1, …; null: the same."""
     shape: tuple[int, int, int]
     """Channels, height, width, as models see them."""
     pixel_mean: float
@@ -113,7 +113,7 @@ class DatasetInfo(Frozen):
 
     @property
     def relabelled(self) -> str | None:
-        """What is said where the files' labels are not those that are trained."""
+        """A line for the user where the labels in the files differ from those trained with; else None."""
         if self.labels is None:
             return None
         first, last, n = self.labels[0], self.labels[-1], len(self.labels)
@@ -122,7 +122,7 @@ class DatasetInfo(Frozen):
 
 
 class ModelInfo(Frozen):
-    """What the runs of a model say of it, beside its name."""
+    """What the runs of a model record about it, beside its name."""
 
     fingerprint: Hex12
     """Of parameter names and shapes, and of a user's source."""

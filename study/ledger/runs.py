@@ -24,9 +24,9 @@ GRID = frozenset({"model", "model_fingerprint", "constructor", "arguments", "out
 
 
 class Frozen(BaseModel):
-    """An immutable value: types are taken literally, unknown keys and non-finite numbers refused."""
+    """An immutable value: no type coercion, no unknown keys, no non-finite numbers."""
 
-    # Older pydantic warns of fields that begin with model_ unless it is told that none is its own.
+    # Older versions of pydantic warn about fields that begin with model_.
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
@@ -101,7 +101,7 @@ class Run(Frozen):
 LATER: Mapping[str, object] = {
     name: field.default
     for name, field in Run.model_fields.items()
-    if not field.is_required() and name != "optimizer"  # which was there from the start
+    if not field.is_required() and name != "optimizer"  # the original one
 }
 """Fields of a run that came later, and what was done before they came."""
 
@@ -133,5 +133,5 @@ def share_batches(runs: Iterable[Run]) -> bool:
 
 
 def work(pack: Pack) -> int:
-    """What training the pack takes, in multiply-accumulates of one training image's forward passes."""
+    """The cost of training the pack: multiply-accumulates of its forward passes of one training image."""
     return sum(planned.macs * planned.run.epochs for planned in pack.runs)

@@ -28,35 +28,35 @@ T = TypeVar("T")
 V = TypeVar("V")
 
 REQUESTS = 128
-"""Requests that an object store is sent at a time; what each of them waits for is the way there and back."""
+"""Requests sent to an object store at once; each mostly waits for the round trip."""
 
 LOCAL_REQUESTS = 8
-"""The same of a disk or a shared mount."""
+"""The same for a disk or a shared mount."""
 
 PAUSES = (1, 2, 4, 8, 16, 16, 16)
-"""Seconds between attempts. Arrow itself tries for six seconds each time, so it is two minutes in all."""
+"""Seconds between attempts. Arrow itself keeps trying for six seconds each time: two minutes in all."""
 
 REFUSED = re.compile(r"ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIGNATURE|EXPIRED|TOKEN|HTTP status 40[0134]")
-"""Errors of S3 that asking again does not mend."""
+"""Errors of S3 that no retry will cure."""
 
 
 def _connect(uri: str) -> tuple[fs.FileSystem, str]:
     """The file system of a URI, and the path in it. Raises as Arrow does."""
     if _is_s3(uri) and "allow_delayed_open=" not in uri and int(pa.__version__.split(".")[0]) >= 21:
-        # Else, as with older Arrows, a small file takes three requests, and a killed writer leaves an upload unseen.
+        # Otherwise, as in older Arrows, a small file takes three requests, and a killed writer leaves a hidden upload.
         uri += ("&" if "?" in uri else "?") + "allow_delayed_open=true"
-    # Arrow keeps as many connections to a store as it has threads for input and output when it opens it.
+    # Arrow opens as many connections to a store as it has I/O threads at that moment.
     pa.set_io_thread_count(max(pa.io_thread_count(), REQUESTS))
     return fs.FileSystem.from_uri(uri)
 
 
 def _is_s3(uri: str) -> bool:
-    """Whether a URI names S3, or what speaks its protocol. The clients of other stores are patient by themselves."""
+    """Whether a URI names S3 or a compatible store. The clients of other stores retry by themselves."""
     return uri.startswith("s3://")
 
 
 def _patiently(method: Callable[Concatenate[Storage, P], T]) -> Callable[Concatenate[Storage, P], T]:
-    """Where `method` fails on an S3 that has answered before, try it again for two minutes."""
+    """Retry `method` for two minutes where it fails on an S3 that has answered before."""
 
     @functools.wraps(method)
     def tried(self: Storage, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -131,9 +131,9 @@ class Storage:
         return f"{self._base}/{check_relative(name)}"
 
     def each(self, ask: Callable[[V], T], of: Iterable[V]) -> Iterator[T]:
-        """What `ask` answers of each, in order, many asked at once: of a store, not its speed but its distance binds.
+        """The results of `ask` for each, in order, with many calls in flight: latency is what a store costs.
 
-        Whatever one of them raises is raised in its turn, and no further one is asked then.
+        What a call raises is raised in its turn, and no further calls are made then.
         """
         threads = LOCAL_REQUESTS if self.local else REQUESTS
         asked: deque[Future[T]] = deque()
@@ -141,7 +141,7 @@ class Storage:
             try:
                 for one in of:
                     asked.append(pool.submit(ask, one))
-                    # No more than are soon wanted: answers may be large.
+                    # Not far ahead: results may be large.
                     if len(asked) > 4 * threads:
                         yield asked.popleft().result()
                 while asked:
@@ -173,7 +173,7 @@ class Storage:
 
     @_patiently
     def names(self, folder: str) -> list[str]:
-        """The names of the files in a folder, sorted; temporary files left by a dead writer are passed over."""
+        """The names of the files in a folder, sorted, without temporary files left by a dead writer."""
         try:
             selector = fs.FileSelector(self.path(folder), allow_not_found=True)
             infos = self._fs.get_file_info(selector)
@@ -190,7 +190,7 @@ class Storage:
             if self.local:
                 _write_local(Path(path), content)
             else:
-                # By its kind a browser knows whether to show a file or to save it.
+                # The content type tells a browser whether to show a file or to save it.
                 kind, _ = mimetypes.guess_type(name)
                 with self._fs.open_output_stream(path, metadata={"Content-Type": kind} if kind else None) as file:
                     file.write(content)
@@ -218,7 +218,7 @@ class Storage:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            # Also where a file is in the way of the folder: that one is not the file to create.
+            # Not FileExistsError: a file in place of the folder is not the file to create.
             raise self._stopped("write", name, error) from error
         try:
             with _temporary(path, content) as temporary:
@@ -245,7 +245,7 @@ class Storage:
 
     @_patiently
     def delete(self, name: str) -> None:
-        """Remove a file; one that is not there is no error."""
+        """Remove a file, if it exists."""
         try:
             self._fs.delete_file(self.path(name))
         except FileNotFoundError:
@@ -254,9 +254,9 @@ class Storage:
             raise self._stopped("delete", name, error) from error
 
     def sweep(self, folder: str, seconds: float = 0) -> None:
-        """Remove the temporary files that writers killed midway left in a folder in which nobody writes now.
+        """Remove the temporary files that killed writers left in a folder in which nobody is writing now.
 
-        Where somebody may be writing, `seconds` spares the files that are younger.
+        Where somebody may be writing, files younger than `seconds` are spared.
         """
         if self.local:
             for file in Path(self.path(folder)).glob(f"{TEMPORARY}*"):
@@ -280,7 +280,7 @@ def check_relative(name: str) -> str:
 
 @contextlib.contextmanager
 def _temporary(path: Path, content: bytes) -> Iterator[str]:
-    """A temporary file beside `path` that durably holds `content`; gone at the end unless it was renamed."""
+    """A temporary file beside `path` that durably holds `content`; removed at the end unless renamed."""
     handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -297,12 +297,12 @@ def _temporary(path: Path, content: bytes) -> Iterator[str]:
 def _publish(temporary: str, path: Path) -> None:
     """Give a temporary file its name. Raises FileExistsError if there is such a file."""
     try:
-        # A link is exclusive on NFS too, where O_EXCL was not always.
+        # Linking is exclusive on NFS too, where O_EXCL is not always.
         os.link(temporary, path)
     except FileExistsError:
         raise
     except OSError:
-        # exFAT, SMB and some FUSE mounts have no links. What else is wrong, this will meet too.
+        # exFAT, SMB and some FUSE mounts have no links. Any other error recurs below.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         os.replace(temporary, path)
 
@@ -311,7 +311,7 @@ def _write_local(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with _temporary(path, content) as temporary:
         os.replace(temporary, path)
-    # The rename itself is durable only once the folder is.
+    # The rename is durable only once the folder is synced.
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -32,7 +32,7 @@ def save(storage: Storage, pack: Pack, state: dict[str, Any]) -> None:
 
 
 def load(storage: Storage, pack: Pack) -> tuple[dict[str, Any] | None, str | None]:
-    """The state to go on from, or None; and what is wrong with the file there is, if it cannot be used."""
+    """The state to resume from, or None; and what is wrong with the file, if it cannot be used."""
     try:
         content = storage.read(name(pack))
     except FileNotFoundError:
@@ -44,7 +44,7 @@ def load(storage: Storage, pack: Pack) -> tuple[dict[str, Any] | None, str | Non
     try:
         state = torch.load(io.BytesIO(body), weights_only=True, map_location="cpu")
     except Exception as error:
-        # Torch raises nearly anything of a file that is none of its own.
+        # Torch may raise almost anything for a file that is not its own.
         return None, f"{path}: refused ({type(error).__name__}); its pack is trained from the start"
     if not isinstance(state, dict) or state.get("run_ids") != [run.run_id for run in pack.runs]:
         return None, f"{path}: belongs to other runs; its pack is trained from the start"

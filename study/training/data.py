@@ -1,4 +1,4 @@
-"""Datasets: found under the names that people have, checked, held as four uint8 arrays, split once."""
+"""Datasets: found under their usual names, checked, held as four uint8 arrays, split once."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ ARRAYS = (("x_train", "y_train", "x_test", "y_test"), ("train_images", "train_la
 """Names of the four arrays in a .npz file: those of Keras, those of MedMNIST."""
 
 LARGEST = 2**31
-"""Bytes that one decompressed file may have: a small hostile archive must not fill the memory."""
+"""Largest decompressed file, in bytes: a small hostile archive must not fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _download(name: str) -> list[np.ndarray]:
     elif title == "USPS":
         archives = [kind.split_list[part][1:] for part in ("train", "test")]
     for archive, md5 in archives:
-        # torchvision asks only whether the files are there, of those it has unpacked as of archives.
+        # torchvision only checks that files exist, both archives and unpacked files.
         if not check_integrity(folder / archive, md5):
             raise UserError(f"{folder / archive}: missing or altered; delete {folder} to have it fetched again")
     if folder != cache:
@@ -173,7 +173,7 @@ def _find(folder: Path) -> list[Path]:
 
 
 def _named(place: Path) -> list[list[Path]]:
-    """For each of FILES the files that are called so; of one that is there packed and unpacked, the unpacked."""
+    """The files of each name in FILES; where one is there packed and unpacked, the unpacked."""
     files: dict[str, dict[str, Path]] = {file: {} for file in FILES}
     for path in sorted(place.iterdir(), key=lambda path: path.suffix.lower() != ".gz"):
         if match := NAMES.fullmatch(path.name):

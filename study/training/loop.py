@@ -1,4 +1,4 @@
-"""Trains one pack: the loop, as the paper tells it. No Ray, no W&B, no files."""
+"""Trains one pack: the loop of the textbook, for K members at once. No Ray, no W&B, no files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EVALUATION_BATCH = 250
 
 @dataclass(frozen=True)
 class Epoch:
-    """What is known of a pack of K members after an epoch."""
+    """The state of a pack of K members after an epoch."""
 
     epoch: int
     """From 1."""
@@ -39,7 +39,7 @@ class Epoch:
     finite: np.ndarray
     """bool [epoch, K]: whether losses, parameters and buffers were finite; once False for a member, always False."""
     state: partial[dict[str, Any]]
-    """Call it for a checkpoint: tensors and plain numbers. Valid until the next epoch begins."""
+    """Call it for a checkpoint of tensors and plain numbers. Valid until the next epoch begins."""
     final: Mapping[str, np.ndarray] | None = None
     """After the last epoch: METRICS name → float64 [K], those of `train` in evaluation mode over the whole split."""
     predictions: Mapping[str, np.ndarray] | None = None
@@ -61,7 +61,7 @@ def train(
 ) -> Iterator[Epoch]:
     """Train `runs`, which differ in learning rate and seeds alone, in lockstep; yield after every epoch.
 
-    With a `checkpoint`, what an earlier epoch's `state()` gave, training goes on from there, bit for bit.
+    With a `checkpoint`, which an earlier epoch's `state()` gave, training resumes from there, bit for bit.
     """
     deterministic(device)
     run = runs[0]

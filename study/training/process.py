@@ -1,4 +1,4 @@
-"""What a process holds that a model's code may draw from or change: random generators and PyTorch's defaults."""
+"""Global state that a model's code may use or change: random generators and PyTorch's defaults."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def seed(number: int) -> None:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Whatever is drawn, seeded or set within, generators (of the CPU) and defaults are afterwards as they were."""
+    """Restore the generators (of the CPU) and defaults at the end, whatever was drawn, seeded or set within."""
     generators = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
     defaults = torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()
     gradients, deterministic = torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled()

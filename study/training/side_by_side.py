@@ -1,4 +1,4 @@
-"""K models as one module that are no layers in common: plain modules, trained in the same loop on the same batches."""
+"""K plain modules behind one interface, trained in the same loop on the same batches, where they cannot be fused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SideBySide(nn.Module):
 
     def __init__(self, members: Sequence[nn.Module], *, shared: bool = True) -> None:
         super().__init__()
-        # In a tuple: the members' parameters are not to be counted beside the stacked ones.
+        # In a tuple, so that the members' parameters are not counted beside the stacked ones.
         self.members = tuple(members)
         self.shared = shared
         self._streams: Sequence[np.random.Generator] = ()
@@ -64,7 +64,7 @@ class SideBySide(nn.Module):
         for k, member in enumerate(self.members):
             if seeds:
                 process.seed(seeds[k])
-            # A copy, since a layer in place would write into what another member reads.
+            # A copy, since an in-place layer would overwrite what another member reads.
             logits.append(member((x if self.shared else x[k]).clone()))
         return logits
 
