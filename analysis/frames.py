@@ -248,8 +248,9 @@ def _predictions(ledger: Ledger, record: Record, labels: Mapping[str, np.ndarray
     found = {split: (array.shape, array.dtype) for split, array in arrays.items()}
     if found != {split: (true.shape, np.dtype(np.uint8)) for split, true in labels.items()}:
         return Problem(name, "holds no labels of this study's images")
+    final = record.final or {}
     for split, true in labels.items():
-        if round(record.final[f"{split}_accuracy"] * true.size) != np.count_nonzero(arrays[split] == true):
+        if round(final[f"{split}_accuracy"] * true.size) != np.count_nonzero(arrays[split] == true):
             return Problem(name, f"gives another {split} accuracy than its record")
     return arrays
 

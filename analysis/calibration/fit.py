@@ -64,10 +64,8 @@ def latent(x: NDArray) -> tuple[float, float]:
     seeds, images = x.shape
     ms_s, ms_d, ms_r = mean_squares(x)
     threshold = float(ndtri(x.mean()))
-    return tuple(
-        _solve(max(component, 0.0), threshold, threshold)
-        for component in ((ms_d - ms_r) / seeds, (ms_s - ms_r) / images)
-    )
+    of_images, of_seeds = (ms_d - ms_r) / seeds, (ms_s - ms_r) / images
+    return _solve(max(of_images, 0.0), threshold, threshold), _solve(max(of_seeds, 0.0), threshold, threshold)
 
 
 def correlation(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:

@@ -13,7 +13,7 @@ from analysis.findings.schema import Comparison, Images
 from analysis.frames import Frames
 from analysis.grid import Grid, independent
 from analysis.stats import crossed, paired, robustness, sample_size, selection, sweep
-from analysis.stats.estimate import Basis, Estimate, excludes_zero
+from analysis.stats.estimate import Basis, Estimate, Role, excludes_zero
 from analysis.stats.paired import holm
 from analysis.stats.robustness import Models, Robustness, at_rates, planned_pairs, runs_of, scores_of
 from analysis.stats.sample_size import Planning
@@ -69,12 +69,13 @@ class Pair:
         both = [at_rates(grid.learned, r, False) for grid, r in zip(self.grids, _sides(rates), strict=True)]
         return np.flatnonzero(np.logical_and(*both))
 
-    def of(self, table: str, rates: SelectedRates, seeds: NDArray[np.int64]) -> list[NDArray]:
+    def of(self, table: str, rates: SelectedRates, seeds: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
         """An array of both grids at these rates and seeds: [pair] each."""
-        return [getattr(grid, table)[r[seeds], seeds] for grid, r in zip(self.grids, _sides(rates), strict=True)]
+        c, b = (getattr(grid, table)[r[seeds], seeds] for grid, r in zip(self.grids, _sides(rates), strict=True))
+        return c, b
 
     @cached_property
-    def right(self) -> list[NDArray[np.int64]]:
+    def right(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Right test images of both models in the primary pairs that learned [pair]."""
         return self.of("right", self.primary, self.learned(self.primary))
 
@@ -109,10 +110,10 @@ class Pair:
         return [str(c) for c, _ in known], [str(b) for _, b in known]
 
     @cached_property
-    def correct(self) -> list[NDArray[np.bool_]] | None:
+    def correct(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
         """Which test images each run of the primary pairs with predictions got right: bool [pair, image] each."""
-        found = [self.frames.correct(ids) for ids in self.predicted(self.primary)]
-        return None if found[0] is None else found
+        candidate, baseline = map(self.frames.correct, self.predicted(self.primary))
+        return None if candidate is None or baseline is None else (candidate, baseline)
 
     @cached_property
     def images_basis(self) -> Basis:
@@ -120,7 +121,7 @@ class Pair:
         candidate, baseline = self.predicted(self.primary)
         return self.basis.changed(n=len(candidate), population="seeds and test images", runs=(*candidate, *baseline))
 
-    def over_images(self, rates: SelectedRates, level: float, role: str = "descriptive") -> Estimate:
+    def over_images(self, rates: SelectedRates, level: float, role: Role = "descriptive") -> Estimate:
         """The gap over seeds and test images of the pairs that learned at these rates.
 
         A pair without the predictions of both its runs is left out, with a warning.
@@ -135,13 +136,14 @@ class Pair:
             role=role,
             runs=(*candidate, *baseline),
         )
-        if not candidate:
+        c, b = self.frames.correct(candidate), self.frames.correct(baseline)
+        if not candidate or c is None or b is None:
             return basis.declines(
                 f"of none of the {learned} pairs that learned are the predictions of both runs there"
                 if learned
                 else "no pair of runs learned, so there are no predictions to compare"
             )
-        x = crossed.difference(self.frames.correct(candidate), self.frames.correct(baseline))
+        x = crossed.difference(c, b)
         lost = learned - len(x)
         warning = f"{lost} of {learned} pairs that learned have lost their predictions and are left out"
         return crossed.gap_over_images(x, level, basis).warned(warning if lost else None)
@@ -159,7 +161,9 @@ def rules(grids: Models, chosen: tuple[Chosen, Chosen]) -> dict[str, Rule]:
         "mean": constant("mean"),
         "median": constant("median"),
         "cross-fitted": fixed(*(_in_grid(grid, c.folds) for grid, c in zip(grids, chosen, strict=True))),
-        "re-selected": reselected(*(_in_grid(grid, c.winners) for grid, c in zip(grids, chosen, strict=True)), n_seeds),
+        "re-selected": reselected(
+            _in_grid(grids[0], chosen[0].winners), _in_grid(grids[1], chosen[1].winners), n_seeds
+        ),
     }
 
 
@@ -276,9 +280,10 @@ def best_of_n(pair: Pair) -> tuple[Estimate, ...]:
     Runs that diverged or collapsed score as guessing; failed and missing ones have no score. Both models choose among
     the same rates: those at which each has an outcome.
     """
-    rows = np.flatnonzero(np.logical_and(*(grid.ended.any(axis=1) for grid in pair.grids)))
+    rows = np.flatnonzero(pair.grids[0].ended.any(axis=1) & pair.grids[1].ended.any(axis=1))
     rates = pair.grids[0].rates[rows]
-    expected, ids = [], []
+    expected: list[NDArray] = []
+    ids: list[str] = []
     for grid in pair.grids:
         test = np.where(grid.learned, grid.right / pair.n_images, 1 / pair.frames.classes)
         val = np.full(grid.run_ids.shape, np.nan)

@@ -64,10 +64,10 @@ def read(block: Mapping[str, Any], models: Sequence[str], where: str) -> Resolve
     except Mistake as mistake:
         raise UserError(f"{where}: {mistake.key}: found {mistake.found!r}; allowed: {mistake.allowed}") from None
     except ValidationError as error:
-        mistake = error.errors(include_url=False)[0]
-        key = ".".join(map(str, ("analysis", *mistake["loc"])))
-        allowed = mistake["msg"].removeprefix("Input should be ")
-        raise UserError(f"{where}: {key}: found {mistake['input']!r}; allowed: {allowed}") from None
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, ("analysis", *first["loc"])))
+        allowed = first["msg"].removeprefix("Input should be ")
+        raise UserError(f"{where}: {key}: found {first['input']!r}; allowed: {allowed}") from None
 
 
 def used(launches: Sequence[Launch], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,8 +92,8 @@ def compare(launches: Sequence[Launch], block: Mapping[str, Any], models: Sequen
         if _comparable(key, declared[key]) != _comparable(key, made[key])
     ]
     if sha256(stored) != first.analysis_sha256:
-        changed = dict(declared=first.analysis_sha256, used=sha256(stored))
-        deviations.append(Deviation(key="hash of the block stored with the first launch", **changed))
+        key = "hash of the block stored with the first launch"
+        deviations.append(Deviation(key=key, declared=first.analysis_sha256, used=sha256(stored)))
     deviations += _added(launches)
     return Preregistration(
         declared_sha256=first.analysis_sha256,
@@ -103,7 +103,7 @@ def compare(launches: Sequence[Launch], block: Mapping[str, Any], models: Sequen
     )
 
 
-def _comparable(key: str, value: object) -> object:
+def _comparable(key: str, value: Any) -> object:  # noqa: ANN401
     """The order of baselines changes no number."""
     return sorted(value) if key == "baselines" else value
 
@@ -119,7 +119,7 @@ def _added(launches: Sequence[Launch]) -> Iterator[Deviation]:
             yield Deviation(key=key, declared=declared, used=new, added=True)
 
 
-def _items(value: object) -> list[object]:
+def _items(value: Any) -> list[object]:  # noqa: ANN401
     if isinstance(value, int):
         return list(range(value))
     return [value] if isinstance(value, Mapping) else list(value or [])

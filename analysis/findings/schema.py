@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.findings import preregistration
-from analysis.stats import crossed, paired, robustness, sample_size, sweep, variance
+from analysis.stats import paired, robustness, sample_size, sweep, variance
+from analysis.stats.crossed import ClassGap, Crossed, HardImages
 from analysis.stats.estimate import Basis, Estimate, Frozen
 from analysis.stats.selection import Choice
 from study.config import ResolvedAnalysis
@@ -158,11 +159,11 @@ class Comparison(Frozen):
 class Images(Frozen):
     """The same comparison image by image: null and empty without predictions or pairs."""
 
-    crossed: crossed.Crossed | None
+    crossed: Crossed | None
     """The gap over seeds and test images."""
-    classes: tuple[crossed.ClassGap, ...]
+    classes: tuple[ClassGap, ...]
     """By class; p-values adjusted by Holm over all baselines and classes."""
-    hard: crossed.HardImages | None
+    hard: HardImages | None
     """Test images that only one of the models classifies correctly."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from analysis import text
@@ -85,7 +86,7 @@ def _ranges(findings: Findings, comparison: Comparison) -> str:
 def _narrower(comparison: Comparison) -> str:
     """A word where allowing for more came out narrower, as it may with few seeds."""
     seeds, images = comparison.seeds.mean, comparison.images
-    if None in (seeds.low, images.low) or images.high - images.low >= seeds.high - seeds.low:
+    if not (seeds.interval and images.interval) or np.diff(images.interval) >= np.diff(seeds.interval):
         return ""
     return "The second interval is the narrower by chance, with so few pairs: go by the first. "
 
@@ -143,7 +144,7 @@ def _both(findings: Findings, comparison: Comparison) -> str:
     settings = findings.about.settings
     held = "" if len(settings.baselines) == 1 else f" at {text.level(settings.verdict_level)} too"
     if comparison.unqualified:
-        better = "more" if comparison.seeds.mean.estimate > 0 else "less"
+        better = "more" if (comparison.seeds.mean.estimate or 0) > 0 else "less"
         return f"Both intervals exclude 0{held}: {settings.candidate} is the {better} accurate of the two. "
     if None in (comparison.seeds.mean.low, comparison.images.low) or not comparison.independent:
         return ""
@@ -224,7 +225,7 @@ def _choice(frames: Frames, model: str, choice: Choice) -> Iterator[str]:
         yield f"{model} learned at no learning rate: {chosen.learning_rate:g} stands for all of them"
     elif chosen.at_edge and len(chosen.n) > 1:
         yield f"{model} does best at {chosen.learning_rate:g}, an edge of the grid: a better rate may lie outside"
-    if len(set(chosen.n)) > 1:
+    if len(set(chosen.n)) > 1 and chosen.index is not None:
         counts = pd.Series(chosen.n, index=planned.index)
         others = ", ".join(f"{n} at {rate:g}" for rate, n in counts.drop(chosen.learning_rate).items())
         yield (

@@ -125,6 +125,7 @@ def error_from(squares: tuple[float, float, float], seeds: int, images: int) -> 
     total = ms_s + ms_i - ms_r
     squared = max(total, ms_s, ms_i)
     freedom = (seeds - 1, images - 1, (seeds - 1) * (images - 1))
+    df: float
     if squared > total:
         df = freedom[0] if ms_s >= ms_i else freedom[1]
     else:
@@ -233,7 +234,7 @@ def hard_images(candidate: ArrayLike, baseline: ArrayLike, basis: Basis) -> Hard
     """Test images on which all seeds of a model agree, from bool [S, n] of both."""
     c, b = np.asarray(candidate, bool), np.asarray(baseline, bool)
 
-    def where(mask: NDArray) -> tuple[int, ...]:
+    def where(mask: NDArray | np.bool_) -> tuple[int, ...]:
         return tuple(int(i) for i in np.flatnonzero(mask))
 
     return HardImages(

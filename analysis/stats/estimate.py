@@ -13,6 +13,8 @@ RunSet = Annotated[
 ]
 """The runs behind a number: their ids while it is computed, in findings.json the key of `run_sets` that lists them."""
 
+Role = Literal["confirmatory", "check", "sensitivity", "descriptive"]
+
 
 class Frozen(BaseModel):
     """A part of the findings: fixed once made, known keys only, never NaN, every key described by its docstring."""
@@ -38,7 +40,7 @@ class Basis(Frozen):
     population: Literal["seeds", "seeds and test images"] | None = None
     """What an interval generalises to: seeds (these test images), or seeds and test images (new images of the same
     kind)."""
-    role: Literal["confirmatory", "check", "sensitivity", "descriptive"] = "descriptive"
+    role: Role = "descriptive"
     """Whether the number confirms, checks, varies a choice, or describes."""
     runs: RunSet = None
     """Key into findings' `run_sets`: the run ids this rests on."""
@@ -58,8 +60,7 @@ class Basis(Frozen):
         warning: str | None = None,
     ) -> Estimate:
         """The number that rests on this, with its interval [low, high] at `level` or its test."""
-        numbers = dict(estimate=value, low=low, high=high, level=level, p_value=p_value, warning=warning)
-        return Estimate(**dict(self), **numbers)
+        return Estimate(**dict(self), estimate=value, low=low, high=high, level=level, p_value=p_value, warning=warning)
 
     def declines(self, reason: str, value: float | None = None, *, p_value: float | None = None) -> Estimate:
         """A finding without its number, or with it but without interval, and why."""
@@ -87,11 +88,16 @@ class Estimate(Basis):
     declined: str | None = None
     """Why there is no estimate, interval or p-value, in one sentence."""
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both limits, where there are any."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
     @model_validator(mode="after")
     def _honest(self) -> Self:
         if (self.low is None) != (self.high is None) or (self.low is not None and self.level is None):
             raise ValueError("an interval needs both limits and its level")
-        if self.low is not None and not self.low < self.high:
+        if self.interval and not self.interval[0] < self.interval[1]:
             raise ValueError(f"interval [{self.low}, {self.high}] has no width: decline it instead")
         if self.estimate is None and self.p_value is None and self.declined is None:
             raise ValueError("a finding without a number must say why")
@@ -106,8 +112,8 @@ class Estimate(Basis):
 
 def excludes_zero(*estimates: Estimate) -> bool:
     """Whether the intervals of all `estimates` lie on the same side of 0."""
-    known = [e for e in estimates if e.low is not None]
-    above, below = all(e.low > 0 for e in known), all(e.high < 0 for e in known)
+    known = [e.interval for e in estimates if e.interval]
+    above, below = all(low > 0 for low, _ in known), all(high < 0 for _, high in known)
     return len(known) == len(estimates) > 0 and (above or below)
 
 

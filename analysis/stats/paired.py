@@ -258,13 +258,15 @@ def paired(
 
 def _verdict(d: NDArray, level: float, margin: float, basis: Basis) -> Verdict:
     outer, inner = t_interval(d, level, basis), t_interval(d, 2 * level - 1, basis)
-    decided = outer.low is not None and inner.low is not None
+    words = largest = None
+    if outer.interval and inner.interval:
+        words, largest = verdict(*outer.interval, *inner.interval, margin), max(0.0, outer.interval[0])
     return Verdict(
-        words=verdict(outer.low, outer.high, inner.low, inner.high, margin) if decided else None,
+        words=words,
         margin=margin,
         interval=outer,
         equivalence_interval=inner,
-        largest_supported_margin=max(0.0, outer.low) if decided else None,
+        largest_supported_margin=largest,
         tost=tost(d, margin, basis.changed(role="descriptive")),
     )
 
@@ -481,7 +483,8 @@ def correlation(c: NDArray, b: NDArray, level: float, basis: Basis) -> Estimate:
     if c.size < 4 or abs(rho) > 1 - 1e-12:
         reason = "n = 3: the interval needs at least 4 pairs" if c.size < 4 else "the correlation is perfect"
         return basis.declines(reason, rho)
-    return basis.gives(rho, *map(float, result.confidence_interval(level)), level)
+    low, high = result.confidence_interval(level)
+    return basis.gives(rho, float(low), float(high), level)
 
 
 def pairing_gain(c: NDArray, b: NDArray, basis: Basis) -> Estimate:

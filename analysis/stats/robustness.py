@@ -114,11 +114,11 @@ def robustness(
         },
         scored_at_chance=sensitivity(models, primary, "scored at chance", n_images, classes),
         worst_case=sensitivity(models, primary, "worst case", n_images, classes),
-        specifications=tuple(sorted(found, key=lambda s: s.gap.estimate)),
+        specifications=tuple(sorted(found, key=_estimate)),
         undefined=len(tried) - len(found),
         alternatives=len(others),
         same_sign=None if main is None else sum(_sign(s) == _sign(main) for s in others),
-        distinct=len({round(s.gap.estimate, 12) for s in found}),
+        distinct=len({round(_estimate(s), 12) for s in found}),
     )
 
 
@@ -274,7 +274,7 @@ def planned_seeds(grid: Grid, rates: NDArray) -> NDArray[np.bool_]:
     return np.where(rates >= 0, at_rates(grid.planned, rates, False), grid.planned.any(axis=0))
 
 
-def at_rates(table: NDArray, rates: NDArray, absent: object) -> NDArray:
+def at_rates(table: NDArray, rates: NDArray, absent: bool | int | str) -> NDArray:
     """The entries of `table` [rate, seed] at one rate per seed [seed], `absent` where that is −1."""
     if not table.size:
         return np.full(rates.size, absent)
@@ -283,9 +283,10 @@ def at_rates(table: NDArray, rates: NDArray, absent: object) -> NDArray:
 
 def average(rule: Rule, parts: list[Estimate]) -> float | None:
     """The weighted mean of estimates; None where one of them is undefined."""
-    if not parts or any(e.estimate is None for e in parts):
+    values = [e.estimate for e in parts if e.estimate is not None]
+    if not parts or len(values) < len(parts):
         return None
-    return float(sum(rates.weight * e.estimate for rates, e in zip(rule, parts, strict=True)))
+    return float(sum(rates.weight * value for rates, value in zip(rule, values, strict=True)))
 
 
 # outcomes and what scoring them does
@@ -305,7 +306,8 @@ def outcomes(outcome: ArrayLike, level: float, runs: tuple[str, ...] = ()) -> Ou
     if n == 0:
         share = basis.declines("no run has an outcome")
     else:
-        share = basis.gives(bad / n, *map(float, proportion_confint(bad, n, 1 - level, method="beta")), level)
+        low, high = proportion_confint(bad, n, 1 - level, method="beta")
+        share = basis.gives(bad / n, float(low), float(high), level)
     return Outcomes(counts={name: counts[name] for name in OUTCOMES}, planned=planned, not_learned=share)
 
 
@@ -365,4 +367,10 @@ def random_halves(values: ArrayLike, level: float, basis: Basis, *, splits: int,
 
 def _sign(spec: Specification) -> float:
     """Of the estimate; sums that differ from 0 by rounding alone count as 0."""
-    return float(np.sign(round(spec.gap.estimate, 12)))
+    return float(np.sign(round(_estimate(spec), 12)))
+
+
+def _estimate(spec: Specification) -> float:
+    """Every specification that is kept has an estimate."""
+    assert spec.gap.estimate is not None
+    return spec.gap.estimate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -103,12 +104,20 @@ def plan(
         declined = basis.changed(method="planning").declines(reason)
         needed = tuple(Needed(half_width=h, over_seeds=declined, over_images=declined) for h in half_widths)
         sentence = f"How many seeds would be enough cannot be said: {reason}."
-        empty = dict(precision=(), floor=None, enough=None)
-        return Planning(level=level, rests_on=basis, needed=needed, sign_test=tests, sentence=sentence, **empty)
+        return Planning(
+            level=level,
+            rests_on=basis,
+            precision=(),
+            floor=None,
+            enough=None,
+            needed=needed,
+            sign_test=tests,
+            sentence=sentence,
+        )
     sd = float(d.std(ddof=1))
     crossed = None if x is None or np.shape(x)[1] < 2 else OverImages(np.asarray(x), level)
     floor = crossed.floor if crossed else None
-    enough = None if floor is None else first(crossed.half_width, NEAR * floor)
+    enough = first(crossed.half_width, NEAR * floor) if crossed and floor is not None else None
     return Planning(
         level=level,
         rests_on=basis,
@@ -211,12 +220,12 @@ def _needed_over_seeds(wanted: float, sd: float, level: float, basis: Basis) -> 
     n = basis.n
     # The SD is itself uncertain: the number of seeds inherits its chi-square interval.
     limits = [sd * float(np.sqrt((n - 1) / stats.chi2.ppf(q, n - 1))) for q in ((1 + level) / 2, (1 - level) / 2)]
-    seeds, low, high = (first(lambda k, s=s: half_width(s, k, level), wanted) for s in (sd, *limits))
+    seeds, low, high = (first(partial(half_width, s, level=level), wanted) for s in (sd, *limits))
     how = "from the SD of the differences and its chi-square interval"
     basis = basis.changed(method=f"seeds for ±{100 * wanted:.3g} percentage points, {how}", population="seeds")
     if seeds is None:
         return basis.declines(TOO_MANY)
-    if high is None:
+    if low is None or high is None:
         return basis.gives(seeds, warning=f"the SD is so uncertain that it may take {TOO_MANY}")
     return basis.gives(seeds, low, high, level) if low < high else basis.gives(seeds)
 

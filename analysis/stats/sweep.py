@@ -88,14 +88,14 @@ def across_rates(candidate: Grid, baseline: Grid, n_images: int, *, level: float
                 band=band,
             )
         )
-    complete = both[kept].all(axis=0)
+    complete = np.asarray(both[kept].all(axis=0))
     planned = max((basis.planned for basis in bases), default=0)
     basis = _basis(candidate, baseline, kept, complete).changed(planned=planned)
     interaction = _interaction(k[kept][:, complete].T, basis)
     return Sweep(rates=tuple(found), critical=critical, interaction=interaction)
 
 
-def _basis(candidate: Grid, baseline: Grid, rows: Sequence[int], seeds: NDArray[np.bool_]) -> Basis:
+def _basis(candidate: Grid, baseline: Grid, rows: Sequence[int], seeds: NDArray) -> Basis:
     """Of a number from the pairs of these `seeds` (bool) at these rates: the candidate's runs, then the baseline's."""
     planned = (candidate.planned & baseline.planned)[rows].sum(axis=1).max(initial=0)
     runs = [grid.run_ids[rows][:, seeds].T.ravel() for grid in (candidate, baseline)]

@@ -82,16 +82,16 @@ def mean_squares(y: NDArray) -> dict[Effect, float]:
     return found
 
 
-def components(squares: Mapping[Effect, NDArray], shape: tuple[int, ...]) -> dict[Effect, NDArray[np.float64]]:
+def components(squares: Mapping[Effect, NDArray | float], shape: tuple[int, ...]) -> dict[Effect, NDArray[np.float64]]:
     """Components of variance [...] from the mean squares [...] of all effects: ANOVA estimators, not truncated.
 
     All factors are random. E(MS of e) = Σ over effects f ⊇ e of σ²_f × the number of runs per level of f (Searle,
     Casella and McCulloch 1992, section 4.5); solved from the highest interaction down.
     """
     found: dict[Effect, NDArray] = {}
-    for effect in reversed(squares):
+    for effect in reversed(list(squares)):
         above = sum(_runs_per_level(f, shape) * value for f, value in found.items() if set(effect) < set(f))
-        found[effect] = (squares[effect] - above) / _runs_per_level(effect, shape)
+        found[effect] = np.asarray((squares[effect] - above) / _runs_per_level(effect, shape))
     return {effect: found[effect] for effect in squares}
 
 
@@ -127,6 +127,7 @@ def variance(accuracy: ArrayLike, basis: Basis, *, level: float, resamples: int,
     names = {e: " × ".join(FACTORS[a] for a in e) for e in all_effects}
     if all_effects:
         names[all_effects[-1]] += f", {INCLUDES}"
+    reason: str | None
     if known < y.size:
         reason = f"{y.size - known} of {y.size} runs have no accuracy, and the components need every one"
     else:
