@@ -1,9 +1,10 @@
-"""The command line: python -m analysis DIR_OR_ZIP_OR_URI."""
+"""The command line: python -m analysis DIR_OR_ZIP_OR_URI, and python -m analysis across DIR_OR_ZIP_OR_URI …."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from rich.console import Console
 
 from analysis import frames
 from analysis.findings import build, costs
+from analysis.findings.across import across
+from analysis.report import across as across_report
 from analysis.report import figures, page, tables, terminal
 from study import cli as command_line
 from study.errors import StorageError, UserError
@@ -45,6 +48,26 @@ def cli(source: str, overrides: tuple[str, ...], as_json: bool, require_complete
     console = Console()
     terminal.show(findings, console)
     console.print(f"report: {report.address('index.html')}", markup=False, highlight=False, soft_wrap=True)
+
+
+@click.command(name="across", context_settings=command_line.SETTINGS)
+@click.argument("sources", nargs=-1, required=True, metavar="DIR_OR_ZIP_OR_URI…")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Where to write.")
+def across_cli(sources: tuple[str, ...], out: Path) -> None:
+    """Set the same comparison side by side across studies: other recipes, other datasets.
+
+    One gap for each study and baseline, a table, a forest plot and a sentence. Nothing is pooled.
+    """
+    if twice := sorted({source for source in sources if sources.count(source) > 1}):
+        raise UserError(f"across: found {twice[0]!r} more than once; allowed: every study once")
+    found = across({source: build.collect(frames.load(source)) for source in sources})
+    try:
+        across_report.write(found, out)
+    except OSError as error:
+        raise StorageError(f"{out}: cannot write: {error.strerror or error}") from error
+    console = Console()
+    across_report.show(found, console)
+    console.print(f"across studies: {out / 'across.md'}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _write(findings: build.Findings, data: frames.Frames, folder: Path) -> None:
@@ -118,6 +141,10 @@ def _parse(overrides: tuple[str, ...]) -> dict[str, Any]:
 
 def main() -> None:
     """Run the command line; a user's mistake is one line and never a traceback."""
+    if sys.argv[1:2] == ["across"]:
+        # A folder of this name is given as ./across.
+        del sys.argv[1]
+        command_line.run(across_cli)
     command_line.run(cli)
 
 

@@ -1,0 +1,194 @@
+"""One comparison across studies: in which recipes and datasets the sign of a gap holds, and its size. Pools nothing."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis import text
+from analysis.findings.schema import Comparison, Findings
+from analysis.stats.estimate import Basis, Estimate, Frozen
+from analysis.stats.prediction import prediction_interval
+
+FORMAT = 1
+"""Version of across.json; it goes up when a key changes its meaning or goes away."""
+
+
+class StudyGap(Frozen):
+    """The gap to one baseline in one study."""
+
+    study: str
+    """Name of the study, with its place where two have the same name."""
+    dataset: str
+    """Name of the dataset, or its folder."""
+    dataset_sha256: str
+    """Hash of its files."""
+    recipe: Mapping[str, str]
+    """What of the recipe is not the same in all studies: key → value."""
+    candidate: str
+    """Model whose advantage is measured."""
+    baseline: str
+    """Model compared with."""
+    candidate_rate: float | None
+    """The candidate's selected learning rate."""
+    baseline_rate: float | None
+    """The baseline's selected learning rate."""
+    seeds: Estimate
+    """The gap over seeds: that study's test images."""
+    images: Estimate
+    """The gap over seeds and test images."""
+    unqualified: bool
+    """Whether the study calls one of the two the more accurate, for both populations."""
+
+
+class Group(Frozen):
+    """All studies of the same two models on the same dataset."""
+
+    dataset: str
+    """Name of the dataset."""
+    candidate: str
+    """Model whose advantage is measured."""
+    baseline: str
+    """Model compared with."""
+    ahead: tuple[str, ...]
+    """Studies in which the candidate was ahead on average."""
+    behind: tuple[str, ...]
+    """Studies in which it was not."""
+    undecided: tuple[str, ...]
+    """Those of both in which the study calls neither model the more accurate."""
+    unanswered: tuple[str, ...]
+    """Studies without a gap."""
+    prediction: Estimate
+    """Mean of the studies' gaps, each counted once, and the interval in which a further study's gap is expected, if its
+    recipe were drawn as these were: a description, for recipes are chosen."""
+    sentence: str
+    """The group in words."""
+
+
+class Across(Frozen):
+    """Everything said across studies."""
+
+    format: int = FORMAT
+    """Version of this schema."""
+    gaps: tuple[StudyGap, ...]
+    """One for each study and baseline, in the order given."""
+    groups: tuple[Group, ...]
+    """One for each dataset and pair of models."""
+
+    def to_json(self) -> str:
+        """The text of across.json: the same bytes for the same findings."""
+        return self.model_dump_json(indent=1) + "\n"
+
+
+def across(studies: Mapping[str, Findings]) -> Across:
+    """Set the gaps of several studies side by side; `studies` by where each was read from.
+
+    Each study is analysed by its own settings. Nothing is pooled: the one number made of several studies is the
+    prediction interval of `Group`.
+    """
+    recipes = _differences([found.about.recipe for found in studies.values()])
+    gaps = [
+        _gap(name, found, comparison, recipe)
+        for name, found, recipe in zip(_names(studies), studies.values(), recipes, strict=True)
+        for comparison in found.comparisons
+    ]
+    kinds = dict.fromkeys((gap.dataset_sha256, gap.candidate, gap.baseline) for gap in gaps)
+    groups = [_group([g for g in gaps if (g.dataset_sha256, g.candidate, g.baseline) == kind]) for kind in kinds]
+    return Across(gaps=tuple(gaps), groups=tuple(groups))
+
+
+def _names(studies: Mapping[str, Findings]) -> list[str]:
+    times = Counter(found.about.name for found in studies.values())
+    return [
+        found.about.name if times[found.about.name] == 1 else f"{found.about.name} ({source})"
+        for source, found in studies.items()
+    ]
+
+
+def _differences(recipes: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Of each recipe the keys whose values are not the same in all; that a key is not there is a value too."""
+    shown = [{key: _plain(value) for key, value in recipe.items() if key != "dataset_sha256"} for recipe in recipes]
+    keys = dict.fromkeys(key for recipe in shown for key in recipe)
+    differing = [key for key in keys if len({recipe.get(key) for recipe in shown}) > 1]
+    return [{key: recipe[key] for key in differing if key in recipe} for recipe in shown]
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _gap(study: str, found: Findings, comparison: Comparison, recipe: Mapping[str, str]) -> StudyGap:
+    # The run sets are keys of the study's own findings, and stand for nothing here.
+    seeds, images = (e.changed(runs=None) for e in (comparison.seeds.mean, comparison.images))
+    return StudyGap(
+        study=study,
+        dataset=found.about.dataset,
+        dataset_sha256=found.about.dataset_sha256,
+        recipe=recipe,
+        candidate=found.about.settings.candidate,
+        baseline=comparison.baseline,
+        candidate_rate=comparison.candidate_rate,
+        baseline_rate=comparison.baseline_rate,
+        seeds=seeds,
+        images=images,
+        unqualified=comparison.unqualified,
+    )
+
+
+def _group(gaps: Sequence[StudyGap]) -> Group:
+    first = gaps[0]
+    values = {gap.study: gap.seeds.estimate for gap in gaps if gap.seeds.estimate is not None}
+    basis = Basis(method="mean", n=len(values), planned=len(gaps), unit="studies", role="descriptive")
+    levels = {gap.seeds.level for gap in gaps if gap.seeds.level is not None}
+    if len(levels) > 1:
+        prediction = basis.declines("the studies' intervals have different levels")
+    else:
+        prediction = prediction_interval(list(values.values()), next(iter(levels), 0.95), basis, (-1.0, 1.0))
+    group = Group(
+        dataset=first.dataset,
+        candidate=first.candidate,
+        baseline=first.baseline,
+        ahead=tuple(study for study, value in values.items() if value > 0),
+        behind=tuple(study for study, value in values.items() if value <= 0),
+        undecided=tuple(gap.study for gap in gaps if gap.study in values and not gap.unqualified),
+        unanswered=tuple(gap.study for gap in gaps if gap.study not in values),
+        prediction=prediction,
+        sentence="",
+    )
+    return group.model_copy(update={"sentence": _sentence(group, values)})
+
+
+def _sentence(group: Group, values: Mapping[str, float]) -> str:
+    """What the studies say together, and no more than the weakest of them."""
+    models = f"{group.candidate} against {group.baseline} on {group.dataset}"
+    if not values:
+        return f"{models}: none of {group.prediction.planned} studies has an answer."
+    (lowest, least), *_, (highest, most) = sorted([*values.items()] * 2, key=lambda item: item[1])
+    undecided = f"neither is called the more accurate by {text.listed(group.undecided)}" if group.undecided else ""
+    if len(values) == 1:
+        said = [f"{models}: one study, a gap of {text.points(least)} percentage points ({lowest})", undecided]
+    else:
+        range_ = f"gaps from {text.points(least)} ({lowest}) to {text.points(most)} percentage points ({highest})"
+        said = [f"{models}: {_sign(group)}; {range_}", undecided]
+    if group.unanswered:
+        said.append(f"no answer from {text.listed(group.unanswered)}")
+    if group.prediction.low is not None:
+        limits = text.points_interval(group.prediction.low, group.prediction.high)
+        level = f"{text.level(group.prediction.level)} prediction interval"
+        said.append(f"a further recipe, drawn as these were, would be expected at {limits} ({level})")
+    return f"{'; '.join(filter(None, said))}."
+
+
+def _sign(group: Group) -> str:
+    """In which studies the candidate is ahead; that it depends on the recipe only where studies decide both ways."""
+    n = len(group.ahead) + len(group.behind)
+    if not group.behind:
+        return f"ahead in all {n} studies"
+    if not group.ahead:
+        return f"behind or level in all {n} studies"
+    fewer, where = min(("ahead", group.ahead), ("behind or level", group.behind), key=lambda side: len(side[1]))
+    counted = f"{fewer} in {len(where)} of {n} studies ({text.listed(where)})"
+    both = all(set(side) - set(group.undecided) for side in (group.ahead, group.behind))
+    return f"the sign depends on the recipe, {counted}" if both else f"the sign is not settled, {counted}"

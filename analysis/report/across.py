@@ -1,0 +1,64 @@
+"""What the command `across` shows: a sentence for each pair of models, a table, a forest plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from analysis import text
+from analysis.findings.across import Across
+from analysis.report import table, terminal
+from analysis.report.figures import forest
+from analysis.report.table import Rows, Table, number, rate, words
+
+TITLE = "The same comparison across studies"
+
+
+def tabulated(found: Across) -> Table | None:
+    """One row for each study and baseline; None where no study has two models."""
+    rows = Rows()
+    for gap in found.gaps:
+        digits = text.point_digits(gap.seeds.low, gap.seeds.high)
+        rows.add(
+            Study=words("study", gap.study),
+            Dataset=words("dataset", gap.dataset),
+            Recipe=words("recipe", ", ".join(f"{key}: {value}" for key, value in gap.recipe.items()) or text.DASH),
+            Candidate=words("candidate", gap.candidate),
+            Baseline=words("baseline", gap.baseline),
+            Rates=words("rates", f"{rate(gap.candidate_rate)} / {rate(gap.baseline_rate)}"),
+            Gap=rows.estimate("gap", gap.seeds, text.points(gap.seeds.estimate, digits)),
+            Over_seeds=number("over_seeds", gap.seeds.low, text.points_interval(gap.seeds.low, gap.seeds.high)),
+            And_images=rows.estimate(
+                "over_seeds_and_images", gap.images, text.points_interval(gap.images.low, gap.images.high)
+            ),
+            Level=number("level", gap.seeds.level, text.level(gap.seeds.level)),
+            Pairs=words("pairs", text.of(gap.seeds.n, gap.seeds.planned)),
+            Decided=words("decided", "yes" if gap.unqualified else "no"),
+        )
+    rows.captioned(
+        "Test accuracy of the candidate minus that of the baseline, in percentage points, each at its selected "
+        "learning rate, in every study by itself; nothing is pooled. Recipe: what is not the same in all studies. "
+        "Intervals over seeds (that study's test images) and over seeds and test images. Decided: whether the study "
+        "calls one of the two the more accurate, for both populations."
+    )
+    return rows.table("across", TITLE) if rows.cells else None
+
+
+def write(found: Across, folder: Path) -> None:
+    """Write across.json, the table in three forms, the forest plot, and across.md, which shows them together."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "across.json").write_text(found.to_json(), encoding="utf-8")
+    parts = [f"# {TITLE}", *(text.markdown(group.sentence) for group in found.groups)]
+    if (shown := tabulated(found)) is not None:
+        table.write([shown], folder)
+        forest.draw(found, folder)
+        parts += [f"![{TITLE}](forest.svg)", text.markdown(forest.CAPTION), table.as_markdown(shown)]
+    (folder / "across.md").write_text("\n\n".join(parts).rstrip() + "\n", encoding="utf-8")
+
+
+def show(found: Across, console: Console) -> None:
+    """Print the sentences."""
+    for group in found.groups:
+        terminal.say(console, group.sentence)
+        terminal.say(console)

@@ -1,0 +1,105 @@
+"""The forest plot of one comparison across studies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from analysis import text
+from analysis.findings.across import Across, StudyGap
+from analysis.report.figures import style
+from analysis.report.figures.canvas import name_rows
+from analysis.report.figures.style import COLOURS, INK, MUTED, PAGE
+from analysis.stats.estimate import Estimate
+
+CAPTION = (
+    "Difference in test accuracy, each model at its selected learning rate, in every study by itself. Points: mean "
+    "over pairs of trainings; hollow where the study calls neither model the more accurate. Thick: interval over seeds "
+    "(its test images); thin: over seeds and test images. Dotted: the interval in which a further study's gap would "
+    "be expected, were recipes drawn as these were."
+)
+PANELS = 3
+"""Pairs of models side by side."""
+
+
+def draw(found: Across, folder: Path) -> list[Path]:
+    """Draw the forest plot as forest.pdf, .svg and .png; the paths written."""
+    with style.applied():
+        return style.save(_forest(found), folder, "forest")
+
+
+def _forest(found: Across) -> Figure:
+    """A panel for each pair of models; its rows are studies, dataset by dataset."""
+    pairs = list(dict.fromkeys((gap.candidate, gap.baseline) for gap in found.gaps))
+    columns = min(PANELS, len(pairs))
+    lines = -(-len(pairs) // columns)
+    rows = max(len(_rows(found, pair)) for pair in pairs)
+    figure = Figure(figsize=(PAGE if columns > 1 else PAGE / 1.6, lines * (0.75 + 0.19 * rows)))
+    panels = figure.subplots(lines, columns, squeeze=False).flat
+    for axes in panels[len(pairs) :]:
+        axes.set_visible(False)
+    for place, (axes, pair) in enumerate(zip(panels, pairs, strict=False)):
+        _panel(axes, found, pair)
+        if place % columns and [label for label, _ in _rows(found, pair)] == [
+            label for label, _ in _rows(found, pairs[place - 1])
+        ]:
+            axes.tick_params(axis="y", labelleft=False)
+    keys = [
+        Line2D([], [], lw=2.6, color=MUTED, solid_capstyle="butt", label="over seeds (these test images)"),
+        Line2D([], [], lw=1.0, color=MUTED, label="over seeds and test images"),
+    ]
+    if any(group.prediction.low is not None for group in found.groups):
+        keys.append(Line2D([], [], lw=1.6, color=MUTED, ls=(0, (1.5, 1)), label="a further study (prediction)"))
+    figure.legend(handles=keys, loc="outside upper center", ncols=3)
+    return figure
+
+
+def _rows(found: Across, pair: tuple[str, str]) -> list[tuple[str, StudyGap | Estimate]]:
+    """Labels of a panel's rows with the study's gap, or with a dataset's prediction."""
+    rows: list[tuple[str, StudyGap | Estimate]] = []
+    for group in found.groups:
+        if (group.candidate, group.baseline) == pair:
+            of_group = [g for g in found.gaps if (g.dataset, g.candidate, g.baseline) == (group.dataset, *pair)]
+            rows += [(gap.study, gap) for gap in of_group]
+            if group.prediction.low is not None:
+                rows.append((f"further, on {group.dataset}", group.prediction))
+    return rows
+
+
+def _panel(axes: Axes, found: Across, pair: tuple[str, str]) -> None:
+    rows = _rows(found, pair)
+    datasets = list(dict.fromkeys(gap.dataset for gap in found.gaps))
+    axes.axvline(0, color=INK, lw=0.6)
+    for row, (label, gap) in enumerate(rows):
+        if isinstance(gap, Estimate):
+            bar = _bar(axes, gap, row, dict(color=MUTED, lw=1.6, ls=(0, (1.5, 1))))
+            style.tell(bar, [f"{label}: {text.points_interval(gap.low, gap.high)} points expected"])
+            continue
+        colour = COLOURS[datasets.index(gap.dataset) % len(COLOURS)]
+        _bar(axes, gap.images, row, dict(color=colour, lw=1.0, solid_capstyle="butt"))
+        _bar(axes, gap.seeds, row, dict(color=colour, lw=2.6, solid_capstyle="butt"))
+        if gap.seeds.estimate is None:
+            axes.text(0, row, "no answer", color=MUTED, ha="center", va="center", fontsize=6)
+            continue
+        face = colour if gap.unqualified else "white"
+        (mark,) = axes.plot(100 * gap.seeds.estimate, row, "o", ms=3.8, mfc=face, mec=colour, mew=0.9, zorder=4)
+        limits = text.points_interval(gap.seeds.low, gap.seeds.high)
+        style.tell(mark, [f"{label}: {text.points(gap.seeds.estimate)} points (over seeds {limits})"])
+    name_rows(axes, [label for label, _ in rows])
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_title(f"{pair[0]} − {pair[1]}")
+    axes.set_xlabel("Percentage points")
+    axes.grid(axis="x")
+
+
+def _bar(axes: Axes, e: Estimate, row: int, looks: Mapping[str, Any]) -> Line2D:
+    """An interval in percentage points; nothing where there is none."""
+    ends = [] if e.low is None or e.high is None else [100 * e.low, 100 * e.high]
+    (bar,) = axes.plot(ends, [row] * len(ends), **looks)
+    return bar

@@ -1,0 +1,128 @@
+"""Across studies: every study by itself, the sign in words no wider than the weakest, and a forest plot."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis import __main__ as command
+from analysis import frames
+from analysis.findings.across import across
+from analysis.findings.build import collect
+from analysis.report import across as report
+from analysis.stats.estimate import Basis
+from analysis.stats.prediction import prediction_interval
+from tests import synthetic
+from tests.synthetic import Truth
+
+BETTER, WORSE = Truth(2.5, 2.0, 0.2, 1000), Truth(1.2, 2.0, 0.2, 1000)
+STUDIES = {"plain": (BETTER, WORSE), "adam": (BETTER, WORSE), "turned": (WORSE, BETTER), "level": (BETTER, BETTER)}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    made = {}
+    for name, (candidate, baseline) in STUDIES.items():
+        folder = synthetic.write(
+            tmp_path_factory.mktemp(name),
+            {"net": candidate, "mlp": baseline},
+            name=name,
+            seeds=6,
+            n_test=400,
+            n_val=300,
+            analysis={"resamples": 200},
+        )
+        made[str(folder)] = collect(frames.load(folder))
+    return made
+
+
+def test_every_gap_is_the_one_of_its_own_study(found):
+    gaps = across(found).gaps
+    assert [gap.study for gap in gaps] == list(STUDIES)
+    for gap, own in zip(gaps, found.values(), strict=True):
+        (comparison,) = own.comparisons
+        assert (gap.seeds.estimate, gap.seeds.low) == (comparison.seeds.mean.estimate, comparison.seeds.mean.low)
+        assert gap.images.low == comparison.images.low
+        assert gap.unqualified == comparison.unqualified
+
+
+def test_a_sign_that_turns_is_never_called_one_that_holds(found):
+    (group,) = across(found).groups
+    assert "turned" in group.behind
+    assert {"plain", "adam"} <= set(group.ahead)
+    assert "level" in group.undecided
+    assert "the sign depends on the recipe" in group.sentence
+    assert "neither is called the more accurate by" in group.sentence
+    agreeing = {source: f for source, f in found.items() if f.about.name in ("plain", "adam")}
+    (group,) = across(agreeing).groups
+    assert "ahead in all 2 studies" in group.sentence
+    assert "prediction" not in group.sentence
+    undecided = {source: f for source, f in found.items() if f.about.name in ("plain", "level")}
+    (group,) = across(undecided).groups
+    assert group.behind == group.undecided == ("level",)
+    assert "the sign is not settled, ahead in 1 of 2 studies" in group.sentence
+
+
+def test_other_datasets_and_other_models_are_never_put_together(found):
+    plain, adam, *_ = found.values()
+    elsewhere = adam.model_copy(update={"about": adam.about.model_copy(update={"dataset_sha256": "f" * 64})})
+    assert len(across({"a": plain, "b": adam}).groups) == 1
+    assert len(across({"a": plain, "b": elsewhere}).groups) == 2
+
+
+def test_studies_of_one_name_are_told_apart_and_what_differs_is_shown(found):
+    plain = next(iter(found.values()))
+    recipe = plain.about.recipe | {"batch_size": 16}
+    other = plain.model_copy(update={"about": plain.about.model_copy(update={"recipe": recipe})})
+    gaps = across({"here": plain, "there": other}).gaps
+    assert [gap.study for gap in gaps] == ["plain (here)", "plain (there)"]
+    assert [gap.recipe for gap in gaps] == [{"batch_size": str(plain.about.recipe["batch_size"])}, {"batch_size": "16"}]
+
+
+def test_a_prediction_interval_holds_the_next_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    basis = Basis(method="", n=0, planned=0, unit="studies")
+    drawn = rng.normal(0.01, 0.004, (4000, 6))
+    held = []
+    for *known, following in drawn:
+        e = prediction_interval(known, 0.9, basis, (-1, 1))
+        held.append(e.low <= following <= e.high)
+    assert abs(np.mean(held) - 0.9) < 0.015
+    e = prediction_interval([1.0, 2.0, 4.0], 0.9, basis, (-9, 9))
+    half = stats.t.ppf(0.95, 2) * np.std([1, 2, 4], ddof=1) * np.sqrt(4 / 3)
+    assert (e.low, e.high) == pytest.approx((7 / 3 - half, 7 / 3 + half))
+    assert prediction_interval([1.0, 2.0], 0.9, basis, (-9, 9)).declined
+    assert prediction_interval([1.0] * 5, 0.9, basis, (-9, 9)).declined
+
+
+def test_what_is_written_is_the_same_every_time(found, tmp_path):
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        report.write(across(found), folder)
+    files = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert {"across.json", "across.md", "across.csv", "across.tex", "forest.pdf", "forest.svg"} <= set(files)
+    for name in files:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert len(json.loads((tmp_path / "a" / "across.json").read_text())["gaps"]) == len(STUDIES)
+
+
+def test_the_command_writes_it_and_a_mistake_is_one_line(found, tmp_path, monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["analysis", "across", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            command.main()
+        return stopped.value.code, capsys.readouterr()
+
+    first, second, *_ = found
+    code, said = run(first, second, "--out", str(tmp_path / "out"))
+    assert code == 0
+    assert "net against mlp on mnist: ahead in all 2 studies" in " ".join(said.out.split())
+    assert (tmp_path / "out" / "across.md").is_file()
+    code, said = run(first, first, "--out", str(tmp_path / "again"))
+    assert code == 2
+    assert said.err.count("\n") == 1
+    assert "every study once" in said.err
+    code, said = run(first, str(tmp_path / "none"), "--out", str(tmp_path / "again"))
+    assert code == 2
+    assert said.err.count("\n") == 1
+    assert "Traceback" not in said.err
