@@ -69,7 +69,8 @@ def test_an_altered_mnist_is_refused(tmp_path, monkeypatch, mnist):
 
 def same(found, arrays):
     stored = (found.train_images, found.train_labels, found.test_images, found.test_labels)
-    return all(np.array_equal(one, other) for one, other in zip(stored, arrays, strict=True))
+    bytes_ = all(array.dtype == np.uint8 and array.flags.c_contiguous for array in stored)
+    return bytes_ and all(np.array_equal(one, other) for one, other in zip(stored, arrays, strict=True))
 
 
 RENAMED = {
