@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -46,6 +47,10 @@ def run(cli: click.Command, interrupted: str = "stopped") -> NoReturn:
     SIGTERM ends it like Ctrl-C, so that locks are released.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for output in (sys.stdout, sys.stderr):
+        # Where only ASCII can be written, a question mark is better than no output.
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="replace")
     try:
         code = cli.main(standalone_mode=False) or 0
     except click.exceptions.Exit as exit_:

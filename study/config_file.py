@@ -88,8 +88,8 @@ def _allowed(kind: object, limits: Sequence[object] = ()) -> str:
     if get_origin(kind) in (Union, UnionType):
         parts = [part for part in get_args(kind) if part is not NoneType]
         # Limits of a field that may be null are those of what it may hold else.
-        words = [_allowed(part, limits) for part in parts]
-        return " or ".join([*words, "null"] if NoneType in get_args(kind) else words)
+        words = " or ".join(_allowed(part, limits) for part in parts)
+        return f"{words}, or null" if NoneType in get_args(kind) else words
     if get_origin(kind) is Literal:
         *most, last = (repr(value).strip("'") for value in get_args(kind))
         return f"{', '.join(most)} or {last}" if most else last

@@ -48,13 +48,27 @@ def connected(address: str | None, *, dashboard: bool = False, memory: int = 512
     except Exception as error:
         # Ray raises many kinds of errors here; no traceback of theirs helps.
         where = "Ray did not start" if address is None else f"Ray's cluster at {address} cannot be joined"
-        raise RayError(f"{where}: {type(error).__name__}: {str(error)[:400]}") from error
+        raise RayError(f"{where}: {type(error).__name__}: {str(error)[:400]}{cure(address, str(error))}") from error
     finally:
         signal.signal(signal.SIGTERM, before)
     try:
         yield f"http://{context.dashboard_url}" if dashboard and context.dashboard_url else None
     finally:
         ray.shutdown()
+
+
+def cure(address: str | None, error: str) -> str:
+    """What to do where Ray does not start, if its error does not say."""
+    if "AF_UNIX path length" in error:
+        name = "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
+        return f"; {name} is too long a path for Ray's sockets; allowed: a shorter one, such as RAY_TMPDIR=/tmp"
+    if address and os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        # Ray gives up without a word of it.
+        return (
+            "; a cluster that was started with a token, as `ray start` does by itself since Ray 2.60, wants it here "
+            "too: RAY_AUTH_MODE=token, and the token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        )
+    return ""
 
 
 def resources(knobs: Launching) -> dict[str, float]:

@@ -240,6 +240,8 @@ def _same_study(study: Study, name: str, recipe: Mapping[str, object], ledger: L
         raise UserError(
             f"{ledger.storage}: holds a study of another recipe ({'; '.join(different.values())}); "
             "allowed: the same recipe, another name=…, or --mix-recipes"
+            + "; either trains from the start, since weights of finished runs are not kept"
+            * ("epochs" in different)
         )
 
 

@@ -1,5 +1,6 @@
 """The command line itself: its help, its version, and what follows a study; nothing is trained."""
 
+import os
 import re
 import subprocess
 import sys
@@ -55,3 +56,11 @@ def test_a_report_follows_a_study_that_came_to_its_end(monkeypatch, tmp_path, co
     assert commands == [[sys.executable, "-m", "analysis", f"{tmp_path}/quick"]] * reported
     assert cli(["run", "configs/quick.yaml"], standalone_mode=False) == code
     assert len(commands) == reported
+
+
+def test_where_only_ascii_can_be_written_a_question_mark_is_better_than_nothing():
+    """As wrappers of schedulers set it."""
+    command = "import click, rich\nfrom study.cli import run\n@click.command()\ndef c(): rich.print('3 × 4')\nrun(c)"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout) == (0, "3 ? 4\n"), done.stderr

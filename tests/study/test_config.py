@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,15 +13,28 @@ from hypothesis import strategies as st
 from study.config import OF_OPTIMIZER, StudyConfig
 from study.config_file import load, validate
 from study.errors import UserError
+from tests import config_reference
 
+SHIPPED = sorted(Path("configs").glob("*.yaml")) + sorted(Path("configs/recipes").glob("*.yaml"))
 MINIMAL = {"name": "x", "models": ["mlp"], "learning_rates": [0.1], "seeds": 1}
 
 
-@pytest.mark.parametrize("file", ["smoke", "quick", "paper", "variance"])
+@pytest.mark.parametrize("file", SHIPPED, ids=str)
 def test_configs_that_ship_are_valid(file):
-    config = load(f"configs/{file}.yaml")
-    assert config.name == file
+    config = load(file)
+    assert config.name == file.stem
     assert validate(json.loads(config.model_dump_json()), "again") == config
+
+
+def test_every_key_is_in_the_readme_as_the_schema_has_it():
+    text = config_reference.README.read_text()
+    assert config_reference.readme(text) == text, "python -m tests.config_reference makes it anew"
+
+
+def test_every_config_is_in_the_readme():
+    text = config_reference.README.read_text()
+    for file in SHIPPED:
+        assert f"`{file.name}`" in text or f"`{file.parent.name}/`" in text
 
 
 def test_the_paper_study_is_the_one_described():

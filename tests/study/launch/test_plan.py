@@ -6,6 +6,7 @@ import functools
 import io
 import itertools
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -130,6 +131,33 @@ def test_a_run_names_what_its_model_is_made_from():
     runs = plan.plan(config, MNIST, {**SIZES, "wide": SIZES["mlp"]})
     found = {p.run.model: p.run.built_from.model_dump() for p in runs}
     assert found == {name: model.model_dump() for name, model in config.named_models().items()}
+
+
+@pytest.mark.parametrize("file", sorted(Path("configs/recipes").glob("*.yaml")), ids=lambda file: file.stem)
+def test_recipes_are_planned(file):
+    """Fashion-MNIST, which would be downloaded, with the images of MNIST."""
+    config = load(file, ["dataset=mnist"] if file.stem == "fashion_mnist" else [])
+    info = data.load(config.images).info
+    described = {name: models.identity(m, info.shape, info.classes) for name, m in config.named_models().items()}
+    runs = plan.plan(config, info, described)
+    assert len(runs) == 3 * 6 * 10
+    # One model of the size of the candidate, one larger.
+    candidate, larger, matched = (info.n_parameters for info in described.values())
+    assert abs(matched - candidate) < 0.002 * candidate < larger
+    paper = planned(load("configs/paper.yaml"))[0].run.recipe
+    assert runs[0].run.recipe != paper or file.stem == "fashion_mnist"
+
+
+def test_more_epochs_say_that_they_train_from_the_start(tmp_path):
+    folder = idx.write(tmp_path / "digits", idx.learnable(60, 20))
+    overrides = [f"dataset={folder}", f"storage={tmp_path}", "training.validation_size=10", "training.epochs=2"]
+    prepared = plan.prepare(load("configs/smoke.yaml", overrides), to_train=False)
+    prepared.ledger.write_study(prepared.study)
+    more = load("configs/smoke.yaml", [*overrides[:3], "training.epochs=5"])
+    with pytest.raises(
+        UserError, match=r"epochs: 2 before, 5 now.*; either trains from the start, since weights of fin"
+    ):
+        plan.prepare(more, to_train=False)
 
 
 def test_the_plan_is_the_whole_grid_once():

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from study.config import Launching
 from study.errors import UserError
-from study.launch.cluster import CONNECT_SECONDS, connected
+from study.launch.cluster import CONNECT_SECONDS, connected, cure
 from study.launch.messages import Failed, Started
 from study.launch.plan import packs
 from study.launch.progress import Progress
@@ -162,3 +162,22 @@ def test_an_error_of_ray_is_an_interruption(tmp_path, monkeypatch):
     monkeypatch.setattr("study.launch.ray_tune.tune.Tuner", full)
     with pytest.raises(Interrupted, match=r"an error of Ray \(OSError: .* No space left"):
         start(tmp_path, raising())
+
+
+def test_a_temporary_folder_too_long_for_sockets_is_told_with_its_cure(tmp_path):
+    """As batch systems set it."""
+    folder = tmp_path / "somebody" / ("slurm_jobdir_" * 6) / "tmp.0016"
+    folder.mkdir(parents=True)
+    path = processes.config(tmp_path / "study")
+    code, output = processes.run("run", path, own_ray=True, TMPDIR=str(folder))
+    assert code == 5, output
+    assert "Ray did not start: " in output
+    assert "TMPDIR is too long a path for Ray's sockets; allowed: a shorter one, such as RAY_TMPDIR=/tmp" in output
+    assert "Traceback" not in output
+
+
+def test_a_cluster_that_cannot_be_joined_is_told_of_tokens(monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    assert "RAY_AUTH_MODE=token, and the token in RAY_AUTH_TOKEN or ~/.ray/auth_token" in cure("10.0.0.1:6379", "no")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    assert cure("10.0.0.1:6379", "no") == ""
