@@ -6,21 +6,18 @@ the ledger is reported and left as it is.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from study import config_file
+from study import config_file, wandb_access
 from study.errors import LockedError, PublishError, UserError
 from study.launch import status, tracking
 from study.launch.progress import say
@@ -89,7 +86,7 @@ def check(config_or_dir: str, overrides: Sequence[str], console: Console) -> int
     """Compare W&B with the ledger, run by run, epoch by epoch, value by value; 1 if anything differs."""
     mirrored, _ = _target(config_or_dir, overrides)
     study, records, settings = mirrored.study, mirrored.records, mirrored.settings
-    with _errors(settings):
+    with wandb_access.errors(settings.entity, settings.project):
         state = look(mirrored)
         say(console, f"W&B: {state.project}")
         found = {
@@ -115,13 +112,13 @@ def publish(mirrored: Mirrored, console: Console) -> int:
     Raises UserError where the key or the config is at fault, PublishError where W&B does not even say what it has.
     """
     study, records, settings = mirrored.study, mirrored.records, mirrored.settings
-    with _errors(settings):
+    with wandb_access.errors(settings.entity, settings.project):
         state = look(mirrored)
     say(console, f"W&B: {state.project}")
     has, kept, why = set(state.complete), {}, ""
     lacking = [record for run_id, record in records.items() if run_id not in has]
     try:
-        with _errors(settings):
+        with wandb_access.errors(settings.entity, settings.project):
             for record, lines in _each(lacking, lambda r: _publish(r, state.found.get(r.run_id), settings), console):
                 if lines:
                     kept[record.run_id] = lines
@@ -172,7 +169,7 @@ def at_end(mirrored: Mirrored, console: Console, *, stopped: bool, published: in
         if not stopped:
             publish(hasty, console)
             return
-        with _errors(settings):
+        with wandb_access.errors(settings.entity, settings.project):
             has = len(look(hasty).complete)
         say(console, told(mirrored, has))
     except Exception as error:
@@ -193,59 +190,13 @@ def _target(config_or_dir: str, overrides: Sequence[str]) -> tuple[Mirrored, Sto
         given = config_file.load(config_or_dir, overrides).wandb
         wandb |= {name: value for name, value in given.model_dump().items() if value is not None}
     settings = tracking.of_study(study.name, launched, wandb, os.environ)
-    if not tracking.api_key(os.environ):
-        host = urlsplit(tracking.base_url(os.environ)).netloc
-        raise UserError(f"W&B: found no key for {host}; allowed: a key, from `wandb login` or in WANDB_API_KEY")
     return Mirrored(study, Ledger(storage).records()[0], settings, str(storage)), storage
-
-
-@contextlib.contextmanager
-def _errors(settings: tracking.Settings) -> Iterator[None]:
-    """Raise what wandb raises as one line: UserError where key or config are at fault, PublishError elsewhere."""
-    import wandb
-    from wandb.sdk.lib.service.service_connection import WandbApiFailedError
-
-    host = urlsplit(tracking.base_url(os.environ)).netloc
-    try:
-        yield
-    except (wandb.errors.Error, WandbApiFailedError, TimeoutError, ConnectionError) as error:
-        text = mask(" ".join(str(error).split()))[:300]
-        where = f"wandb.project: found {settings.entity + '/' if settings.entity else ''}{settings.project}"
-        if re.search(r"\b401\b|invalid|API key|relogin", text):
-            raise UserError(f"W&B: {host} does not take the key ({text}); allowed: that of `wandb login`") from None
-        if re.search(r"\b40[34]\b|permission|not found|not authorized", text, re.IGNORECASE):
-            raise UserError(
-                f"{where}: {host} refuses it ({text}); allowed: an entity and a project you can write to"
-            ) from None
-        # What wandb says when its own patience has ended.
-        text = "no answer in time" if "is busy and did not respond" in text else text
-        raise PublishError(f"W&B: {host} does not answer ({text})") from None
-
-
-# What W&B has
 
 
 def look(mirrored: Mirrored) -> State:
     """What W&B has of the study. Raises UserError where the project holds another one of its name, or as wandb does."""
-    import wandb
-
     study, records, settings = mirrored.study, mirrored.records, mirrored.settings
-    patience = max(2, round(settings.init_timeout))
-    # Else a server that answers 500 is asked for many minutes, and what it says is never told.
-    server = wandb.setup(
-        wandb.Settings(
-            base_url=tracking.base_url(os.environ),
-            silent=True,
-            x_graphql_retry_max=patience,
-            x_graphql_retry_wait_min_seconds=0.2,
-            x_graphql_retry_wait_max_seconds=0.5,
-            x_graphql_timeout_seconds=patience,
-        )
-    )
-    api = wandb.Api(timeout=patience + 1, overrides={"base_url": tracking.base_url(os.environ)})
-    entity = settings.entity or api.default_entity
-    if not entity:
-        raise UserError("wandb.entity: found null, and the key's owner has no default; allowed: a user or a team")
+    api, entity, address = wandb_access.connect(settings.entity, settings.init_timeout)
     path = f"{entity}/{settings.project}"
     planned = {planned.run_id for pack in study.packs for planned in pack.runs}
     prefix, found, strange = f"{study.name}-", {}, []
@@ -264,7 +215,7 @@ def look(mirrored: Mirrored) -> State:
             f"({len(strange)} of them, as {strange[0]}); allowed: another wandb.project, or another name"
         )
     complete = frozenset(run_id for run_id, record in records.items() if _looks_complete(record, found.get(run_id)))
-    return State(f"{server.settings.app_url}/{path}", complete, found)
+    return State(f"{address}/{path}", complete, found)
 
 
 def _listed(runs: Iterable[PublicRun]) -> Iterator[PublicRun]:

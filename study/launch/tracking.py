@@ -7,10 +7,8 @@ lacks after that is published from the ledger: sync.py.
 
 from __future__ import annotations
 
-import configparser
 import contextlib
 import json
-import netrc
 import os
 import queue
 import shlex
@@ -32,13 +30,10 @@ from study.errors import UserError
 from study.ledger.records import METRICS, Provenance, Record
 from study.ledger.runs import PlannedRun, Run
 from study.redaction import mask
+from study.wandb_access import CLOUD, PATIENCE, PROJECT, api_key, base_url, in_files, known, timeout
 
 if TYPE_CHECKING:
     import wandb
-
-CLOUD = "https://api.wandb.ai"
-PROJECT = "lenet5-vs-mlp"
-"""Where runs go unless the config or the environment says otherwise."""
 
 PATIENCE_SECONDS = 5.0
 """A worker waits no longer for W&B, over all its packs together."""
@@ -74,7 +69,7 @@ class Settings:
     """Beside those of the study and the model."""
     notes: str = ""
     system_metrics: bool = False
-    init_timeout: float = 30
+    init_timeout: float = PATIENCE
     """Seconds the server has to answer before a pack's runs are written offline instead."""
 
     @property
@@ -95,7 +90,7 @@ def filled_in(config: StudyConfig, environ: Mapping[str, str]) -> StudyConfig:
     found: dict[str, str | None] = {}
     for key, default in (("project", PROJECT), ("entity", None)):
         if getattr(given, key) is None:
-            found[key] = _known(key, environ) or default
+            found[key] = known(key, environ) or default
     try:
         Wandb.model_validate(found)
     except ValidationError as error:
@@ -134,8 +129,8 @@ def of_study(name: str, config: Mapping[str, Any], wandb: Mapping[str, Any], env
     """How to publish a study whose launch had this config: where its block `wandb` says, else the environment."""
     return Settings(
         mode="online",
-        project=wandb.get("project") or _known("project", environ) or PROJECT,
-        entity=wandb.get("entity") or _known("entity", environ),
+        project=wandb.get("project") or known("project", environ) or PROJECT,
+        entity=wandb.get("entity") or known("entity", environ),
         folder=_folder(environ),
         study=name,
         config=config,
@@ -170,34 +165,12 @@ def resolve(mode: str, environ: Mapping[str, str]) -> str:
     """`auto` as WANDB_MODE says, which W&B's users know; else online where there is a key, and offline elsewhere."""
     if mode != "auto":
         return mode
-    if given := environ.get("WANDB_MODE") or _in_files("mode", environ):
+    if given := environ.get("WANDB_MODE") or in_files("mode", environ):
         modes = {"online": "online", "offline": "offline", "disabled": "disabled", "run": "online", "dryrun": "offline"}
         if given not in modes:
             raise UserError(f"WANDB_MODE: found {given!r}; allowed: online, offline, disabled")
         return modes[given]
     return "online" if api_key(environ) else "offline"
-
-
-def api_key(environ: Mapping[str, str]) -> str | None:
-    """The key for the server in use, from the environment or from netrc, where `wandb login` puts it; None without."""
-    if given := environ.get("WANDB_API_KEY"):
-        return given
-    if environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return environ["WANDB_IDENTITY_TOKEN_FILE"]
-    server = urlsplit(base_url(environ))
-    candidates = [environ["NETRC"]] if environ.get("NETRC") else [Path.home() / ".netrc", Path.home() / "_netrc"]
-    for file in candidates:
-        with contextlib.suppress(OSError, netrc.NetrcParseError, UnicodeDecodeError):
-            hosts = netrc.netrc(str(file)).hosts
-            for host in (server.netloc, server.hostname):
-                if host in hosts and hosts[host][2]:
-                    return hosts[host][2]
-    return None
-
-
-def base_url(environ: Mapping[str, str]) -> str:
-    """The W&B server in use: WANDB_BASE_URL, or what `wandb login --host` has noted, or W&B's own."""
-    return (environ.get("WANDB_BASE_URL") or _in_files("base_url", environ) or CLOUD).rstrip("/")
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -216,14 +189,6 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
-def timeout(environ: Mapping[str, str]) -> float:
-    """Seconds to wait for the server: WANDB_INIT_TIMEOUT, or our default."""
-    try:
-        return float(environ["WANDB_INIT_TIMEOUT"])
-    except (KeyError, ValueError):
-        return Settings.init_timeout
-
-
 def _folder(environ: Mapping[str, str]) -> str:
     return str(Path(environ.get("WANDB_DIR") or ".").expanduser().absolute())
 
@@ -231,22 +196,6 @@ def _folder(environ: Mapping[str, str]) -> str:
 def _tags(environ: Mapping[str, str]) -> tuple[str, ...]:
     tags = [*(environ.get("WANDB_TAGS") or "").split(","), environ.get("WANDB_RUN_GROUP") or ""]
     return tuple(dict.fromkeys(tag.strip()[:64] for tag in tags if tag.strip()))
-
-
-def _known(name: str, environ: Mapping[str, str]) -> str | None:
-    return environ.get(f"WANDB_{name.upper()}") or _in_files(name, environ)
-
-
-def _in_files(name: str, environ: Mapping[str, str]) -> str | None:
-    """What W&B's settings files say: that of `wandb init` in this folder before that of `wandb login`."""
-    home = Path(environ.get("WANDB_CONFIG_DIR") or Path.home() / ".config" / "wandb")
-    for folder in (Path(environ.get("WANDB_DIR") or ".") / "wandb", home):
-        parser = configparser.ConfigParser(interpolation=None, default_section="")
-        with contextlib.suppress(OSError, configparser.Error, UnicodeDecodeError):
-            parser.read(folder / "settings")
-            if found := parser.get("default", name, fallback=""):
-                return found
-    return None
 
 
 # How a run looks on W&B

@@ -6,17 +6,34 @@ from tests.rules.structure import ROOT, arrows, cycles, floors, imported, source
 
 SOURCES = sources()
 ORDER = {
-    "study": ["redaction", "errors", "seeding", "config", "config_file", "cli", "ledger", "training", "launch"],
+    "study": [
+        "redaction",
+        "errors",
+        "wandb_access",
+        "seeding",
+        "config",
+        "config_file",
+        "cli",
+        "ledger",
+        "training",
+        "launch",
+    ],
     "analysis": ["frames", "grid", "stats", "text", "findings", "report", "calibration"],
 }
 """Each package imports only from those to its left; `__main__` stands at the end and may import all of them."""
 
-SHARED = {"study.ledger", "study.config", "study.errors", "study.cli"}
-"""What analysis may import of study: the ledger, the config, and how a command ends."""
+SHARED = {"study.ledger", "study.config", "study.errors", "study.cli", "study.wandb_access"}
+"""What analysis may import of study: the ledger, the config, how a command ends, and which W&B to write a report to."""
 
 ONLY_IN = {
     "ray": ["study/launch/ray_tune.py", "study/launch/cluster.py"],
-    "wandb": ["study/launch/tracking.py", "study/launch/sync.py"],
+    "wandb": [
+        "study/wandb_access.py",
+        "study/launch/tracking.py",
+        "study/launch/sync.py",
+        "analysis/report/wandb_report.py",
+    ],
+    "wandb_workspaces": ["analysis/report/wandb_report.py"],
     "torch": ["study/training/", "study/launch/"],
     "torchvision": ["study/training/"],
     "matplotlib": ["analysis/report/figures/"],
