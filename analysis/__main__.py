@@ -17,7 +17,7 @@ from analysis import frames
 from analysis.findings import build, costs
 from analysis.findings.across import across
 from analysis.report import across as across_report
-from analysis.report import figures, page, tables, terminal
+from analysis.report import figures, page, tables, terminal, wandb_report
 from study import cli as command_line
 from study.errors import StorageError, UserError
 from study.ledger.storage import Storage
@@ -29,7 +29,10 @@ from study.ledger.storage import Storage
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, and nothing else.")
 @click.option("--require-complete", is_flag=True, help="Refuse a study in which a planned run has no outcome.")
 @click.option("--out", metavar="DIR_OR_URI", help="Where the report is written. Default: report/ beside the study.")
-def cli(source: str, overrides: tuple[str, ...], as_json: bool, require_complete: bool, out: str | None) -> None:
+@click.option("--wandb", is_flag=True, help="Write the study's own run on W&B as well, with report and ledger.")
+def cli(
+    source: str, overrides: tuple[str, ...], as_json: bool, require_complete: bool, out: str | None, wandb: bool
+) -> None:
     """Answer the study's question, and write its findings, tables, figures and report.
 
     KEY=VALUE sets candidate, baselines (with commas between), confidence, margin, resamples or seed otherwise than
@@ -42,12 +45,40 @@ def cli(source: str, overrides: tuple[str, ...], as_json: bool, require_complete
     findings = build.collect(data, block)
     with _folder(report) as folder:
         _write(findings, data, folder)
+        address = wandb_report.publish(findings, data, folder) if wandb else None
     if as_json:
         click.echo(findings.to_json(), nl=False)
         return
     console = Console()
     terminal.show(findings, console)
     console.print(f"report: {report.address('index.html')}", markup=False, highlight=False, soft_wrap=True)
+    if address:
+        console.print(f"W&B: {address}", markup=False, highlight=False, soft_wrap=True)
+
+
+@click.command(name="wandb", context_settings=command_line.SETTINGS)
+@click.argument("source", metavar="DIR_OR_ZIP_OR_URI")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]…")
+@click.option("--draft", is_flag=True, help="Save a draft, which its author alone sees.")
+@click.option(
+    "--spec", type=click.Path(path_type=Path), metavar="FILE", help="Write what would be saved, and save nothing."
+)
+def wandb_cli(source: str, overrides: tuple[str, ...], draft: bool, spec: Path | None) -> None:
+    """Write the study's report on Weights & Biases, or write it anew, and print its address.
+
+    The runs must be there (python -m study sync). With --spec no network is needed.
+    """
+    block = _parse(overrides)
+    data = frames.load(source)
+    findings = build.collect(data, block)
+    if spec is None:
+        click.echo(f"W&B report: {wandb_report.save(findings, data, draft=draft)}")
+        return
+    try:
+        spec.write_text(wandb_report.spec(findings, data), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--spec {spec}: cannot be written: {error.strerror}") from None
+    click.echo(f"{spec}: what would be saved as W&B report")
 
 
 @click.command(name="across", context_settings=command_line.SETTINGS)
@@ -141,10 +172,10 @@ def _parse(overrides: tuple[str, ...]) -> dict[str, Any]:
 
 def main() -> None:
     """Run the command line; a user's mistake is one line and never a traceback."""
-    if sys.argv[1:2] == ["across"]:
+    others = {"across": across_cli, "wandb": wandb_cli}
+    if sys.argv[1:2] and sys.argv[1] in others:
         # A folder of this name is given as ./across.
-        del sys.argv[1]
-        command_line.run(across_cli)
+        command_line.run(others[sys.argv.pop(1)])
     command_line.run(cli)
 
 

@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import click
@@ -88,11 +89,11 @@ def run(
     return code or analysed
 
 
-def _analyse(place: str) -> int:
+def _analyse(place: str, *options: str) -> int:
     """Analyse the study at `place` in a separate process, without torch and Ray; returns its exit code."""
     sources = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [sources, os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "analysis", place]
+    command = [sys.executable, "-m", "analysis", place, *options]
     return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False).returncode
 
 
@@ -152,14 +153,20 @@ def status(config_or_dir: str, overrides: tuple[str, ...]) -> int:
 @OVERRIDES
 @click.option("--check", is_flag=True, help="Publish nothing: list what differs; exit with 1 if anything does.")
 def sync(config_or_dir: str, overrides: tuple[str, ...], check: bool) -> int:
-    """Publish on W&B, from the study's ledger, whatever W&B lacks of it.
+    """Publish on W&B, from the study's ledger, whatever W&B lacks of it, then the study's own run with the findings.
 
     It may be interrupted and given again at any time, from any machine that can read the ledger: what is there is not
     published twice.
     """
+    from study.launch import status as status_
     from study.launch import sync as sync_
 
-    return (sync_.check if check else sync_.sync)(config_or_dir, overrides, Console())
+    if check:
+        return sync_.check(config_or_dir, overrides, Console())
+    code = sync_.sync(config_or_dir, overrides, Console())
+    # In a folder of its own: whoever publishes a ledger need not be able to write beside it.
+    with tempfile.TemporaryDirectory(prefix="report-") as folder:
+        return code or _analyse(str(status_.find(config_or_dir, overrides)), "--wandb", "--out", folder)
 
 
 @cli.command(

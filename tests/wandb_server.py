@@ -326,6 +326,75 @@ class _Handler(BaseHTTPRequestHandler):
         run = self._run(given)
         return {"project": {"run": {"history": run.lines, "events": run.events}}}
 
+    # reports
+
+    def _GetProjects(self, given: dict) -> dict:
+        nodes = [
+            {
+                "id": name, "name": name, "entityName": entity, "createdAt": "2026-01-01T00:00:00",
+                "isBenchmark": False, "internalId": "1", "readOnly": False, "user": None,
+            }
+            for entity, name in sorted(self.server.projects)
+        ]  # fmt: skip
+        edges = [{"cursor": node["name"], "node": node} for node in nodes]
+        return {"models": {"edges": edges, "pageInfo": {"endCursor": None, "hasNextPage": False}}}
+
+    def _upsertView(self, given: dict) -> dict:
+        self._allowed(given["entityName"])
+        view = given.get("id") or f"view{len(self.server.views) + 1}"
+        new = view not in self.server.views
+        project = {"id": "p", "name": given["projectName"], "entityName": given["entityName"]}
+        kept = {key: given[key] for key in ("type", "name", "displayName", "description", "spec")}
+        self.server.views[view] = {**kept, "id": view, "project": project, "updatedAt": "2026-01-01T00:00:00"}
+        return {"upsertView": {"view": self.server.views[view], "inserted": new}}
+
+    def _SpecificReport(self, given: dict) -> dict:
+        return {"view": self.server.views.get(given["reportId"])}
+
+    # artifacts
+
+    def _ArtifactType(self, given: dict) -> dict:
+        return {"project": {"artifact": None}}
+
+    def _FetchArtifactDigestAlgorithm(self, given: dict) -> dict:
+        return {"project": None}
+
+    def _XXHashDigestsEnabled(self, given: dict) -> dict:
+        return {"entity": None}
+
+    def _CreateArtifact(self, given: dict) -> dict:
+        given = given["input"]
+        key = f"artifact{len(self.server.artifacts) + 1}"
+        name = given["artifactCollectionName"]
+        self.server.artifacts[key] = {"name": name, "type": given["artifactTypeName"], "state": "PENDING", "files": {}}
+        sequence = {"id": f"sequence-{name}", "latestArtifact": None}
+        return {"createArtifact": {"artifact": {"id": key, "state": "PENDING", "artifactSequence": sequence}}}
+
+    def _CreateArtifactManifest(self, given: dict) -> dict:
+        file = {"id": "f", "uploadUrl": None, "uploadHeaders": []}
+        if given.get("includeUpload"):
+            file["uploadUrl"] = f"{self.server.url}/upload/{given['artifactID']}/{given['name']}"
+        return {"createArtifactManifest": {"artifactManifest": {"id": "manifest-" + given["artifactID"], "file": file}}}
+
+    def _UpdateArtifactManifest(self, given: dict) -> dict:
+        artifact = given["artifactManifestID"].removeprefix("manifest-")
+        file = {"id": "f", "uploadUrl": f"{self.server.url}/upload/{artifact}/manifest.json", "uploadHeaders": []}
+        return {"updateArtifactManifest": {"artifactManifest": {"id": given["artifactManifestID"], "file": file}}}
+
+    def _CreateArtifactFiles(self, given: dict) -> dict:
+        nodes = []
+        for file in given["input"]["artifactFiles"]:
+            artifact, name = file["artifactID"], file["name"]
+            url = f"{self.server.url}/upload/{artifact}/{name}"
+            self.server.artifacts[artifact]["files"][name] = f"{artifact}/{name}"
+            node = {"storagePath": f"path/{name}", "uploadUrl": url, "uploadHeaders": [], "uploadMultipartUrls": None}
+            nodes.append({"node": {**node, "artifact": {"id": artifact}}})
+        return {"createArtifactFiles": {"files": {"edges": nodes}}}
+
+    def _CommitArtifact(self, given: dict) -> dict:
+        self.server.artifacts[given["artifactID"]]["state"] = "COMMITTED"
+        return {"commitArtifact": {"artifact": {"id": given["artifactID"], "digest": "d"}}}
+
     # file_stream
 
     def _stream(self, run: Run, body: dict) -> None:

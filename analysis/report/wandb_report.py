@@ -99,11 +99,13 @@ def publish(findings: Findings, frames: Frames, folder: Path) -> str:
         )
         address = str(run.url)
         run.summary.update(values(findings))
-        shown = {f"tables/{t.name}": wandb.Table(dataframe=t.data.astype(object)) for t in tables.build(findings, frames)}
+        shown = {
+            f"tables/{t.name}": wandb.Table(dataframe=t.data.astype(object)) for t in tables.build(findings, frames)
+        }
         images = {
-            f"figures/{caption.name}": wandb.Image(str(folder / "figures" / f"{caption.name}.png"), caption=caption.title)
+            f"figures/{caption.name}": wandb.Image(str(file), caption=caption.title)
             for caption in captions(findings, frames)
-            if caption.missing is None
+            if (file := folder / "figures" / f"{caption.name}.png").exists()
         }
         run.log({**shown, **images})
         _log_files(run, at, "report", [folder / "index.html", folder / "findings.json"])
@@ -201,7 +203,7 @@ def report(findings: Findings, frames: Frames, entity: str) -> wr.Report:
     study = wr.Runset(name="the study", filters=f"{mine} and JobType == '{JOB}'")
     built = {t.name: t for t in tables.build(findings, frames)}
 
-    def curve(metric: str, title: str) -> wr.LinePlot:
+    def curve(metric: str, title: str) -> object:
         return wr.LinePlot(
             title=title, x="epoch", y=[metric], groupby_aggfunc="mean", groupby_rangefunc="minmax", smoothing_factor=0
         )

@@ -223,8 +223,9 @@ def test_check_is_an_option_of_sync(server, ledger, monkeypatch):
     called = []
     monkeypatch.setattr(sync, "sync", lambda *given: called.append("sync") or 0)
     monkeypatch.setattr(sync, "check", lambda *given: called.append("check") or 1)
+    monkeypatch.setattr("study.__main__._analyse", lambda *given: called.append(given[1]) or 0)
     assert [cli(["sync", str(ledger), *more], standalone_mode=False) for more in ([], ["--check"])] == [0, 1]
-    assert called == ["sync", "check"]
+    assert called == ["sync", "--wandb", "check"]
 
 
 ROWS = [{"epoch": epoch, **{name.replace("_", "/", 1): 0.5 for name in METRICS}} for epoch in (1, 2)]
