@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from itertools import chain, repeat
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -77,12 +78,13 @@ def label(quantity: str, low: float, high: float) -> str:
 def score(scenario: str, seeds: int, method: str, target: str, hits: NDArray[np.float64]) -> Score:
     """The score of `hits` [replication], as coverage.py defines them."""
     given = hits[~np.isnan(hits)]
-    found = dict(
+    quantity = "size" if method == SIGN_FLIP else "coverage"
+    found: dict[str, Any] = dict(
         scenario=scenario,
         seeds=seeds,
         method=method,
         target=target,
-        quantity="size" if method == SIGN_FLIP else "coverage",
+        quantity=quantity,
         replications=given.size,
         declined=hits.size - given.size,
     )
@@ -90,7 +92,7 @@ def score(scenario: str, seeds: int, method: str, target: str, hits: NDArray[np.
         return Score(value=None, low=None, high=None, label="unresolved", **found)
     low, high = map(float, proportion_confint(given.sum(), given.size, 0.05, method="beta"))
     promised = (method, target) != (T, NEW)
-    verdict = label(found["quantity"], low, high) if promised else "no promise"
+    verdict = label(quantity, low, high) if promised else "no promise"
     return Score(value=float(given.mean()), low=low, high=high, label=verdict, **found)
 
 
@@ -117,7 +119,7 @@ def _scores(scenario: Scenario, replications: int, stream: np.random.SeedSequenc
     def anew(replications: int, only: Only = None) -> Hits:
         return coverage.on_new_digits(scenario, max(1, replications // SLOW), over_digits, only)
 
-    found = []
+    found: list[Score] = []
     for target, layer in ((THIS, here), (NEW, anew)):
         scores = {key: score(scenario.name, *key, target, hits) for key, hits in layer(replications).items()}
         unresolved = {key for key, s in scores.items() if s.label == "unresolved" and s.value is not None}

@@ -78,16 +78,16 @@ def on_this_test_set(
             wanted &= wanted if only is None else {method for seeds, method in only if seeds == n}
             if not wanted:
                 continue
-            right = [simulation.draw(p, (each, n), rng) for p in counts]
-            k = np.subtract(*right)
+            c, b = (simulation.draw(p, (each, n), rng) for p in counts)
+            k = c - b
             trained = rng.random((each, n)) < (1 - scenario.collapse) ** 2
             found = {}
             if T in wanted:
                 found[T] = t_covers(k / DIGITS, trained, truth)
             if WELCH in wanted:
-                found[WELCH] = welch_covers(*right, trained, truth * DIGITS)
+                found[WELCH] = welch_covers(c, b, trained, truth * DIGITS)
             if RATIO in wanted:
-                found[RATIO] = ratio_covers(*(DIGITS - r for r in right), trained, float(np.divide(*(1 - accuracies))))
+                found[RATIO] = ratio_covers(DIGITS - c, DIGITS - b, trained, float(np.divide(*(1 - accuracies))))
             if BCA in wanted:
                 found[BCA] = bca_covers(k[:few] / DIGITS, truth, rng)
             if SIGN_FLIP in wanted:
@@ -188,7 +188,7 @@ def new_digits_covers(x: NDArray, digits: int, truth: float) -> tuple[float, flo
     """Whether each of NEW_DIGITS covers; `x` [seed, digit] without the digits, of `digits`, where all entries are 0."""
     seeds = len(x)
     if seeds < 2:
-        return (np.nan,) * len(NEW_DIGITS)
+        return np.nan, np.nan, np.nan
     ms_s, ms_d, ms_r = squares = sparse_mean_squares(x, digits)
     mean = float(x.sum()) / (seeds * digits)
     error, df = error_from(squares, seeds, digits)
@@ -196,8 +196,15 @@ def new_digits_covers(x: NDArray, digits: int, truth: float) -> tuple[float, flo
     bootstrap = np.sqrt((a * ms_s + b * ms_d + a * b * ms_r) / (seeds * digits))
     over_seeds = np.sqrt(ms_s / digits / seeds)
     tail = (1 + LEVEL) / 2
-    halves = stdtrit(df, tail) * error, ndtri(tail) * bootstrap, stdtrit(seeds - 1, tail) * over_seeds
-    return tuple(float(abs(mean - truth) <= half) if half > 0 else np.nan for half in halves)
+
+    def within(half: float) -> float:
+        return float(abs(mean - truth) <= half) if half > 0 else np.nan
+
+    return (
+        within(stdtrit(df, tail) * error),
+        within(ndtri(tail) * bootstrap),
+        within(stdtrit(seeds - 1, tail) * over_seeds),
+    )
 
 
 def sparse_mean_squares(x: NDArray, digits: int) -> tuple[float, float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from analysis.findings.schema import Findings
 from analysis.frames import Frames
@@ -38,7 +39,7 @@ def to_json(frames: Frames, findings: Findings) -> str:
     return json.dumps(costs, indent=1, allow_nan=False) + "\n"
 
 
-def of_more_seeds(frames: Frames, findings: Findings) -> list[dict[str, object]]:
+def of_more_seeds(frames: Frames, findings: Findings) -> list[dict[str, Any]]:
     """Hours, one run at a time, of the seeds that each half-width needs: at the selected rates, and of the whole grid.
 
     Packs train many runs in the time of few, so these add up what each run took of its pack.

@@ -146,10 +146,10 @@ def name_rows(axes: Axes, labels: Sequence[str]) -> None:
 def legend(figure: Figure, looks: Iterable[Look], *more: Artist) -> None:
     """Which model looks how, and the meaning of other marks, above the panels; nothing where there is one to name."""
     handles = [Line2D([], [], color=k.colour, ls=k.dash, marker=k.marker, ms=3.5, label=k.label) for k in looks]
-    handles = [*(handles if len(handles) > 1 else []), *more]
-    if handles:
-        longest = max(len(handle.get_label()) for handle in handles)
-        columns = min(len(handles), max(1, int(figure.get_figwidth() / (0.4 + 0.06 * longest))))
+    shown: list[Artist] = [*(handles if len(handles) > 1 else []), *more]
+    if shown:
+        longest = max(len(str(handle.get_label())) for handle in shown)
+        columns = min(len(shown), max(1, int(figure.get_figwidth() / (0.4 + 0.06 * longest))))
         # Every line of it beyond the first makes the figure taller, not the panels lower.
-        figure.set_figheight(figure.get_figheight() + 0.13 * (-(-len(handles) // columns) - 1))
-        figure.legend(handles=handles, loc="outside upper center", ncols=columns)
+        figure.set_figheight(figure.get_figheight() + 0.13 * (-(-len(shown) // columns) - 1))
+        figure.legend(handles=shown, loc="outside upper center", ncols=columns)

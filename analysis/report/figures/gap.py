@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -71,7 +72,7 @@ def gap(scene: Scene) -> Figure:
         style.tell(dots, (f"one pair: {text.signed(pair, 3)} points" for pair in pairs))
         _interval(axes, comparison.seeds.mean, row + 0.08, look.colour, thick=True)
         _interval(axes, comparison.images, row + 0.28, look.colour, thick=False)
-        beside = dict(transform=axes.get_yaxis_transform(), va="center", fontsize=6)
+        beside: dict[str, Any] = dict(transform=axes.get_yaxis_transform(), va="center", fontsize=6)
         mean, new = comparison.seeds.mean, comparison.images
         axes.text(1.03, row - 0.14, text.points(mean.estimate, text.point_digits(mean.low, mean.high)), **beside)
         for e, y in ((mean, row + 0.08), (new, row + 0.28)):
@@ -109,14 +110,14 @@ def _slopes(axes: Axes, scene: Scene) -> None:
         look, first = scene.look(c), scene.looks[candidate]
         axes.plot(x, joined.T.to_numpy(), color=look.colour, lw=0.4, alpha=0.5)
         for place, column, mark in ((x[0], "own", first), (x[1], "other", look)):
-            small = dict(ms=2.4, color=mark.colour, mec="none", alpha=0.7)
+            small: dict[str, Any] = dict(ms=2.4, color=mark.colour, mec="none", alpha=0.7)
             (points,) = axes.plot([place] * len(joined), joined[column], mark.marker, **small)
             accuracies = zip(joined.index, joined[column], strict=True)
             style.tell(points, (f"{mark.label}, seed {seed}: {value:.2f}%" for seed, value in accuracies))
         axes.plot(x, joined.mean(), color=INK, lw=1.2, marker="_", ms=8, mew=1.2)
         places += list(x)
         names += [first.label, look.label]
-    slanted = dict(rotation=20, ha="right") if max(map(len, names)) * len(names) > 34 else {}
+    slanted: dict[str, Any] = dict(rotation=20, ha="right") if max(map(len, names)) * len(names) > 34 else {}
     axes.set_xticks(places, names, fontsize=6, **slanted)
     axes.set_xlim(-0.7, places[-1] + 0.7)
     axes.tick_params(axis="x", length=0)
@@ -152,24 +153,25 @@ def sweep(scene: Scene) -> Figure:
     axes = figure.subplots()
     swept = {b: s.rates for b, s in scene.findings.sweep.items()}
     apart = dict(zip(swept, spread(len(swept), min(0.05, 0.2 * scene.room)), strict=True))
-    alone, band = dict(lw=5, alpha=0.35, solid_capstyle="butt"), dict(lw=0.8, marker="_", ms=4)
+    alone: dict[str, Any] = dict(lw=5, alpha=0.35, solid_capstyle="butt")
+    band: dict[str, Any] = dict(lw=0.8, marker="_", ms=4)
     axes.axhline(0, color=INK, lw=0.6)
     for baseline, rates in swept.items():
         look = scene.looks[baseline]
         for at in rates:
             x = at.learning_rate * 10 ** apart[baseline]
-            for e, marks in ((at.gap, alone), (at.band, band)):
-                if e.low is not None:
-                    (bar,) = axes.plot([x, x], [100 * e.low, 100 * e.high], color=look.colour, **marks)
+            for e, line in ((at.gap, alone), (at.band, band)):
+                if e.interval:
+                    (bar,) = axes.plot([x, x], [100 * limit for limit in e.interval], color=look.colour, **line)
                     at_rate = f"{look.label} at {text.plain(at.learning_rate)}: {text.points(at.gap.estimate)}"
                     style.tell(bar, [f"{at_rate} ({text.points_interval(e.low, e.high)}) points"])
             if at.gap.estimate is None:
                 axes.plot(x, 1.02, "x", ms=3.5, color=look.colour, transform=axes.get_xaxis_transform(), clip_on=False)
-        drawn = [(at.learning_rate * 10 ** apart[baseline], at.gap) for at in rates if at.gap.estimate is not None]
-        means = [100 * e.estimate for _, e in drawn]
+        drawn = [(at.learning_rate, at.gap.estimate) for at in rates if at.gap.estimate is not None]
+        where, means = [rate * 10 ** apart[baseline] for rate, _ in drawn], [100 * mean for _, mean in drawn]
         # Smaller than the thick bar is wide, which would else hide behind it.
-        marks = dict(ls=look.dash, lw=0.6, marker=look.marker, ms=3.4, mec="white", mew=0.4, zorder=4)
-        axes.plot([x for x, _ in drawn], means, color=look.colour, **marks)
+        marks: dict[str, Any] = dict(ls=look.dash, lw=0.6, marker=look.marker, ms=3.4, mec="white", mew=0.4, zorder=4)
+        axes.plot(where, means, color=look.colour, **marks)
     style.rate_axis(axes, scene.rates)
     axes.set_ylabel(scene.gap)
     axes.grid(axis="y")
@@ -210,8 +212,8 @@ def classes(scene: Scene) -> Figure:
         look = scene.looks[baseline]
         for c in gaps:
             x = c.label + apart[baseline]
-            if c.gap.low is not None:
-                axes.plot([x, x], [100 * c.gap.low, 100 * c.gap.high], color=look.colour, lw=0.9)
+            if c.gap.interval:
+                axes.plot([x, x], [100 * limit for limit in c.gap.interval], color=look.colour, lw=0.9)
             if c.gap.estimate is not None:
                 sure = c.adjusted_p is not None and c.adjusted_p < alpha
                 face = look.colour if sure else "white"
@@ -252,17 +254,17 @@ def specifications(scene: Scene) -> Figure:
     panels = figure.subplots(2, len(asked), squeeze=False, sharex="col", gridspec_kw=heights)
     for (upper, lower), (baseline, specs) in zip(panels.T, asked.items(), strict=True):
         look = scene.looks[baseline]
-        primary = next((100 * spec.gap.estimate for spec in specs if spec.primary), None)
+        primary = next((spec.gap.estimate for spec in specs if spec.primary), None)
         if primary is not None:
-            upper.axhline(primary, color=MUTED, lw=0.6, ls=(0, (4, 2)))
+            upper.axhline(100 * primary, color=MUTED, lw=0.6, ls=(0, (4, 2)))
         _gap_limits(upper, specs)
         for x, spec in enumerate(specs, 1):
             colour = INK if spec.primary else look.colour
-            if spec.gap.low is not None:
-                limits = [100 * spec.gap.low, 100 * spec.gap.high]
+            if spec.gap.interval:
+                limits = [100 * limit for limit in spec.gap.interval]
                 upper.plot([x, x], limits, color=colour, lw=1.2 if spec.primary else 0.7)
-            mark = dict(marker="D", ms=4) if spec.primary else dict(marker="o", ms=2.4)
-            upper.plot(x, 100 * spec.gap.estimate, color=colour, **mark)
+            mark: dict[str, Any] = dict(marker="D", ms=4) if spec.primary else dict(marker="o", ms=2.4)
+            upper.plot(x, 100 * (spec.gap.estimate or 0), color=colour, **mark)
             rows = [choices.index((way, getattr(spec, way))) for way in WAYS]
             lower.plot([x] * len(rows), rows, "s", ms=1.7, color=colour)
         upper.set_title(look.label)
@@ -334,8 +336,8 @@ def _counting(n: int) -> list[int]:
 
 def _interval(axes: Axes, e: Estimate, y: float, colour: str, *, thick: bool) -> None:
     """An estimate of fractions with its interval, in percentage points, lying at height `y`."""
-    if e.low is not None:
-        (bar,) = axes.plot([100 * e.low, 100 * e.high], [y, y], color=colour, lw=2.6 if thick else 1.1)
+    if e.interval:
+        (bar,) = axes.plot([100 * limit for limit in e.interval], [y, y], color=colour, lw=2.6 if thick else 1.1)
         bar.set_solid_capstyle("butt")
         shown = f"{text.points(e.estimate)} ({text.points_interval(e.low, e.high)}) points, {e.population}"
         style.tell(bar, [shown])

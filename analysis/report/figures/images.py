@@ -61,7 +61,7 @@ def hard_rows(findings: Findings) -> list[HardRow]:
     rows = []
     for baseline, found in findings.images.items():
         if found.hard is not None:
-            runs = found.hard.rests_on.runs
+            runs = str(found.hard.rests_on.runs)
             rows += [HardRow(baseline, candidate, found.hard.baseline_alone_wrong, runs)]
             rows += [HardRow(candidate, baseline, found.hard.candidate_alone_wrong, runs)]
     return [row for row in rows if row.images]

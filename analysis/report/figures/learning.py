@@ -28,8 +28,8 @@ def panel_rates(findings: Findings) -> tuple[float, ...]:
     rates = tuple(sorted(findings.about.learning_rates))
     if len(rates) <= PANELS:
         return rates
-    chosen = {choice.mean.learning_rate for choice in findings.selection.values()} - {None}
-    return tuple(sorted(chosen)) or rates[:PANELS]
+    chosen = {choice.mean.learning_rate for choice in findings.selection.values()}
+    return tuple(rate for rate in rates if rate in chosen) or rates[:PANELS]
 
 
 def learning_curves_caption(findings: Findings, frames: Frames) -> Caption:
@@ -221,7 +221,7 @@ def _against_rate(axes: Axes, scene: Scene, metric: str, shown: Callable[[pd.Ser
             center = rate * 10 ** apart[model]
             ended = group[group["state"] == "finished"]
             x = center * 10 ** spread(len(ended), min(0.022, 0.06 * scene.room))
-            small = dict(ms=2.2, mfc=look.colour, mec="none", alpha=0.5)
+            small: dict[str, Any] = dict(ms=2.2, mfc=look.colour, mec="none", alpha=0.5)
             y = shown(ended[f"final_{metric}"])
             (points,) = axes.plot(x, y, ls="", marker=look.marker, **small)
             runs_of = zip(ended["seed"], y, strict=True)
@@ -231,8 +231,8 @@ def _against_rate(axes: Axes, scene: Scene, metric: str, shown: Callable[[pd.Ser
         means = {rate: mean for (m, rate), mean in sorted(found.items()) if m == model and mean is not None}
         where, heights = np.array(list(means)) * 10 ** apart[model], shown(np.array(list(means.values())))
         axes.plot(where, heights, color=look.colour, ls=look.dash, marker="_", ms=6, mew=1.2)
-        if scene.selected(model) in means:
-            at = list(means).index(scene.selected(model))
+        if (selected := scene.selected(model)) in means:
+            at = list(means).index(selected)
             axes.plot(where[at], heights[at], "o", ms=9, mfc="none", mec=look.colour, mew=0.9)
     style.rate_axis(axes, scene.rates)
     axes.grid(axis="y")
@@ -268,7 +268,7 @@ def _count_above(axes: Axes, x: float, n: int, look: Look) -> None:
     """A cross above the frame with the number of runs it stands for."""
     top = axes.get_xaxis_transform()
     axes.plot(x, 1.02, "x", ms=3.5, color=look.colour, transform=top, clip_on=False)
-    looks = dict(ha="center", fontsize=6, color=look.colour)
+    looks: dict[str, Any] = dict(ha="center", fontsize=6, color=look.colour)
     axes.annotate(str(n), (x, 1.02), xycoords=top, xytext=(0, 4), textcoords="offset points", **looks)
 
 

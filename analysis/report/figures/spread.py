@@ -48,8 +48,8 @@ def planning(scene: Scene) -> Figure:
         if plan.floor is not None:
             axes.axhline(100 * plan.floor, color=look.colour, lw=0.8, ls=(0, (1, 1.5)))
         now = next(c.seeds.mean for c in scene.findings.comparisons if c.baseline == baseline)
-        if now.low is not None:
-            half = 50 * (now.high - now.low)
+        if now.interval:
+            half = 50 * (now.interval[1] - now.interval[0])
             axes.plot(now.n, half, look.marker, color=look.colour, mec="white", mew=0.4, ms=4.5)
     axes.axhline(100 * scene.findings.about.settings.margin, color=MUTED, lw=0.7)
     axes.set_xscale("log")
@@ -64,7 +64,7 @@ def planning(scene: Scene) -> Figure:
         Line2D([], [], color=MUTED, lw=0.7, label="margin"),
     ]
     axes.legend(handles=keys, loc="upper right", ncols=2, handlelength=1.4, columnspacing=0.9)
-    legend(figure, map(scene.looks.get, planned))
+    legend(figure, [scene.looks[model] for model in planned])
     return figure
 
 
@@ -141,9 +141,9 @@ def variance(scene: Scene) -> Figure:
         look = scene.looks[model]
         for c in _known(found.components):
             y = effects.index(c.effect) + shift
-            if c.variance.low is not None:
-                axes.plot(100 * np.sqrt([c.variance.low, c.variance.high]), [y, y], color=look.colour, lw=0.9)
-            axes.plot(100 * np.sqrt(c.variance.estimate), y, look.marker, color=look.colour)
+            if c.variance.interval:
+                axes.plot(100 * np.sqrt(c.variance.interval), [y, y], color=look.colour, lw=0.9)
+            axes.plot(100 * np.sqrt(c.variance.estimate or 0), y, look.marker, color=look.colour)
     name_rows(axes, [effect.replace(", ", ",\n") for effect in effects])
     axes.set_xlim(left=0)
     axes.set_xlabel("SD (percentage points)")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
@@ -34,9 +35,9 @@ INK, MUTED, MARGIN = "#222222", "#767676", "#e6e6e6"
 # Okabe and Ito (2008) without yellow and black: told apart with any common colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
-DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)), (0, (7, 2)))
+DASHES: tuple[str | tuple, ...] = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)), (0, (7, 2)))
 
-RC = {
+RC: dict[Any, Any] = {
     "font.family": "sans-serif",
     # matplotlib brings the first: the same figure on every machine. An SVG names the others to who has it not.
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Bitstream Vera Sans"],

@@ -85,7 +85,7 @@ def specifications(findings: Findings, frames: Frames) -> Rows:
         for s in asked.specifications:
             ways = {way: getattr(s, way) for way in WAYS}
             gap = s.gap
-            limits = {"low": gap.low, "high": gap.high, "level": gap.level}
+            limits: dict[str, object] = {"low": gap.low, "high": gap.high, "level": gap.level}
             rows.add(
                 Baseline=words("baseline", baseline + (" ★" if s.primary else "")),
                 **{way.capitalize(): words(way, value) for way, value in ways.items()},

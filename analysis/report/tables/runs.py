@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from analysis import text
 from analysis.findings import costs
 from analysis.findings.schema import Counts, Findings
 from analysis.frames import Frames
 from analysis.report.table import Cell, Rows, figures, number, percent, percent_interval, rate, table, words
+from analysis.stats.estimate import Estimate
 
 
 @table(section="rates", title="Accuracy of every configuration")
@@ -58,7 +61,7 @@ def completeness(findings: Findings, frames: Frames) -> Rows:
 @table(section="robustness", title="Runs that did not learn at the selected rates")
 def outcomes(findings: Findings, frames: Frames) -> Rows:
     """How often training itself did not work at the selected rates."""
-    shares = {}
+    shares: dict[str, Estimate] = {}
     for c in findings.comparisons:
         for role, model in (("candidate", findings.about.settings.candidate), ("baseline", c.baseline)):
             shares.setdefault(model, findings.robustness[c.baseline].outcomes[role].not_learned)
@@ -127,7 +130,7 @@ def hours(findings: Findings, frames: Frames) -> Rows:
     )
 
 
-def _hours(name: str, cost: dict[str, object]) -> Cell:
+def _hours(name: str, cost: dict[str, Any]) -> Cell:
     return number(name, cost[name], text.plain(cost[name]))
 
 
