@@ -246,7 +246,7 @@ class Training(Block):
         choice, table = ("optimizer", OF_OPTIMIZER) if info.field_name in OF_OPTIMIZER else ("schedule", OF_SCHEDULE)
         defaults, chosen = table[str(info.field_name)], info.data.get(choice)
         if value is None or chosen is None:
-            return defaults.get(chosen)
+            return defaults.get(str(chosen))
         if chosen not in defaults:
             raise ValueError(f"null, since {chosen} has none, or {choice}: {' or '.join(defaults)}")
         return value

@@ -100,7 +100,7 @@ def _allowed(kind: object, limits: Sequence[object] = ()) -> str:
         return "key: value pairs"
     if kind in (int, float):
         return ("a whole number" if kind is int else "a number") + _limits(limits)
-    return {bool: "true or false", str: "text"}.get(kind, "a value")
+    return "true or false" if kind is bool else "text" if kind is str else "a value"
 
 
 def _limits(limits: Sequence[object]) -> str:
@@ -148,7 +148,7 @@ def _parse(text: str, source: str) -> dict[str, Any]:
         raise UserError(f"{source}: not valid YAML: found a lone value; allowed: key: value lines") from None
     if not isinstance(tree, dict) or not tree:
         raise UserError(f"{source}: found no keys; allowed: {', '.join(StudyConfig.model_fields)}")
-    return tree
+    return tree  # type: ignore[return-value]  # other keys than words are mistakes, told by pydantic
 
 
 def _override(tree: dict[str, Any], override: str) -> None:
@@ -257,7 +257,9 @@ def _place(loc: Sequence[str | int]) -> tuple[list[str | int], FieldInfo | None,
     """
     place: list[str | int] = []
     block: type[Block] = StudyConfig
-    field, below, theirs, tagged = None, StudyConfig, False, True
+    field: FieldInfo | None = None
+    below: type[Block] | None = StudyConfig
+    theirs, tagged = False, True
     for part in loc:
         if not tagged and str(part).startswith("<"):
             tagged = True

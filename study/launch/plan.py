@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, product
+from typing import TypedDict
 
 from study.config import Seeds, StudyConfig
 from study.errors import UserError
@@ -64,7 +65,16 @@ class Prepared:
         checkpoints.delete_ended(self.ledger.storage, self.study.packs, self.ended(retry_failed))
 
 
-def seed_table(seeds: Seeds, split_seed: int) -> list[dict[str, int]]:
+class SeedRow(TypedDict):
+    """A seed of a study, and the three that it stands for."""
+
+    seed: int
+    init_seed: int
+    order_seed: int
+    split_seed: int
+
+
+def seed_table(seeds: Seeds, split_seed: int) -> list[SeedRow]:
     """Every seed of a study as the three it stands for, in order.
 
     A plain seed s initialises and orders by s, on the study's one split. In a factorial the seed is
@@ -73,10 +83,10 @@ def seed_table(seeds: Seeds, split_seed: int) -> list[dict[str, int]]:
     if isinstance(seeds, int):
         seeds = tuple(range(seeds))
     if isinstance(seeds, tuple):
-        return [dict(seed=s, init_seed=s, order_seed=s, split_seed=split_seed) for s in seeds]
+        return [SeedRow(seed=s, init_seed=s, order_seed=s, split_seed=split_seed) for s in seeds]
     combinations = product(range(seeds.split), range(seeds.order), range(seeds.init))
     return [
-        dict(seed=position, init_seed=init, order_seed=order, split_seed=split)
+        SeedRow(seed=position, init_seed=init, order_seed=order, split_seed=split)
         for position, (split, order, init) in enumerate(combinations)
     ]
 

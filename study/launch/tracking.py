@@ -273,7 +273,7 @@ def open_run(settings: Settings, planned: PlannedRun, where: Provenance) -> wand
         project=settings.project,
         entity=settings.entity,
         dir=settings.folder,
-        mode=settings.mode,
+        mode=settings.mode,  # type: ignore[arg-type]
         resume="allow" if settings.mode == "online" else None,
         reinit="create_new",
         settings=wandb.Settings(

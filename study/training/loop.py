@@ -118,7 +118,8 @@ def train_epoch(
     """
     model.train()
     order = torch.from_numpy(np.stack(orders)).to(splits.train[0].device)
-    losses = corrects = 0
+    losses = torch.zeros(splits.members, dtype=torch.float64, device=order.device)
+    corrects = torch.zeros(splits.members, dtype=torch.int64, device=order.device)
     for batch in order.split(run.batch_size, dim=1):
         x, target = splits.batch(batch[0] if len(orders) == 1 else batch)
         logits = model(x)
@@ -138,8 +139,8 @@ def evaluate(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Labels predicted uint8 [K, digit], mean loss and accuracy float64 [K], in evaluation mode over a whole split."""
     model.eval()
-    predictions, losses = [], 0
     images, labels = split
+    predictions, losses = [], torch.zeros(splits.members, dtype=torch.float64, device=images.device)
     for x, target in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
         x = splits.normalise(x)
         logits = model(x if shared else x.expand(splits.members, *x.shape))
@@ -212,7 +213,7 @@ def deterministic(device: str) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     # Every buffer is written before it is read, so filling it first would only cost time.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
@@ -261,8 +262,8 @@ def _restore(
         ours.copy_(saved)
     model.load_buffers(checkpoint["buffers"])
     for name, tensors in optimizer.state.items():
-        for ours, saved in zip(tensors, checkpoint["optimizer"][name], strict=True):
-            ours.copy_(saved)
+        for tensor, saved in zip(tensors, checkpoint["optimizer"][name], strict=True):
+            tensor.copy_(saved)
     for name in METRICS:
         history[name] += list(checkpoint["history"][name].numpy())
     finite += list(checkpoint["finite"].numpy())

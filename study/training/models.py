@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -60,7 +61,7 @@ class LeNet5(nn.Module):
         self.pooling = _one_of("pooling", pooling, {"max": F.max_pool2d, "average": F.avg_pool2d})
         inputs, height, width = shape
         for i, outputs in enumerate(_widths("channels", channels), 1):
-            self.add_module(f"conv{i}", nn.Conv2d(inputs, outputs, *_widths("kernel", [kernel])))
+            self.add_module(f"conv{i}", nn.Conv2d(inputs, outputs, _widths("kernel", [kernel])[0]))
             inputs, height, width = outputs, (height - kernel + 1) // 2, (width - kernel + 1) // 2
         if min(height, width) < 1:
             raise ValueError(
@@ -214,7 +215,8 @@ def identity(model: str | Model, shape: Shape, classes: int) -> ModelInfo:
     spec, module = Model.of(model), build(model, shape, classes)
     content: list[object] = [[key, list(p.shape)] for key, p in module.named_parameters()]
     if spec.model not in BUILT_IN:
-        content += source.code(*spec.model.split(":"), module.model if isinstance(module, Output) else module)
+        name, _, attribute = spec.model.partition(":")
+        content += source.code(name, attribute, module.model if isinstance(module, Output) else module)
     content += [{"arguments": spec.arguments}] if spec.arguments else []
     content += [{"output": spec.output}] if spec.output is not None else []
     layers = describe(module, shape)
@@ -236,7 +238,7 @@ def describe(model: nn.Module, shape: Shape) -> list[Layer]:
     layers: list[Layer] = []
     names = {module: name or "itself" for name, module in model.named_modules()}
 
-    def visit(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
+    def visit(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:  # noqa: ANN401
         n_parameters = sum(p.numel() for p in module.parameters(recurse=False))
         while isinstance(output, tuple | list):
             output = output[0]
@@ -272,8 +274,8 @@ def show(names: Sequence[str], console: Console) -> None:
         title = f"{name}: {'×'.join(map(str, shape))} in, {classes} classes; trains {trains}"
         console.print(title, style="bold", highlight=False, soft_wrap=True)
         table = Table(box=None, header_style="dim", pad_edge=False)
-        for column, justify in (("layer", "left"), ("output", "left"), ("parameters", "left")):
-            table.add_column(column, justify=justify)
+        for column in ("layer", "output", "parameters"):
+            table.add_column(column)
         table.add_column("", justify="right")
         table.add_column("multiply-accumulates", justify="right")
         for layer in layers:
@@ -365,7 +367,7 @@ def _constructor(name: str) -> Callable[..., object]:
 def _kind(module: nn.Module) -> str:
     if isinstance(module, CONVOLUTIONS):
         return f"conv {'×'.join(map(str, module.kernel_size))}"
-    return {nn.Linear: "linear"}.get(type(module), type(module).__name__)
+    return "linear" if type(module) is nn.Linear else type(module).__name__
 
 
 def _arithmetic(module: nn.Module, output: Tensor) -> tuple[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import compress
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from torch.optim.adamw import adamw
 from torch.optim.rmsprop import rmsprop
 
 from study.ledger.runs import Run
+
+T = TypeVar("T")
 
 STATE = {
     "sgd": ("velocity",),
@@ -99,14 +102,14 @@ class Optimizer:
                 state["velocity"],
                 state["steps"],
                 lr=rate,
-                alpha=run.alpha,
-                eps=run.eps,
+                alpha=_given(run.alpha),
+                eps=_given(run.eps),
                 weight_decay=run.weight_decay,
                 momentum=run.momentum,
                 centered=False,
             )
         else:
-            beta1, beta2 = run.betas
+            beta1, beta2 = _given(run.betas)
             {"adam": adam, "adamw": adamw}[run.optimizer](
                 parameters,
                 gradients,
@@ -120,7 +123,7 @@ class Optimizer:
                 beta2=beta2,
                 lr=rate,
                 weight_decay=run.weight_decay,
-                eps=run.eps,
+                eps=_given(run.eps),
                 maximize=False,
             )
 
@@ -162,7 +165,7 @@ def schedule(run: Run, step: int, steps_per_epoch: int) -> float:
     if run.schedule == "linear":
         return 1 - done / left
     if run.schedule == "step":
-        return run.step_factor ** (done // (run.step_epochs * steps_per_epoch))
+        return _given(run.step_factor) ** (done // (_given(run.step_epochs) * steps_per_epoch))
     return 1.0
 
 
@@ -186,3 +189,9 @@ def _members(stacked: Sequence[Tensor]) -> list[list[Tensor]]:
 def _along(values: Tensor, stacked: Tensor) -> Tensor:
     """Values [K] as they multiply a tensor stacked on a leading axis of K members."""
     return values.view(-1, *[1] * (stacked.dim() - 1))
+
+
+def _given(value: T | None) -> T:
+    """A setting of the optimiser or schedule chosen, which the config has filled in."""
+    assert value is not None
+    return value
