@@ -83,8 +83,8 @@ def _allowed(kind: object, limits: Sequence[object] = ()) -> str:
     if get_origin(kind) is Annotated:
         kind, *inner = get_args(kind)
         limits = [*inner, *(part for field in inner if isinstance(field, FieldInfo) for part in field.metadata)]
-        if words := [part.words for part in limits if isinstance(part, Allowed)]:
-            return words[-1]
+        if said := [part.words for part in limits if isinstance(part, Allowed)]:
+            return said[-1]
     if get_origin(kind) in (Union, UnionType):
         parts = [part for part in get_args(kind) if part is not NoneType]
         # Limits of a field that may be null are those of what it may hold else.
