@@ -17,7 +17,7 @@ from analysis import frames
 from analysis.findings import build, costs
 from analysis.findings.across import across
 from analysis.report import across as across_report
-from analysis.report import figures, page, tables, terminal, wandb_report
+from analysis.report import figures, latex, page, tables, terminal, wandb_report
 from study import cli as command_line
 from study.errors import StorageError, UserError
 from study.ledger.storage import Storage
@@ -108,6 +108,7 @@ def _write(findings: build.Findings, data: frames.Frames, folder: Path) -> None:
         (folder / "costs.json").write_text(costs.to_json(data, findings), encoding="utf-8")
         tables.write(findings, data, folder / "tables")
         figures.draw(findings, data, folder / "figures")
+        latex.write(findings, data, folder / "latex")
         page.write(findings, data, folder)
     except OSError as error:
         raise StorageError(f"{folder}: cannot write the report: {error.strerror or error}") from error

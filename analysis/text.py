@@ -22,7 +22,7 @@ _LATEX = str.maketrans(
         "%": r"\%",
         "$": r"\$",
         "#": r"\#",
-        "_": r"\_",
+        "_": r"\_\allowbreak{}",  # a long name may be broken there
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
         "<": r"\textless{}",
@@ -30,7 +30,7 @@ _LATEX = str.maketrans(
         "|": r"\textbar{}",
         '"': r"\char34{}",
         "`": r"\textasciigrave{}",
-        "-": r"{-}",
+        "-": r"{-}\allowbreak{}",
         "[": "{[}",
         "]": "{]}",
         "−": r"$-$",

@@ -23,7 +23,8 @@ from analysis.report import provenance
 from analysis.report.figures import FIGURES
 from analysis.report.figures.canvas import Caption
 from analysis.report.figures.style import SUFFIXES
-from analysis.report.table import Table, as_csv, as_latex
+from analysis.report.latex import as_latex
+from analysis.report.table import Table, as_csv
 from analysis.report.tables import TABLES
 
 SECTIONS = {

@@ -1,4 +1,4 @@
-"""What a table is, how numbers stand in its cells, and its forms: CSV with every digit, Markdown, LaTeX."""
+"""What a table is, how numbers stand in its cells, and two of its forms: CSV with every digit, Markdown."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from analysis.findings.schema import Findings
 from analysis.frames import Frames
 from analysis.stats.estimate import Basis, Estimate
 
-LINE = {"float": 115, "long": 130}
-"""Characters in a line of LaTeX, about, at the size in which each kind of table is set."""
-
 
 @dataclass(frozen=True)
 class Table:
@@ -30,8 +27,6 @@ class Table:
     numbers: frozenset[str] = frozenset()
     """Columns of `shown` that are set flush right."""
     notes: tuple[str, ...] = ()
-    long: bool = False
-    """Whether the page folds it away."""
 
     @property
     def prose(self) -> frozenset[str]:
@@ -95,7 +90,7 @@ class Rows:
         self.caption = caption
         return self
 
-    def table(self, name: str, title: str, *, long: bool = False) -> Table:
+    def table(self, name: str, title: str) -> Table:
         """The table of all rows added; there must be one."""
         return Table(
             name=name,
@@ -105,7 +100,6 @@ class Rows:
             data=pd.DataFrame([{k: v for cell in row.values() for k, v in cell.data.items()} for row in self.cells]),
             numbers=frozenset(head for row in self.cells for head, cell in row.items() if cell.number),
             notes=(*(f"[{i}] {note}" for i, note in enumerate(self.notes, 1)), *self.remarks),
-            long=long,
         )
 
 
@@ -116,21 +110,18 @@ class Tabulation:
     name: str
     section: str
     title: str
-    long: bool
     rows: Callable[[Findings, Frames], Rows]
 
     def table(self, findings: Findings, frames: Frames) -> Table | None:
         """The table in this study; None if it has no rows."""
         rows = self.rows(findings, frames)
         title = self.title.format(candidate=findings.about.settings.candidate)
-        return rows.table(self.name, title, long=self.long) if rows.cells else None
+        return rows.table(self.name, title) if rows.cells else None
 
 
-def table(
-    *, section: str, title: str, long: bool = False
-) -> Callable[[Callable[[Findings, Frames], Rows]], Tabulation]:
+def table(*, section: str, title: str) -> Callable[[Callable[[Findings, Frames], Rows]], Tabulation]:
     """Make the function below a table of the report, named as it is; `title` may hold {candidate}."""
-    return lambda rows: Tabulation(rows.__name__, section, title, long, rows)
+    return lambda rows: Tabulation(rows.__name__, section, title, rows)
 
 
 def rate(x: float | None, *, chosen: bool = False) -> str:
@@ -206,53 +197,12 @@ def as_markdown(table: Table) -> str:
     return f"**{text.markdown(table.title)}**\n\n{body}\n\n{notes}\n"
 
 
-def as_latex(table: Table) -> str:
-    r"""A float, or where the table is long a longtable, to be \input; needs [T1]{fontenc}, booktabs, longtable."""
-    shown = table.shown.map(lambda cell: text.latex(str(cell)))
-    shown.columns = [text.latex(column) for column in table.shown.columns]
-    caption = text.latex(f"{table.title}. {table.caption}")
-    looks = dict(hrules=True, column_format=f"@{{}}{''.join(_columns(table))}@{{}}")
-    if table.long:
-        looks |= dict(environment="longtable", caption=caption, label=f"tab:{table.name}")
-    body = shown.style.hide(axis="index").to_latex(**looks)
-    notes = "".join(f"\\par {text.latex(note)}\n" for note in table.notes)
-    notes = f"\\par\\smallskip{{\\scriptsize\\raggedright\n{notes}\\par}}\n" if notes else ""
-    size = "scriptsize" if table.long else "footnotesize"
-    small = f"\\{size}\\setlength{{\\tabcolsep}}{{3pt}}\n"
-    if table.long:
-        return f"\\begingroup{small}{body}{notes}\\endgroup\n"
-    caption = f"\\caption{{{caption}}}\n\\label{{tab:{table.name}}}\n"
-    return f"\\begin{{table*}}\n\\centering{small}{caption}{body}{notes}\\end{{table*}}\n"
-
-
-def _columns(table: Table) -> list[str]:
-    """Column types; columns of prose, and where the line is full the longest other text, share what is left of it."""
-    line = LINE["long" if table.long else "float"]
-    shown = {column: [column, *table.shown[column]] for column in table.shown.columns}
-    cell = {column: max(map(len, cells)) for column, cells in shown.items()}
-    word = {column: max(len(w) for text in cells for w in text.split() or [""]) for column, cells in shown.items()}
-    prose = set(table.prose)
-    breakable = {column: cell[column] - word[column] for column in shown.keys() - prose - table.numbers}
-    rest = sorted((column for column, n in breakable.items() if n), key=lambda column: (breakable[column], column))
-
-    def spare() -> int:
-        """What is left of the line when every column of prose is as wide as its longest word."""
-        return line - sum((word if column in prose else cell)[column] + 3 for column in shown)
-
-    while spare() < 12 * len(prose) and rest:
-        prose.add(rest.pop())
-    wanted = {column: min(cell[column], 60) - word[column] + 1 for column in prose}
-    share = max(0, spare()) / max(1, sum(wanted.values()))
-    width = {column: (word[column] + 1 + share * wanted[column]) / line for column in prose}
-    return [f"p{{{width[c]:.2f}\\linewidth}}" if c in prose else "r" if c in table.numbers else "l" for c in shown]
-
-
 def write(tables: Sequence[Table], folder: Path) -> list[Path]:
-    """Write every table as CSV, Markdown and LaTeX; the paths written."""
+    """Write every table as CSV and Markdown; the paths written."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for table in tables:
-        for suffix, render in ((".csv", as_csv), (".md", as_markdown), (".tex", as_latex)):
+        for suffix, render in ((".csv", as_csv), (".md", as_markdown)):
             path = folder / f"{table.name}{suffix}"
             path.write_text(render(table), encoding="utf-8")
             written.append(path)

@@ -91,7 +91,14 @@ def test_an_incomplete_study_is_analysed_with_its_counts(ran):
 
 def test_everything_it_promises_is_written(written, ran):
     report = written / "report"
-    assert {p.name for p in report.iterdir()} == {"findings.json", "costs.json", "tables", "figures", "index.html"}
+    assert {p.name for p in report.iterdir()} == {
+        "findings.json",
+        "costs.json",
+        "tables",
+        "figures",
+        "latex",
+        "index.html",
+    }
     assert json.loads((report / "costs.json").read_text())["train_seconds"] > 0
     assert list((report / "tables").iterdir())
     assert list((report / "figures").iterdir())

@@ -1,4 +1,4 @@
-"""Draws the findings, and computes nothing: each figure as PDF and SVG with its caption beside it."""
+"""Draws the findings, and computes nothing: each figure as PDF, SVG and PNG with its caption beside it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def captions(findings: Findings, frames: Frames) -> tuple[Caption, ...]:
 
 
 def draw(findings: Findings, frames: Frames, folder: Path) -> list[Path]:
-    """Draw every figure that has data into `folder`, with captions as .txt and .tex; the paths written.
+    """Draw every figure that has data into `folder`, with captions as .txt; the paths written.
 
     A figure without data has its caption only, which says why.
     """
@@ -54,7 +54,7 @@ def draw(findings: Findings, frames: Frames, folder: Path) -> list[Path]:
     scene = Scene(findings, frames, points, style.looks(models))
     written = []
     for caption in captions(findings, frames):
-        written += caption.write(folder)
+        written.append(caption.write(folder))
         if caption.missing is None:
             with style.applied():
                 written += style.save(FIGURES[caption.name].draw(scene), folder, caption.name)

@@ -34,13 +34,12 @@ class Caption:
     """The figure's, as its title: both are filled in from it."""
     title: str = ""
 
-    def write(self, folder: Path) -> list[Path]:
-        """Write the caption as .txt and .tex beside the figure; the paths written."""
+    def write(self, folder: Path) -> Path:
+        """Write the caption as .txt beside the figure; its path."""
+        path = folder / f"{self.name}.txt"
         shown = f"{self.title}. {self.text}" if self.missing is None else f"{self.title}: not drawn. {self.missing}"
-        paths = {folder / f"{self.name}.txt": shown, folder / f"{self.name}.tex": text.latex(shown)}
-        for path, content in paths.items():
-            path.write_text(content + "\n", encoding="utf-8")
-        return list(paths)
+        path.write_text(shown + "\n", encoding="utf-8")
+        return path
 
 
 @dataclass(frozen=True)

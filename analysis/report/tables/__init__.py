@@ -44,5 +44,5 @@ def build(findings: Findings, frames: Frames) -> tuple[Table, ...]:
 
 
 def write(findings: Findings, frames: Frames, folder: Path) -> list[Path]:
-    """Write every table into `folder` as CSV, Markdown and LaTeX; the paths written."""
+    """Write every table into `folder` as CSV and Markdown; the paths written."""
     return table.write(build(findings, frames), folder)

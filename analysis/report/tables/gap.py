@@ -80,7 +80,7 @@ def sweep(findings: Findings, frames: Frames) -> Rows:
     )
 
 
-@table(section="images", title="Gap by class", long=True)
+@table(section="images", title="Gap by class")
 def classes(findings: Findings, frames: Frames) -> Rows:
     """The gap on the images of each class."""
     rows = Rows()

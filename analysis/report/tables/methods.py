@@ -29,7 +29,7 @@ OVER_SEEDS = {
 """What findings over seeds, but for the primary estimate, are called, and the unit of those that have one."""
 
 
-@table(section="appendix", title="The same gap by other methods", long=True)
+@table(section="appendix", title="The same gap by other methods")
 def checks(findings: Findings, frames: Frames) -> Rows:
     """The same comparison by other methods."""
     rows = Rows()
@@ -77,7 +77,7 @@ def _supported(rows: Rows, c: Comparison) -> None:
         method_row(rows, c.baseline, "largest supported margin", e, "pp")
 
 
-@table(section="robustness", title="Every way to analyse the same data", long=True)
+@table(section="robustness", title="Every way to analyse the same data")
 def specifications(findings: Findings, frames: Frames) -> Rows:
     """Every way to analyse the same data."""
     rows = Rows()

@@ -81,7 +81,7 @@ def outcomes(findings: Findings, frames: Frames) -> Rows:
     )
 
 
-@table(section="completeness", title="Runs that did not learn", long=True)
+@table(section="completeness", title="Runs that did not learn")
 def not_learned(findings: Findings, frames: Frames) -> Rows:
     """Every run that did not learn, and why."""
     rows = Rows()

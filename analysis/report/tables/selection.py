@@ -73,7 +73,7 @@ def sensitivity(findings: Findings, frames: Frames) -> Rows:
     )
 
 
-@table(section="appendix", title="The gap when fewer learning rates are tried", long=True)
+@table(section="appendix", title="The gap when fewer learning rates are tried")
 def best_of_n(findings: Findings, frames: Frames) -> Rows:
     """The gap when each model tries fewer learning rates."""
     rows = Rows()

@@ -11,7 +11,7 @@ import pytest
 
 from analysis import frames
 from analysis.findings import build
-from analysis.report import figures, page, tables
+from analysis.report import figures, latex, page, tables
 from tests import synthetic
 from tests.browser import CHROMIUM, DRIVER, Browser
 
@@ -40,6 +40,7 @@ def report(tmp_path_factory):
     data = frames.load(ledger)
     findings = build.collect(data)
     tables.write(findings, data, folder / "tables")
+    latex.write(findings, data, folder / "latex")
     figures.draw(findings, data, folder / "figures")
     page.write(findings, data, folder)
     return folder
@@ -100,12 +101,12 @@ def test_search_leaves_the_rows_that_hold_the_words_and_opens_their_folds(opened
     assert opened.run("return document.querySelectorAll('tbody tr:not([hidden])').length") == rows
 
 
-@pytest.mark.parametrize("suffix", ["csv", "tex"])
-def test_tables_are_copied_as_they_are_written(opened, report, suffix):
+@pytest.mark.parametrize(("folder", "suffix"), [("tables", "csv"), ("latex/tables", "tex")])
+def test_tables_are_copied_as_they_are_written(opened, report, folder, suffix):
     opened.command("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
     opened.run(CLICK, f"[data-copy='gaps.{suffix}']")
     read = "return new Promise(done => setTimeout(() => navigator.clipboard.readText().then(done), 200))"
-    assert opened.run(read) == (report / "tables" / f"gaps.{suffix}").read_text()
+    assert opened.run(read) == (report / folder / f"gaps.{suffix}").read_text()
     assert opened.run(TEXT, f"[data-copy='gaps.{suffix}']") == "Copied"
 
 

@@ -12,7 +12,7 @@ import pytest
 from analysis import frames, text
 from analysis.findings import build
 from analysis.findings.schema import Findings
-from analysis.report import figures, page, tables
+from analysis.report import figures, latex, page, tables
 from analysis.report.figures import style
 from tests import synthetic
 
@@ -67,6 +67,7 @@ def file(study, tmp_path_factory):
     for name in ("findings.json", "costs.json"):
         (folder / name).touch()
     tables.write(findings, data, folder / "tables")
+    latex.write(findings, data, folder / "latex")
     figures.draw(findings, data, folder / "figures")
     return page.write(findings, data, folder)
 

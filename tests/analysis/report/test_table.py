@@ -1,7 +1,6 @@
 """Numbers as read, and one table in its forms."""
 
 import re
-import shutil
 
 import pandas as pd
 import pytest
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 from analysis import text
 from analysis.report import table
 from analysis.stats.estimate import Estimate
-from tests.latex import compiled
 
 NASTY = r"my_pkg.nets:My<Net>&%_#$~^\{}|\"[x]--``"
 
@@ -95,14 +93,6 @@ def test_markdown_has_one_row_a_line_and_as_many_columns():
     assert len(lines) == 2 + 3
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {4}
     assert "<Net>" not in lines[2]
-
-
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
-def test_latex_compiles_and_prints_a_name_as_it_is_spelt(tmp_path):
-    (tmp_path / "table.tex").write_text(table.as_latex(example(NASTY)))
-    printed = compiled(tmp_path, ["table"])
-    assert NASTY in printed
-    assert "one pair has no spread" in printed
 
 
 @settings(max_examples=300, deadline=None)
