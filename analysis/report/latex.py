@@ -73,7 +73,7 @@ def _float(table: Table, rows: pd.DataFrame, number: int, parts: int) -> str:
         notes = f"\\par\\smallskip{{\\scriptsize\\raggedright\n{notes}\\par}}\n"
     # Made smaller where it is wider than there is room, and never larger.
     fitted = f"\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{%\n{body}}}\n"
-    size = "\\scriptsize\\setlength{\\tabcolsep}{3pt}\n"
+    size = "\\smallskip\\scriptsize\\setlength{\\tabcolsep}{3pt}\n"
     return f"\\begin{{table{star}}}\n\\centering\n{caption}{label}{size}{fitted}{notes}\\end{{table{star}}}\n"
 
 

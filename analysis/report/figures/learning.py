@@ -71,14 +71,18 @@ def learning_curves(scene: Scene) -> Figure:
     means = scene.curves[scene.curves["metric"] == "test_accuracy"]
     runs = scene.frames.epochs.merge(scene.frames.runs[["run_id", "model", "learning_rate"]], on="run_id")
     runs["error"] = scene.test_error(runs["test_accuracy"])
+    ended = scene.frames.runs[scene.frames.runs["state"] == "diverged"]
+    lost = ended[~ended["run_id"].isin(runs["run_id"])]
+    guessed = near_guessing(scene.frames, rates)
     last = scene.findings.about.epochs
     for axes in panels.flat[len(rates) :]:
         axes.set_visible(False)
     for axes, rate in zip(panels.flat, rates, strict=False):
-        for at, (model, look) in enumerate(scene.looks.items()):
+        for row, (model, look) in enumerate(scene.looks.items()):
             own = runs[(runs["model"] == model) & (runs["learning_rate"] == rate)]
             _runs(axes, own, look, last)
-            _diverged_at_once(axes, scene, model, rate, at)
+            if at_once := int(((lost["model"] == model) & (lost["learning_rate"] == rate)).sum()):
+                _diverged_at_once(axes, at_once, look, row)
             mean = means[(means["model"] == model) & (means["learning_rate"] == rate)]
             band = dict(color=look.colour, alpha=0.18, lw=0)
             axes.fill_between(mean["epoch"], scene.test_error(mean["high"]), scene.test_error(mean["low"]), **band)
@@ -86,7 +90,7 @@ def learning_curves(scene: Scene) -> Figure:
             if rate == scene.selected(model):
                 end |= dict(ms=4.2, mec=INK, mew=0.9)
             axes.plot(mean["epoch"], scene.test_error(mean["mean"]), color=look.colour, ls=look.dash, zorder=3, **end)
-        if near_guessing(scene.frames, rates):
+        if guessed:
             chance(axes, scene)
         axes.set_title(f"Rate {text.plain(rate)}")
         axes.set_xlim(1 - 0.05 * last, last * 1.05)
@@ -238,16 +242,11 @@ def _against_rate(axes: Axes, scene: Scene, metric: str, shown: Callable[[pd.Ser
     axes.grid(axis="y")
 
 
-def _diverged_at_once(axes: Axes, scene: Scene, model: str, rate: float, row: int) -> None:
+def _diverged_at_once(axes: Axes, n: int, look: Look, row: int) -> None:
     """A cross with the number of runs that diverged in their first epoch and so have no curve."""
-    runs = scene.frames.runs
-    own = runs[(runs["model"] == model) & (runs["learning_rate"] == rate) & (runs["state"] == "diverged")]
-    n = int((~own["run_id"].isin(scene.frames.epochs["run_id"])).sum())
-    if not n:
-        return
-    colour, y = scene.looks[model].colour, 0.9 - 0.1 * row
-    axes.plot(0.07, y, "x", ms=3, mew=0.7, color=colour, transform=axes.transAxes)
-    axes.text(0.12, y, text.count(n), va="center", fontsize=6, color=colour, transform=axes.transAxes)
+    y = 0.9 - 0.1 * row
+    axes.plot(0.07, y, "x", ms=3, mew=0.7, color=look.colour, transform=axes.transAxes)
+    axes.text(0.12, y, text.count(n), va="center", fontsize=6, color=look.colour, transform=axes.transAxes)
 
 
 def near_guessing(frames: Frames, rates: Sequence[float] | None = None) -> bool:

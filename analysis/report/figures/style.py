@@ -15,6 +15,9 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
@@ -130,11 +133,13 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once, for all files
     paths = [folder / f"{name}{suffix}" for suffix in SUFFIXES]
-    figure.savefig(paths[0], metadata={"CreationDate": None})
+    # The canvases themselves: `savefig` would draw the figure twice for each file.
+    FigureCanvasPdf(figure).print_pdf(paths[0], metadata={"CreationDate": None})
     drawn = io.StringIO()
-    figure.savefig(drawn, format="svg", metadata={"Date": None})
+    FigureCanvasSVG(figure).print_svg(drawn, metadata={"Date": None})
     paths[1].write_text(_told(drawn.getvalue()), encoding="utf-8")
-    figure.savefig(paths[2], dpi=DOTS, metadata={"Software": None})
+    figure.set_dpi(DOTS)
+    FigureCanvasAgg(figure).print_png(paths[2], metadata={"Software": None})
     return paths
 
 
