@@ -10,6 +10,7 @@ from analysis import text
 from analysis.findings.across import Across
 from analysis.report import table, terminal
 from analysis.report.figures import forest
+from analysis.report.latex import as_latex
 from analysis.report.table import Rows, Table, number, rate, words
 
 TITLE = "The same comparison across studies"
@@ -52,6 +53,7 @@ def write(found: Across, folder: Path) -> None:
     parts = [f"# {TITLE}", *(text.markdown(group.sentence) for group in found.groups)]
     if (shown := tabulated(found)) is not None:
         table.write([shown], folder)
+        (folder / f"{shown.name}.tex").write_text(as_latex(shown), encoding="utf-8")
         forest.draw(found, folder)
         parts += [f"![{TITLE}](forest.svg)", text.markdown(forest.CAPTION), table.as_markdown(shown)]
     (folder / "across.md").write_text("\n\n".join(parts).rstrip() + "\n", encoding="utf-8")
