@@ -40,6 +40,12 @@ def imported(file: str, source: str, *, at_once: bool = False) -> set[str]:
     return names
 
 
+def _around(module: str) -> set[str]:
+    """The packages that a module lies in, which are imported before it whoever asks for it."""
+    parts = module.split(".")
+    return {".".join(parts[:n]) for n in range(1, len(parts))}
+
+
 def arrows(root: Path = ROOT, *, at_once: bool = False) -> Arrows:
     """The modules of both packages and which of them each imports. A package that only contains them is no module."""
     texts = {file: (root / file).read_text() for file in sources(root)}
@@ -50,7 +56,7 @@ def arrows(root: Path = ROOT, *, at_once: bool = False) -> Arrows:
     }
     return {
         module: {name for name in imported(file, texts[file], at_once=at_once) if name in modules}
-        - {module, module.rpartition(".")[0]}
+        - {module, *_around(module)}
         for module, file in modules.items()
     }
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from analysis.findings.schema import Findings
 from analysis.frames import Frames
 from analysis.report.figures import gap, images, learning, spread, style, training
@@ -49,9 +53,7 @@ def draw(findings: Findings, frames: Frames, folder: Path) -> list[Path]:
     A figure without data has its caption only, which says why.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    models = [model.name for model in findings.about.models]
-    points = curves(frames.runs, frames.epochs, findings.about.settings.confidence)
-    scene = Scene(findings, frames, points, style.looks(models))
+    scene = _scene(findings, frames)
     written = []
     for caption in captions(findings, frames):
         written.append(caption.write(folder))
@@ -59,3 +61,30 @@ def draw(findings: Findings, frames: Frames, folder: Path) -> list[Path]:
             with style.applied():
                 written += style.save(FIGURES[caption.name].draw(scene), folder, caption.name)
     return written
+
+
+def plot(findings: Findings, frames: Frames, name: str, ax: Axes | None = None) -> Figure:
+    """Draw one figure; where `ax` is given, as a picture into it, and return the figure that it belongs to.
+
+    Raises ValueError for a name that no figure has, and for a figure without data.
+    """
+    if name not in FIGURES:
+        raise ValueError(f"found the figure {name!r}; allowed: {', '.join(FIGURES)}")
+    if missing := FIGURES[name].caption(findings, frames).missing:
+        raise ValueError(f"{name}: {missing}")
+    with style.applied():
+        figure = FIGURES[name].draw(_scene(findings, frames))
+        if ax is None:
+            return figure
+        canvas = FigureCanvasAgg(figure)
+        figure.set_dpi(style.DOTS)
+        canvas.draw()
+    ax.imshow(canvas.buffer_rgba())
+    ax.set_axis_off()
+    return ax.figure
+
+
+def _scene(findings: Findings, frames: Frames) -> Scene:
+    models = [model.name for model in findings.about.models]
+    points = curves(frames.runs, frames.epochs, findings.about.settings.confidence)
+    return Scene(findings, frames, points, style.looks(models))
