@@ -12,19 +12,20 @@ if TYPE_CHECKING:
 
     from analysis.findings.schema import Findings
     from analysis.frames import Frames
-    from analysis.report.figures import Axes, Figure
+    from analysis.report.figures import Axes, Figure, SubFigure
 
 __all__ = ["Results", "load"]
 
 
-def load(path: str | Path) -> Results:
+def load(path: str | Path, clusters: str | Path | None = None) -> Results:
     """The study at a folder, a URI or a ZIP that `python -m study export` wrote.
 
-    Raises UserError, one line, when there is none or it lacks its test images.
+    `clusters` names a file that says which test images belong together, such as those of one writer. Raises
+    UserError, one line, when there is none or it lacks its test images.
     """
     from analysis import frames
 
-    return Results(frames.load(path))
+    return Results(frames.load(path, clusters))
 
 
 class Results:
@@ -50,7 +51,7 @@ class Results:
 
         return collect(self.frames)
 
-    def plot(self, name: str, ax: Axes | None = None) -> Figure:
+    def plot(self, name: str, ax: Axes | None = None) -> Figure | SubFigure:
         """Draw a figure of the report, e.g. "gap"; as a picture into `ax` where one is given.
 
         Raises ValueError for a name that no figure has, and for a figure that this study has no data for.

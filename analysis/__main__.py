@@ -28,10 +28,21 @@ from study.ledger.storage import Storage
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]…")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, and nothing else.")
 @click.option("--require-complete", is_flag=True, help="Refuse a study in which a planned run has no outcome.")
+@click.option(
+    "--clusters",
+    metavar="FILE",
+    help="Which test images belong together: an id a line, a .npy file, or the labels of QMNIST.",
+)
 @click.option("--out", metavar="DIR_OR_URI", help="Where the report is written. Default: report/ beside the study.")
 @click.option("--wandb", is_flag=True, help="Write the study's own run on W&B as well, with report and ledger.")
 def cli(
-    source: str, overrides: tuple[str, ...], as_json: bool, require_complete: bool, out: str | None, wandb: bool
+    source: str,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    require_complete: bool,
+    clusters: str | None,
+    out: str | None,
+    wandb: bool,
 ) -> None:
     """Answer the study's question, and write its findings, tables, figures and report.
 
@@ -39,7 +50,7 @@ def cli(
     the study declared; the report then says so.
     """
     block, report = _parse(overrides), Storage(out) if out else _beside(source)
-    data = frames.load(source)
+    data = frames.load(source, clusters)
     if require_complete:
         _complete(data)
     findings = build.collect(data, block)

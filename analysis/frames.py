@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from study.errors import StorageError, UserError
+from study.ledger.clusters import read as read_clusters
 from study.ledger.ledger import Ledger, LedgerError, Problem
 from study.ledger.records import METRICS, Record, Study
 from study.ledger.runs import PlannedRun
@@ -40,6 +41,8 @@ class Frames:
     """Test images, uint8 [image, height, width]."""
     test_labels: np.ndarray
     """uint8 [image]."""
+    test_clusters: np.ndarray | None
+    """Which test images belong together, as those of one writer, int64 [image] from 0; None where nobody says."""
     val_labels: Mapping[int, np.ndarray]
     """Split seed → labels of its validation images, uint8 [image]."""
     problems: Sequence[Problem]
@@ -113,19 +116,20 @@ COLUMNS: dict[str, object] = {
 """
 
 
-def load(path: str | Path) -> Frames:
+def load(path: str | Path, clusters: str | Path | None = None) -> Frames:
     """The study at a folder or URI, or in a ZIP that `python -m study export` wrote.
 
-    Raises UserError, one line, when there is none or it lacks its test images.
+    `clusters` names a file that says which test images belong together, in the place of what the study says. Raises
+    UserError, one line, when there is none or it lacks its test images.
     """
     if str(path).lower().endswith(".zip") and Path(path).is_file():
         with tempfile.TemporaryDirectory(prefix="study-") as folder:
             _unpack(Path(path), Path(folder))
-            return _load(Storage(folder), str(path))
-    return _load(Storage(path), str(path))
+            return _load(Storage(folder), str(path), clusters)
+    return _load(Storage(path), str(path), clusters)
 
 
-def _load(storage: Storage, source: str) -> Frames:
+def _load(storage: Storage, source: str, clusters: str | Path | None) -> Frames:
     """The frames of the study at `storage`, step by step."""
     ledger = Ledger(storage)
     study = ledger.read_study()
@@ -149,10 +153,22 @@ def _load(storage: Storage, source: str) -> Frames:
         predictions=predictions,
         test_images=ledger.dataset("test_images"),
         test_labels=test_labels,
+        test_clusters=_test_clusters(ledger, clusters, study.dataset.n_test),
         val_labels=val_labels,
         problems=problems + unsound,
         set_aside=[p for p in planned if p.run_id not in current],
     )
+
+
+def _test_clusters(ledger: Ledger, file: str | Path | None, n_test: int) -> np.ndarray | None:
+    """The clusters of the test images: those of the file, else those of the study, if any."""
+    if file is not None:
+        return read_clusters(file, n_test)
+    found = ledger.test_clusters()
+    if found is not None and len(found) != n_test:
+        path = ledger.storage.path("dataset/test_clusters.npy")
+        raise UserError(f"{path}: found {len(found):,} ids; allowed: {n_test:,}, one for each test image")
+    return found
 
 
 def _current_plan(study: Study, planned: Sequence[PlannedRun]) -> list[PlannedRun]:

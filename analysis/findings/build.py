@@ -11,7 +11,17 @@ import pandas as pd
 
 from analysis.findings import compare, preregistration, summary
 from analysis.findings.compare import Pair
-from analysis.findings.schema import About, Configuration, Confusion, Counts, Findings, Model, Published, Variance
+from analysis.findings.schema import (
+    About,
+    Clusters,
+    Configuration,
+    Confusion,
+    Counts,
+    Findings,
+    Model,
+    Published,
+    Variance,
+)
 from analysis.frames import STATES, Frames
 from analysis.grid import Grid, grids
 from analysis.stats import paired, sweep, variance
@@ -20,6 +30,7 @@ from analysis.stats.estimate import Basis, Estimate, mapped
 from analysis.stats.robustness import random_halves
 from analysis.stats.selection import Chosen, choose
 from study.config import ResolvedAnalysis
+from study.ledger import clusters
 from study.ledger.runs import digest
 
 SPLITS = 1000
@@ -74,6 +85,7 @@ def _about(frames: Frames, analysis: ResolvedAnalysis) -> About:
         n_train=info.n_train - recipe["validation_size"],
         n_val=recipe["validation_size"],
         n_test=info.n_test,
+        clusters=_clusters(frames.test_clusters),
         splits=runs["split_seed"].nunique(),
         classes=info.classes,
         models=tuple(
@@ -89,6 +101,13 @@ def _about(frames: Frames, analysis: ResolvedAnalysis) -> About:
         problems=len(frames.problems),
         settings=analysis,
     )
+
+
+def _clusters(ids: np.ndarray | None) -> Clusters | None:
+    if ids is None:
+        return None
+    sizes = np.bincount(ids)
+    return Clusters(count=sizes.size, smallest=int(sizes.min()), largest=int(sizes.max()), sha256=clusters.sha256(ids))
 
 
 def _literature(findings: Findings) -> tuple[Published, ...]:

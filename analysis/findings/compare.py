@@ -128,7 +128,7 @@ class Pair:
         """
         learned, (candidate, baseline) = self.learned(rates).size, self.predicted(rates)
         basis = Basis(
-            method="two-way crossed analysis of variance",
+            method="gap over seeds and test images",
             n=len(candidate),
             planned=planned_pairs(self.grids, (rates,)),
             unit="pairs of runs",
@@ -146,7 +146,7 @@ class Pair:
         x = crossed.difference(c, b)
         lost = learned - len(x)
         warning = f"{lost} of {learned} pairs that learned have lost their predictions and are left out"
-        return crossed.gap_over_images(x, level, basis).warned(warning if lost else None)
+        return crossed.gap_over_images(x, level, basis, self.frames.test_clusters).warned(warning if lost else None)
 
 
 def rules(grids: Models, chosen: tuple[Chosen, Chosen]) -> dict[str, Rule]:
@@ -237,10 +237,18 @@ def on_images(pair: Pair) -> Images:
     """The primary gap image by image, p-values not yet adjusted."""
     if pair.correct is None:
         return Images(crossed=None, classes=(), hard=None)
-    used, basis = pair.analysis, pair.images_basis
+    used, basis, clusters = pair.analysis, pair.images_basis, pair.frames.test_clusters
+    labels, classes = pair.frames.test_labels, pair.frames.classes
     return Images(
-        crossed=crossed.crossed(*pair.correct, basis, level=used.confidence, resamples=used.resamples, seed=used.seed),
-        classes=crossed.by_class(*pair.correct, pair.frames.test_labels, pair.frames.classes, used.confidence, basis),
+        crossed=crossed.crossed(
+            *pair.correct,
+            basis,
+            level=used.confidence,
+            resamples=used.resamples,
+            seed=used.seed,
+            clusters=clusters,
+        ),
+        classes=crossed.by_class(*pair.correct, labels, classes, used.confidence, basis, clusters),
         hard=crossed.hard_images(*pair.correct, basis),
     )
 
@@ -255,6 +263,7 @@ def plan(pair: Pair) -> Planning:
         pair.basis.changed(population=None),
         level=pair.analysis.confidence,
         half_widths=(2 * margin, margin, margin / 2),
+        clusters=pair.frames.test_clusters,
     )
 
 

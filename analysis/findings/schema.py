@@ -34,6 +34,19 @@ class Model(Frozen):
     """Multiply-accumulates of one image's forward pass."""
 
 
+class Clusters(Frozen):
+    """Test images that belong together, such as those of one writer."""
+
+    count: int
+    """Clusters."""
+    smallest: int
+    """Images in the smallest ..."""
+    largest: int
+    """... and in the largest."""
+    sha256: str
+    """Checksum of the ids used, numbered by first appearance."""
+
+
 class About(Frozen):
     """What was studied."""
 
@@ -49,6 +62,8 @@ class About(Frozen):
     """Images that choose the learning rate."""
     n_test: int
     """Images that measure, and choose nothing."""
+    clusters: Clusters | None
+    """Which of the test images belong together; null where nobody says, and they are taken as independent."""
     splits: int
     """Ways in which the training file was split into training and validation images."""
     classes: int

@@ -65,7 +65,9 @@ def _absent(findings: Findings, comparison: Comparison) -> str:
 def _ranges(findings: Findings, comparison: Comparison) -> str:
     """Both intervals, or why one of them is not there."""
     seeds, images = comparison.seeds.mean, comparison.images
-    sample = "a different sample of such images"
+    clusters = findings.about.clusters
+    drawn = "taken as independent" if clusters is None else f"which come in {clusters.count:,} clusters"
+    sample = f"a different sample of such images, {drawn}"
     ranges = [
         f"no interval for training luck alone: {seeds.declined}"
         if seeds.low is None

@@ -295,14 +295,29 @@ def methods(findings: Findings) -> list[str]:
         f"{text.splits(findings.about.splits)}.",
         f"The gap is {s.candidate} minus baseline, paired by seed: the same seed gives every model the same batches. "
         f"Its primary interval is mean ± t at {text.level(s.confidence)} over seeds (this test set); the second adds "
-        "the images as a crossed random factor (new images like these) and is probably too short where images "
-        f"cluster by writer. The primary test flips the signs of the differences, exactly. Over {len(s.baselines)} "
+        f"the test images (new images like these), {clusters(findings)}. The "
+        f"primary test flips the signs of the differences, exactly. Over {len(s.baselines)} "
         f"{'baseline' if len(s.baselines) == 1 else 'baselines'} verdicts are corrected by Bonferroni, p-values "
         "within each family by Holm.",
         "Diverged and collapsed runs are outcomes: they score chance in selection, and the pairs they belong to are "
         "counted but not averaged. Failed and missing runs are never scored.",
         f"{text.count(s.resamples)} resamples, seed {s.seed}.",
     ]
+
+
+def clusters(findings: Findings) -> str:
+    """How the interval for new images treats images that belong together."""
+    known = findings.about.clusters
+    if known is None:
+        return (
+            "as a crossed random factor: it supposes independent images, and is too short where they come in clusters, "
+            "as those of one writer do"
+        )
+    return (
+        f"clustered two ways (Cameron, Gelbach and Miller 2011): the {text.count(findings.about.n_test)} images come "
+        f"in {text.count(known.count)} clusters of {known.smallest} to {known.largest} (SHA-256 of the ids "
+        f"{known.sha256[:12]}…)"
+    )
 
 
 def preregistration(findings: Findings) -> list[tuple[str, str]]:

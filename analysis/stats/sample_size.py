@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from analysis.stats.crossed import error_from, mean_squares
+from analysis.stats.crossed import Error
 from analysis.stats.estimate import Basis, Estimate, Frozen
 from analysis.stats.paired import spread_unknown
 
@@ -85,12 +85,20 @@ class Planning(Frozen):
 
 
 def plan(
-    d: ArrayLike, x: ArrayLike | None, n_images: int, basis: Basis, *, level: float, half_widths: Sequence[float]
+    d: ArrayLike,
+    x: ArrayLike | None,
+    n_images: int,
+    basis: Basis,
+    *,
+    level: float,
+    half_widths: Sequence[float],
+    clusters: NDArray[np.int64] | None = None,
 ) -> Planning:
     """What more seeds would bring, from the paired differences in accuracy `d` [pair].
 
     `x` [pair, image] holds the differences in who got which image right, −1, 0 or 1; None where the predictions
-    are not known. `half_widths` are the precisions wanted, fractions of accuracy.
+    are not known. `half_widths` are the precisions wanted, fractions of accuracy. `clusters` [image] numbers the images
+    that belong together, where that is known.
     """
     d = np.asarray(d, float)
     method = "expected half-widths from the SD of the differences and the mean squares seen"
@@ -115,7 +123,8 @@ def plan(
             sentence=sentence,
         )
     sd = float(d.std(ddof=1))
-    crossed = None if x is None or np.shape(x)[1] < 2 else OverImages(np.asarray(x), level)
+    one = x is None or np.shape(x)[1] < 2 or (clusters is not None and clusters.max() == 0)
+    crossed = None if one else OverImages(np.asarray(x), level, clusters)
     floor = crossed.floor if crossed else None
     enough = first(crossed.half_width, NEAR * floor) if crossed and floor is not None else None
     return Planning(
@@ -186,26 +195,23 @@ def hours(seeds: float, seconds_per_run: Sequence[float]) -> float:
 
 
 class OverImages:
-    """The interval over seeds and test images as a function of the number of seeds, from the mean squares seen."""
+    """The interval over seeds and test images as a function of the number of seeds, from the error seen."""
 
-    def __init__(self, x: NDArray, level: float) -> None:
+    def __init__(self, x: NDArray, level: float, clusters: NDArray[np.int64] | None = None) -> None:
         self.level = level
-        seeds, self.images = x.shape
-        self.ms_s, ms_i, self.ms_r = mean_squares(x)
-        self.component = (ms_i - self.ms_r) / seeds  # of the images
+        self.error = Error.of(x, clusters)
 
     def half_width(self, seeds: int) -> float:
         """Expected half-width; that of the study itself at its own number of seeds."""
-        expected = (self.ms_s, max(0.0, seeds * self.component + self.ms_r), self.ms_r)
-        error, df = error_from(expected, seeds, self.images)
+        error, df = self.error.at(seeds)
         return float(stats.t.ppf((1 + self.level) / 2, df) * error)
 
     @property
     def floor(self) -> float | None:
-        """Its limit for infinitely many seeds; None where no component of the images was found."""
-        if self.component <= 0:
+        """Its limit for infinitely many seeds; None where the images have no component of their own."""
+        if self.error.images <= 0:
             return None
-        return float(stats.t.ppf((1 + self.level) / 2, self.images - 1) * np.sqrt(self.component / self.images))
+        return float(stats.t.ppf((1 + self.level) / 2, self.error.freedom) * np.sqrt(self.error.images))
 
 
 def _needed(wanted: float, sd: float, crossed: OverImages | None, level: float, basis: Basis) -> Needed:

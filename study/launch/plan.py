@@ -224,6 +224,8 @@ def commit(prepared: Prepared) -> None:
     """Write study.json and the arrays that analysis needs, before anything is trained."""
     dataset, validation_size = prepared.dataset, prepared.config.training.validation_size
     arrays = {"test_images": dataset.test_images, "test_labels": dataset.test_labels}
+    if dataset.test_clusters is not None:
+        arrays["test_clusters"] = dataset.test_clusters
     for split_seed in sorted({planned.run.split_seed for planned in prepared.planned}):
         _, validation = data.split(dataset.info.n_train, validation_size, split_seed)
         arrays[f"val_labels_{split_seed}"] = dataset.train_labels[validation]

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from study.errors import UserError
+from study.ledger import clusters
 from study.ledger.records import Record, Study
 from study.ledger.storage import Storage
 
@@ -132,6 +133,19 @@ class Ledger:
             raise LedgerError(f"{self.storage.path(path)}: missing") from None
         with _decoding(self.storage.path(path)):
             return _uint8(np.load(io.BytesIO(content), allow_pickle=False), 3 if name == "test_images" else 1)
+
+    def test_clusters(self) -> np.ndarray | None:
+        """Which test images belong together, int64 [image] from 0, as `clusters` numbers them; None where none says."""
+        path = self.storage.path("dataset/test_clusters.npy")
+        try:
+            content = self.storage.read("dataset/test_clusters.npy")
+        except FileNotFoundError:
+            return None
+        with _decoding(path):
+            ids = np.load(io.BytesIO(content), allow_pickle=False)
+            if not isinstance(ids, np.ndarray) or ids.dtype.kind not in "iu" or ids.ndim != 1:
+                raise ValueError("no array of integers with one axis")
+            return clusters.numbered(ids)
 
     def files(self) -> Iterator[str]:
         """The names of all files that make up the ledger, in order; checkpoints and reports are not among them."""

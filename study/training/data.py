@@ -10,13 +10,14 @@ import re
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from study.config import Images
 from study.errors import UserError
+from study.ledger import clusters
 from study.ledger.records import DatasetInfo
 from study.seeding import generator
 
@@ -74,6 +75,8 @@ class Dataset:
     test_images: np.ndarray
     test_labels: np.ndarray
     info: DatasetInfo
+    test_clusters: np.ndarray | None = None
+    """Which test images belong together, as those of one writer, int64 [image]; None where nobody says."""
 
 
 def load(images: str | Images) -> Dataset:
@@ -101,7 +104,24 @@ def load(images: str | Images) -> Dataset:
     for file, expected in MNIST_SHA256.items() if options.name == "mnist" else ():
         if (found := dataset.info.files[file]) != expected:
             raise UserError(f"{path / file}: altered: SHA-256 is {found[:12]}…, not {expected[:12]}…")
-    return dataset
+    return replace(dataset, test_clusters=_clusters(options.name, path, dataset.info.n_test))
+
+
+def _clusters(name: str, path: Path, n_test: int) -> np.ndarray | None:
+    """The clusters of the test images: the writers of MNIST's and QMNIST's, where torchvision has downloaded QMNIST;
+
+    of a folder, what its file `test-clusters` says. None where there is no such file.
+    """
+    places = [path / "test-clusters"]
+    if name in ("mnist", "qmnist"):
+        labels = _cache() / "QMNIST" / "raw" / "qmnist-test-labels-idx2-int"
+        places = [labels, labels.with_suffix(".gz")]
+    return next((clusters.read(place, n_test) for place in places if place.is_file()), None)
+
+
+def _cache() -> Path:
+    """Where torchvision downloads datasets to."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lenet5-vs-mlp"
 
 
 def split(n_train: int, validation_size: int, split_seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +147,7 @@ def _download(name: str) -> list[np.ndarray]:
 
     title, options = DOWNLOADED[name]
     kind = getattr(datasets, title)
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lenet5-vs-mlp"
+    cache = _cache()
     try:
         train, test = (kind(str(cache), train=part, download=True, **options) for part in (True, False))
     except (RuntimeError, OSError, ValueError, AssertionError) as error:

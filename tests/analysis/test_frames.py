@@ -326,3 +326,22 @@ def test_no_study_is_one_line(tmp_path):
     for source in (tmp_path, tmp_path / "nowhere", tmp_path / "nowhere.zip"):
         with pytest.raises(UserError, match="holds no study"):
             frames.load(source)
+
+
+# clusters of test images
+
+
+def test_clusters_are_those_of_the_study_or_of_a_file(copy, tmp_path):
+    assert frames.load(copy).test_clusters is None
+    Ledger(Storage(copy)).write_dataset({"test_clusters": np.arange(120) // 4})
+    assert np.array_equal(frames.load(copy).test_clusters, np.arange(120) // 4)
+    ledger.export(Storage(copy), tmp_path / "study.zip")
+    assert np.array_equal(frames.load(tmp_path / "study.zip").test_clusters, np.arange(120) // 4)
+    (tmp_path / "ids").write_text("\n".join(str(i % 3) for i in range(120)))
+    assert np.array_equal(frames.load(copy, tmp_path / "ids").test_clusters, np.arange(120) % 3)
+
+
+def test_clusters_of_other_images_are_one_line(copy):
+    Ledger(Storage(copy)).write_dataset({"test_clusters": np.arange(119)})
+    with pytest.raises(UserError, match=r"found 119 ids; allowed: 120"):
+        frames.load(copy)

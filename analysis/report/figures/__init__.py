@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from analysis.findings.schema import Findings
 from analysis.frames import Frames
@@ -63,7 +63,7 @@ def draw(findings: Findings, frames: Frames, folder: Path) -> list[Path]:
     return written
 
 
-def plot(findings: Findings, frames: Frames, name: str, ax: Axes | None = None) -> Figure:
+def plot(findings: Findings, frames: Frames, name: str, ax: Axes | None = None) -> Figure | SubFigure:
     """Draw one figure; where `ax` is given, as a picture into it, and return the figure that it belongs to.
 
     Raises ValueError for a name that no figure has, and for a figure without data.

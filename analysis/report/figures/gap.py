@@ -44,7 +44,7 @@ def gap_caption(findings: Findings, frames: Frames) -> Caption:
         "each at its selected learning rate. Numbers beside: the mean and both intervals. Each "
         f"point is one pair of trainings that share their seed. Thick bars: mean and {level(findings)} t interval over "
         f"seeds (this test set). Thin bars: {level(findings)} interval over seeds and test images (new images like "
-        f"these), two-way crossed. Grey: the margin of ±{text.plain(100 * settings.margin)} points. Planned pairs in "
+        f"these). Grey: the margin of ±{text.plain(100 * settings.margin)} points. Planned pairs in "
         f"which both models learned: {pairs(findings)}."
         + (f" Runs at these rates that did not learn and are not drawn: {not_learned}." if not_learned else ""),
         _no_pairs(findings),

@@ -43,7 +43,7 @@ def gaps(findings: Findings, frames: Frames) -> Rows:
         f"Test accuracy of {settings.candidate} minus that of the baseline, in percentage points, each at the "
         "learning rate with the best mean validation accuracy. Errors: mean per cent of test images wrong, "
         f"candidate / baseline. Intervals at {text.level(settings.confidence)}: over seeds by t (this test set); and "
-        "images: over seeds and test images, two-way crossed closed form (new images like these). p: exact "
+        "images: over seeds and test images (new images like these). p: exact "
         "sign-flip test, two-sided, by Holm over all baselines. Ahead: pairs won : tied : lost. Verdict at a "
         f"margin of {text.plain(100 * settings.margin)} points, over seeds, at {text.level(settings.verdict_level)}. "
         "Pairs: those in which both models learned, of all planned.",
@@ -102,7 +102,7 @@ def classes(findings: Findings, frames: Frames) -> Rows:
     return rows.captioned(
         "Accuracy on the test images of each class and its gap in percentage points, with "
         f"{text.level(findings.about.settings.confidence)} intervals over seeds and test images (new images like "
-        "these), two-way crossed closed form; p-values by Holm over all baselines and classes.",
+        "these); p-values by Holm over all baselines and classes.",
     )
 
 

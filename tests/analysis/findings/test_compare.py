@@ -199,3 +199,29 @@ def test_a_second_interval_narrower_than_the_first_is_remarked_on(tmp_path):
     assert c.images.high - c.images.low < c.seeds.mean.high - c.seeds.mean.low
     assert "narrower than the interval over seeds alone" in c.images.warning
     assert "The second interval is the narrower by chance" in found.answer
+
+
+def test_clusters_widen_every_interval_for_new_images_and_nothing_else(written, findings, tmp_path):
+    # Images on which the candidate is ahead of both baselines lie together, and so do those on which it is behind.
+    loaded = frames.load(written)
+    models = loaded.runs.set_index("run_id")["model"]
+    ahead = sum(
+        (p["test"] == loaded.test_labels) * (2 if models[run_id] == "lenet5" else -1)
+        for run_id, p in loaded.predictions.items()
+    )
+    ids = np.argsort(np.argsort(ahead, kind="stable")) // 10
+    (tmp_path / "ids").write_text("\n".join(map(str, ids)))
+    found = collect(frames.load(written, tmp_path / "ids"))
+    assert (found.about.clusters.count, found.about.clusters.smallest, found.about.clusters.largest) == (40, 10, 10)
+    assert len(found.about.clusters.sha256) == 64
+    assert findings.about.clusters is None
+    for c, alone in zip(found.comparisons, findings.comparisons, strict=True):
+        assert c.seeds == alone.seeds
+        assert c.images.estimate == pytest.approx(alone.images.estimate)
+        assert c.images.high - c.images.low > 1.1 * (alone.images.high - alone.images.low)
+        assert c.images_verdict.high - c.images_verdict.low > c.images.high - c.images.low
+        assert found.planning[c.baseline].floor > findings.planning[c.baseline].floor
+        specs = [s.gap for s in found.robustness[c.baseline].specifications if s.population == "seeds and test images"]
+        assert all("clusters" in gap.method for gap in specs)
+    assert "a different sample of such images, which come in 40 clusters; 95%" in found.answer
+    assert "a different sample of such images, taken as independent; 95%" in findings.answer

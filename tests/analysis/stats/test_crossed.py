@@ -9,13 +9,18 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 from statsmodels.formula.api import ols
+from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.anova import anova_lm
+from statsmodels.stats.sandwich_covariance import cov_cluster_2groups
 
 from analysis.stats.crossed import (
     by_class,
+    cluster_bootstrap,
+    clustered_error,
     confusion,
     crossed,
     crossed_bootstrap,
+    effective,
     error_from,
     gap_over_images,
     hard_images,
@@ -24,6 +29,7 @@ from analysis.stats.crossed import (
 )
 from tests.analysis.grids import BASIS, bootstrap_variance
 
+RNG = np.random.default_rng(8)
 SETTINGS = dict(basis=BASIS, level=0.95, resamples=400, seed=0)
 
 
@@ -181,6 +187,94 @@ def test_bootstrap_of_a_whole_study_takes_seconds():
     start = time.process_time()
     crossed_bootstrap(x, 10_000, 0)
     assert time.process_time() - start < 10  # 3 seconds of one core; twice and more where it is shared
+
+
+# clusters of test images
+
+SIZES = [3, 1, 9, 2, 12, 6, 15, 4, 8]
+CLUSTERS = np.repeat(np.arange(9), SIZES)[RNG.permutation(60)]
+
+
+def long_data(x, clusters):
+    """`x` [S, n] with a row a number: its seed and its image's cluster."""
+    seeds, images = np.indices(x.shape)
+    return x.ravel(), seeds.ravel(), clusters[images.ravel()]
+
+
+def test_clustered_error_is_statsmodels_covariance_with_two_groups():
+    y, seeds, groups = long_data(X.astype(float), CLUSTERS)
+    fit = OLS(y, np.ones(y.size)).fit()
+    both, over_seeds, over_clusters = cov_cluster_2groups(fit, seeds, groups)
+    error, _ = clustered_error(X, CLUSTERS)
+    assert error**2 == pytest.approx(max(both.item(), over_seeds.item(), over_clusters.item()), rel=1e-10)
+    found = crossed(C, B, **SETTINGS, clusters=CLUSTERS)
+    assert found.gap.estimate == pytest.approx(X.mean())
+    assert "6 seeds and 9 clusters of 60 test images" in found.gap.method
+    assert "independent" not in found.gap.method
+    # Each part of the test file, and each class, by its own clusters.
+    first = X[:, :30]
+    y, seeds, groups = long_data(first.astype(float), CLUSTERS[:30])
+    parts = cov_cluster_2groups(OLS(y, np.ones(y.size)).fit(), seeds, groups)
+    df = clustered_error(first, np.unique(CLUSTERS[:30], return_inverse=True)[1])[1]
+    half = stats.t.ppf(0.975, df) * np.sqrt(max(part.item() for part in parts))
+    assert found.halves[0].high - found.halves[0].low == pytest.approx(2 * half, rel=1e-9)
+    (entry, *_) = by_class(C, B, np.arange(60) % 3, 3, 0.95, BASIS, CLUSTERS)
+    own = np.arange(60) % 3 == 0
+    error, df = clustered_error(X[:, own], np.unique(CLUSTERS[own], return_inverse=True)[1])
+    assert entry.gap.p_value == pytest.approx(2 * stats.t.sf(abs(X[:, own].mean()) / error, df))
+
+
+def test_names_and_order_of_clusters_change_nothing():
+    renamed = np.array([4, 7, 0, 8, 1, 2, 6, 5, 3])[CLUSTERS]
+    order = RNG.permutation(60)
+    for clusters, x in ((renamed, X), (CLUSTERS[order], X[:, order])):
+        assert clustered_error(x, clusters) == pytest.approx(clustered_error(X, CLUSTERS), rel=1e-12)
+
+
+def test_unequal_clusters_count_as_fewer():
+    assert effective(np.full(7, 5)) == pytest.approx(7)
+    assert effective(np.array([1, 1, 1, 100])) == 2.0
+    by_hand = sum(n**2 for n in SIZES) ** 2 / sum(n**4 for n in SIZES)
+    assert effective(np.array(SIZES)) == pytest.approx(by_hand)
+    _, df = clustered_error(X, CLUSTERS)
+    assert 1 <= df < 5 + by_hand - 1
+
+
+def test_images_of_a_cluster_that_err_together_widen_the_interval():
+    rng = np.random.default_rng(2)
+    together = [np.repeat(networks(15, 60, ease=ease, rng=rng), 5, axis=1) for ease in (1.5, 1.2)]
+    clusters = np.repeat(np.arange(60), 5)
+    alone = crossed(*together, **SETTINGS)
+    found = crossed(*together, **SETTINGS, clusters=clusters)
+    assert found.gap.high - found.gap.low > 1.2 * (alone.gap.high - alone.gap.low)
+    assert found.bootstrap.high - found.bootstrap.low > 1.2 * (alone.bootstrap.high - alone.bootstrap.low)
+    assert "clusters of test images" in found.bootstrap.method
+
+
+def test_bootstrap_draws_whole_clusters():
+    means = cluster_bootstrap(X, CLUSTERS, 20_000, 3)
+    # Of three seeds and two clusters of two and one image, all 27 × 4 resamples.
+    x, clusters = np.array([[1, 0, -1], [1, 1, 0], [0, 1, 0]]), np.array([0, 0, 1])
+    every = [
+        np.concatenate([x[np.ix_(rows, clusters == g)] for g in groups], axis=1).mean()
+        for rows in product(range(3), repeat=3)
+        for groups in product(range(2), repeat=2)
+    ]
+    drawn = cluster_bootstrap(x, clusters, 40_000, 3)
+    assert drawn.mean() == pytest.approx(np.mean(every), abs=0.01)
+    assert drawn.std() == pytest.approx(np.std(every), rel=0.02)
+    assert set(np.round(drawn, 9)) <= set(np.round(every, 9))
+    error = clustered_error(X, CLUSTERS)[0]
+    assert 0.7 * error < means.std() < 1.5 * error
+
+
+def test_one_cluster_is_declined():
+    found = crossed(C, B, **SETTINGS, clusters=np.zeros(60, int))
+    assert (
+        found.gap.declined
+        == "an interval over seeds and test images needs two or more seeds and clusters of test images"
+    )
+    assert found.bootstrap.declined
 
 
 # parts

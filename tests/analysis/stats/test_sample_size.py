@@ -53,6 +53,19 @@ def test_the_floor_is_what_infinitely_many_seeds_leave():
     assert "2,000 test images" in found.sentence
 
 
+def test_clusters_of_test_images_are_planned_for():
+    clusters = RNG.integers(0, 100, 2000)
+    clusters = np.unique(clusters, return_inverse=True)[1]
+    images = gap_over_images(X, 0.95, BASIS, clusters)
+    crossed = OverImages(X, 0.95, clusters)
+    assert crossed.half_width(8) == pytest.approx((images.high - images.low) / 2, rel=1e-10)
+    found = planning(clusters=clusters)
+    assert found.floor == pytest.approx(crossed.half_width(10**8), rel=1e-3)
+    assert [p.over_images for p in found.precision] == [crossed.half_width(p.seeds) for p in found.precision]
+    assert found.floor != planning().floor
+    assert planning(clusters=np.zeros(2000, int)).floor is None
+
+
 @pytest.mark.parametrize("wanted", [0.5, 0.01, 0.002, 0.0005])
 def test_seeds_for_a_half_width_are_the_fewest(wanted):
     sd = D.std(ddof=1)

@@ -425,3 +425,30 @@ def test_any_bytes_are_a_dataset_or_one_line(tmp_path_factory, content, file, co
     finally:
         path.unlink(missing_ok=True)
         (folder / file).write_bytes(original)
+
+
+# clusters of test images
+
+
+def test_a_folder_may_say_which_test_images_belong_together(tmp_path):
+    folder = idx.write(tmp_path, idx.learnable())
+    n_test = data.load(str(folder)).info.n_test
+    assert data.load(str(folder)).test_clusters is None
+    (folder / "test-clusters").write_text("".join(f"writer {i // 3}\n" for i in range(n_test)))
+    assert np.array_equal(data.load(str(folder)).test_clusters, np.arange(n_test) // 3)
+    assert data.load(str(folder)).info == data.load(str(folder)).info
+    (folder / "test-clusters").write_text("one\n")
+    with pytest.raises(UserError, match=f"test-clusters: found 1 ids; allowed: {n_test}"):
+        data.load(str(folder))
+
+
+def test_mnists_writers_are_those_of_qmnist_where_torchvision_has_downloaded_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert data.load("mnist").test_clusters is None
+    rows = np.zeros((60_000, 8), ">i4")
+    rows[:, 2] = np.arange(60_000) // 40
+    raw = tmp_path / "lenet5-vs-mlp" / "QMNIST" / "raw"
+    raw.mkdir(parents=True)
+    content = b"\0\0\x0c\x02" + np.array(rows.shape, ">u4").tobytes() + rows.tobytes()
+    (raw / "qmnist-test-labels-idx2-int").write_bytes(content)
+    assert np.array_equal(data.load("mnist").test_clusters, np.arange(10_000) // 40)
