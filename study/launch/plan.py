@@ -213,11 +213,18 @@ def prepare(config: StudyConfig, *, mix_recipes: bool = False, to_train: bool = 
     )
     prepared = Prepared(config, dataset, ledger, planned, study, records, problems)
     todo = prepared.todo(retry_failed=True) if to_train else []
-    notes = {"labels": dataset.info.relabelled} if to_train and dataset.info.relabelled else {}
-    for name, shared in sorted({(p.runs[0].run.model, share_batches(r.run for r in p.runs)) for p in todo}):
-        if reason := models.why_apart(named[name], dataset.info.shape, dataset.info.classes, shared=shared):
-            notes[name] = f"{name} trains side by side, not fused: {reason}"
-    return replace(prepared, notes=tuple(notes.values()))
+    notes = [dataset.info.relabelled] if to_train and dataset.info.relabelled else []
+    shape, classes = dataset.info.shape, dataset.info.classes
+    last_batch = (dataset.info.n_train - config.training.validation_size) % config.training.batch_size
+    for name in sorted({pack.runs[0].run.model for pack in todo}):
+        notes += models.check(named[name], shape, classes, smallest_batch=1 if last_batch == 1 else 2)
+        # Whether members share their batches may differ from pack to pack.
+        packs_ = (pack.runs for pack in todo if pack.runs[0].run.model == name)
+        for shared in sorted({share_batches(member.run for member in members) for members in packs_}):
+            if reason := models.why_apart(named[name], shape, classes, shared=shared):
+                notes.append(f"{name} trains side by side, not fused ({reason}): {models.PRICE}")
+                break
+    return replace(prepared, notes=tuple(notes))
 
 
 def commit(prepared: Prepared) -> None:

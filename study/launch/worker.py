@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from study.config import Launching
-from study.errors import StorageError, UserError
+from study.errors import StorageError
 from study.launch import messages, provenance, tracking
 from study.launch.messages import ERROR_LINES, Message
 from study.ledger.ledger import npz
@@ -72,8 +72,8 @@ def train_pack(pack: Pack, data: Dataset, report: Report, setup: Setup) -> None:
         except StorageError as error:
             report(messages.Stopped(mask(str(error))))
             return
-        except UserError as error:
-            # The model is missing here or not the planned one: a retry would change nothing.
+        except models.OtherModel as error:
+            # Trying again would change nothing.
             failed = where.model_copy(update={"error": mask(str(error)), "ended_at": provenance.now()})
             break
         except Exception:

@@ -7,10 +7,11 @@ import importlib
 import inspect
 import math
 import platform
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import torch
@@ -30,7 +31,13 @@ from study.training.fusion import Fused, NotFused, fuse, see_that_it_agrees
 from study.training.side_by_side import SideBySide
 
 Shape = tuple[int, ...]
+PADS = (0, 2, 1, 3, 4, 10, 18, 98)
+"""Paddings that bring images of 28×28 to the sizes that models are written for: 32×32, then others up to 224×224."""
+
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+PRICE = "as fast as one run after another, where fused ones are 1.5 to 4 times as fast"
+"""What training side by side costs, as `python -m tests.benchmarks training_speed` measures it."""
+
 Members = Fused | SideBySide
 """K models of one kind as one module, parameters and buffers stacked on a leading axis K."""
 
@@ -154,34 +161,117 @@ def build(model: str | Model, shape: Shape, classes: int, *, seed: int = 0) -> n
     if there is no such model, or if it does not map images [N, *shape] to logits [N, classes].
     """
     spec = Model.of(model)
-    name = spec.name
     with process.undisturbed():
-        # Imported before anything is seeded: a file may draw and seed as it likes.
-        constructor = _constructor(spec.model)
-        _see_that_arguments_fit(spec, constructor)
-        process.seed(seed)
-        given = (shape, classes) if spec.model in BUILT_IN else ()
+        module = _made(spec, shape, classes, seed)
         try:
-            # Copies, since a constructor may change what it is given.
-            module = constructor(*given, **copy.deepcopy(spec.arguments))
+            output = _tried(module, shape)
         except (Exception, SystemExit) as error:
             # A user's code may raise anything, and what it says may hold anything.
-            raise UserError(f"models: {name!r} cannot be made: {type(error).__name__}: {mask(str(error))}") from None
-        if not isinstance(module, nn.Module):
+            cure = _other_images(spec, shape, classes)
             raise UserError(
-                f"models: found {name!r}, which makes a {type(module).__name__}; allowed: a torch.nn.Module"
-            )
-        if spec.output is not None:
-            module = Output(module, spec.output)
-        try:
-            with torch.no_grad():
-                output = module.eval()(torch.zeros(2, *shape))
-        except (Exception, SystemExit) as error:
-            raise UserError(f"models: {name!r} cannot take images of shape {shape}: {mask(str(error))}") from None
+                f"models: {spec.name!r} cannot take images of {_times(shape)} ({mask(str(error))}){cure}"
+            ) from None
     if not isinstance(output, Tensor) or output.shape != (2, classes):
-        found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise UserError(f"models: {name!r} gives {found} for 2 images; allowed: [2, {classes}], one logit a class")
+        found = list(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        cure = _one_output(spec, output, classes) if spec.output is None else ""
+        raise UserError(
+            f"models: {spec.name!r} gives {found} for 2 images; allowed: [2, {classes}], one logit a class{cure}"
+        )
     return module.train()
+
+
+def _made(spec: Model, shape: Shape, classes: int, seed: int) -> nn.Module:
+    """A module as its constructor makes it, which nobody has called yet."""
+    # Imported before anything is seeded: a file may draw and seed as it likes.
+    constructor = _constructor(spec.model)
+    _see_that_arguments_fit(spec, constructor)
+    process.seed(seed)
+    given = (shape, classes) if spec.model in BUILT_IN else ()
+    try:
+        # Copies, since a constructor may change what it is given.
+        module = constructor(*given, **copy.deepcopy(spec.arguments))
+    except (Exception, SystemExit) as error:
+        # A user's code may raise anything, and what it says may hold anything.
+        raise UserError(f"models: {spec.name!r} cannot be made: {type(error).__name__}: {mask(str(error))}") from None
+    if not isinstance(module, nn.Module):
+        raise UserError(
+            f"models: found {spec.name!r}, which makes a {type(module).__name__}; allowed: a torch.nn.Module"
+        )
+    return module if spec.output is None else Output(module, spec.output)
+
+
+@torch.no_grad()
+def _tried(module: nn.Module, shape: Shape) -> object:
+    """What a module gives for two images."""
+    return module.eval()(torch.zeros(2, *shape))
+
+
+def _other_images(spec: Model, shape: Shape, classes: int) -> str:
+    """The options of the dataset with which its images suit the model after all, as the end of a message."""
+    channels, height, width = shape
+    for depth, pad in product((channels, 4 - channels), PADS):
+        other = (depth if depth in (1, 3) else channels, height + 2 * pad, width + 2 * pad)
+        try:
+            output = _tried(_made(spec, other, classes, 0), other)
+        except (Exception, SystemExit):
+            continue
+        if not isinstance(output, Tensor) or output.shape == (2, classes):
+            options = [f"pad: {pad}"] * (pad > 0) + [f"channels: {other[0]}"] * (other[0] != channels)
+            return f"; allowed: {_times(other)}, with dataset: {{name: …, {', '.join(options)}}}"
+    return ""
+
+
+def _one_output(spec: Model, output: object, classes: int) -> str:
+    """Which of several outputs holds logits, as the end of a message."""
+    outputs = (
+        output.items() if isinstance(output, Mapping) else enumerate(output if isinstance(output, tuple | list) else ())
+    )
+    for key, one in outputs:
+        if isinstance(one, Tensor) and one.shape == (2, classes):
+            return f", as its output {key!r} has: {{name: …, model: {spec.model!r}, output: {key}}}"
+    return ""
+
+
+def check(model: str | Model, shape: Shape, classes: int, *, smallest_batch: int = 2) -> list[str]:
+    """See that the model trains, and that its seed decides its initial weights; what a user should know of it.
+
+    `smallest_batch` is how many images the last batch of an epoch has. Raises UserError, one line, where training it
+    would fail or mean nothing.
+    """
+    spec = Model.of(model)
+    if spec.model in BUILT_IN:
+        return []
+    first, again, other = (build(spec, shape, classes, seed=seed) for seed in (0, 0, 1))
+    weights = {name: (p, again.get_parameter(name), other.get_parameter(name)) for name, p in first.named_parameters()}
+    if not any(p.requires_grad for p, _, _ in weights.values()):
+        raise UserError(f"models: {spec.name!r} has no parameters that train")
+    fixed = [name for name, (p, _, q) in weights.items() if torch.equal(p, q)]
+    varied = [name for name in fixed if weights[name][0].unique().numel() > 1]
+    if varied:
+        # They may be drawn by a seed of the file's own, or by the clock: a second later that tells.
+        time.sleep(1)
+        later = build(spec, shape, classes, seed=0)
+        weights = {name: (p, later.get_parameter(name), q) for name, (p, _, q) in weights.items()}
+    foreign = [name for name, (p, q, _) in weights.items() if not torch.equal(p, q)]
+    foreign += [name for name, b in first.named_buffers() if not torch.equal(b, again.get_buffer(name))]
+    if foreign:
+        raise UserError(
+            f"models: {spec.name!r}: {foreign[0]} differs from one making to the next with the same seed; allowed: "
+            "weights drawn from the generators of torch, NumPy or Python, not from time, os.urandom or default_rng()"
+        )
+    if len(fixed) == len(weights):
+        raise UserError(
+            f"models: {spec.name!r} begins with the same weights for every seed; allowed: a model whose weights are "
+            "drawn as it is made, without a seed of its own such as torch.manual_seed(42)"
+        )
+    try:
+        with process.undisturbed():
+            first(torch.randn(smallest_batch, *shape)).sum().backward()
+    except (Exception, SystemExit) as error:
+        batch = f" on a batch of {smallest_batch} (the last of an epoch)" if smallest_batch < 2 else ""
+        raise UserError(f"models: {spec.name!r} cannot be trained{batch}: {mask(str(error))}") from None
+    same = ", ".join(name for name in varied if weights[name][0].requires_grad)
+    return [f"{spec.name}: every seed begins with the same {same}"] if same else []
 
 
 def joined(
@@ -224,10 +314,14 @@ def identity(model: str | Model, shape: Shape, classes: int) -> ModelInfo:
     return ModelInfo(fingerprint=digest(content), n_parameters=n_parameters, macs=sum(layer.macs for layer in layers))
 
 
+class OtherModel(UserError):
+    """A model is not the one that was planned."""
+
+
 def see_that_it_is_planned(run: Run, data: DatasetInfo) -> None:
-    """Raise UserError where the run's model, as this process has it, is not the one that was planned."""
+    """Raise OtherModel where the run's model, as this process has it, is not the one that was planned."""
     if (found := identity(run.built_from, data.shape, data.classes).fingerprint) != run.model_fingerprint:
-        raise UserError(
+        raise OtherModel(
             f"models: {run.model!r} is another model on {platform.node()} ({found}) than was planned "
             f"({run.model_fingerprint}); allowed: the source as it was, then --retry-failed"
         )
@@ -271,7 +365,7 @@ def show(names: Sequence[str], console: Console) -> None:
         layers = describe(model, shape)
         reason = why_apart(name, shape, classes)
         trains = f"side by side ({reason})" if reason else "fused"
-        title = f"{name}: {'×'.join(map(str, shape))} in, {classes} classes; trains {trains}"
+        title = f"{name}: {_times(shape)} in, {classes} classes; trains {trains}"
         console.print(title, style="bold", highlight=False, soft_wrap=True)
         table = Table(box=None, header_style="dim", pad_edge=False)
         for column in ("layer", "output", "parameters"):
@@ -306,7 +400,7 @@ def _see_that_arguments_fit(spec: Model, constructor: Callable[..., object]) -> 
         allowed = ", ".join(known) or "none"
         raise UserError(f"models: {spec.name!r}: found the argument {unknown[0]!r}; allowed: {allowed}")
     needed = [p.name for p in own if p.name in known and p.default is p.empty and p.name not in spec.arguments]
-    if needed and not isinstance(constructor, nn.Module):
+    if needed:
         values = ", ".join(f"{name}: …" for name in needed)
         raise UserError(
             f"models: {spec.name!r} needs arguments ({', '.join(needed)}); "
@@ -351,7 +445,9 @@ def _constructor(name: str) -> Callable[..., object]:
     if not colon:
         raise UserError(f"models: found {name!r}; allowed: {allowed}")
     try:
-        imported = importlib.import_module(module)
+        # Apart from the making of the model: what a file sets as it is imported, it sets but once in a process.
+        with process.undisturbed():
+            imported = importlib.import_module(module)
         source.remember()
     except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {mask(str(error))}"
@@ -359,9 +455,16 @@ def _constructor(name: str) -> Callable[..., object]:
     if not hasattr(imported, attribute):
         raise UserError(f"models: found {name!r}, but {module} has no {attribute}; allowed: {allowed}")
     found = getattr(imported, attribute)
+    if isinstance(found, nn.Module):
+        # Made as its file is imported: to draw other weights, the file is run again.
+        return lambda: getattr(source.run_again(imported), attribute)
     if not callable(found):
         raise UserError(f"models: found {name!r}, which is a {type(found).__name__}; allowed: a class")
     return found
+
+
+def _times(shape: Shape) -> str:
+    return "×".join(map(str, shape))
 
 
 def _kind(module: nn.Module) -> str:

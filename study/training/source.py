@@ -16,7 +16,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from functools import cached_property
-from importlib.util import resolve_name
+from importlib.util import module_from_spec, resolve_name
 from pathlib import Path
 from types import ModuleType
 from weakref import WeakKeyDictionary
@@ -56,17 +56,29 @@ Imports = dict[str, tuple[str, str | None]]
 """Name → the module that it is imported from, and its name there; None where it is the module itself."""
 
 
+def run_again(module: ModuleType) -> ModuleType:
+    """What an imported module would be, were it imported anew: what it drew as it was imported is drawn again.
+
+    A module that is not the user's is as it is.
+    """
+    if (file := _file(module.__name__)) is None or module.__spec__ is None:
+        return module
+    again = module_from_spec(module.__spec__)
+    exec(compile(file.text, module.__file__ or "", "exec"), vars(again))
+    return again
+
+
 class _File:
     """A module of the user's, as it was when it was first asked for."""
 
     def __init__(self, module: ModuleType) -> None:
         self.name, self._package = module.__name__, module.__package__ or ""
-        self._text = Path(module.__file__ or "").read_bytes()
+        self.text = Path(module.__file__ or "").read_bytes()
 
     @cached_property
     def statements(self) -> list[ast.stmt]:
         """What stands at the top level, but for docstrings and what only a script does."""
-        return [s for s in ast.parse(self._text).body if not _is_main(s) and not _says_nothing(s)]
+        return [s for s in ast.parse(self.text).body if not _is_main(s) and not _says_nothing(s)]
 
     @cached_property
     def bound(self) -> dict[str, list[ast.stmt]]:

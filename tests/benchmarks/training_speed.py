@@ -16,13 +16,20 @@ from study.ledger.runs import Run
 from study.training import data, models
 from study.training.fusion import fuse
 from study.training.loop import Splits, initialised, train_epoch
+from study.training.models import Members
 from study.training.optimizer import Optimizer
+from study.training.side_by_side import SideBySide
 from tests.benchmarks import harness
 
 BATCH = 64
 WIDTHS = (1, 5, 6, 20, 60)
 STEPS = {"lenet5": 40, "mlp": 40, "mlp_matched": 200}
 """Steps a round: about a second each."""
+
+NETS = {
+    f"tests.benchmarks.nets:{name}": steps for name, steps in (("Examples", 4), ("ConvNet", 10), ("DropoutMLP", 40))
+}
+"""Networks as users bring them, and steps a round."""
 
 
 def main() -> None:
@@ -47,6 +54,18 @@ def main() -> None:
         print(
             "  where a step of fused 6 goes: " + ", ".join(f"{op} {part:.0%}" for op, part in shares(name, dataset, 6))
         )
+    print("networks as users bring them, six members")
+    for name in NETS:
+        arms = {"in memory": in_memory(name, dataset), "fused 6": fused(name, dataset, 6)}
+        arms["side by side 6"] = fused(name, dataset, 6, join=SideBySide)
+        found = {arm: round(rate) for arm, rate in harness.rates(arms).items()}
+        harness.record("training_speed", model=name, rates=found)
+        ratios = (found[arm] / found["in memory"] for arm in ("fused 6", "side by side 6"))
+        print(f"{name}: " + ", ".join(f"{arm} {rate:,}" for arm, rate in found.items()))
+        print("  fused is {:.2f} ×, side by side {:.2f} × the in-memory loop".format(*ratios))
+        print(
+            "  where a step of fused 6 goes: " + ", ".join(f"{op} {part:.0%}" for op, part in shares(name, dataset, 6))
+        )
 
 
 def flops(name: str) -> int:
@@ -58,7 +77,7 @@ def flops(name: str) -> int:
 def dataloader(name: str) -> Callable[[], int]:
     """The loop of every tutorial."""
     model, optimizer = plain(name)
-    n = STEPS[name] * BATCH
+    n = (STEPS | NETS)[name] * BATCH
     loader = DataLoader(Subset(harness.torchvision_mnist(train=True), range(n)), BATCH, shuffle=True)
 
     def arm() -> int:
@@ -72,7 +91,7 @@ def dataloader(name: str) -> Callable[[], int]:
 def in_memory(name: str, dataset: data.Dataset) -> Callable[[], int]:
     """The same with all images in one tensor."""
     model, optimizer = plain(name)
-    n = STEPS[name] * BATCH
+    n = (STEPS | NETS)[name] * BATCH
     x = torch.tensor(dataset.train_images[:n]).float().div(255).sub(0.1307).div(0.3081).unsqueeze(1)
     y = torch.tensor(dataset.train_labels[:n]).long()
 
@@ -97,14 +116,16 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y:
     optimizer.step()
 
 
-def fused(name: str, dataset: data.Dataset, members: int) -> Callable[[], int]:
-    """The study's own loop, a pack of `members` learning rates."""
+def fused(
+    name: str, dataset: data.Dataset, members: int, join: Callable[[list[nn.Module]], Members] | None = None
+) -> Callable[[], int]:
+    """The study's own loop, a pack of `members` learning rates, fused unless they are to be joined otherwise."""
     run = Run(
         dataset=dataset.info.name,
         dataset_sha256=dataset.info.sha256,
         pixel_mean=dataset.info.pixel_mean,
         pixel_sd=dataset.info.pixel_sd,
-        validation_size=len(dataset.train_labels) - STEPS[name] * BATCH,
+        validation_size=len(dataset.train_labels) - (STEPS | NETS)[name] * BATCH,
         model=name,
         model_fingerprint="0" * 12,
         learning_rate=0.01,
@@ -117,7 +138,9 @@ def fused(name: str, dataset: data.Dataset, members: int) -> Callable[[], int]:
         momentum=0.9,
         weight_decay=0.0,
     )
-    model = fuse([initialised(run, dataset) for _ in range(members)], dataset.info.shape)
+    modules = [initialised(run, dataset) for _ in range(members)]
+    model = fuse(modules, dataset.info.shape) if join is None else join(modules)
+    model.draw_from([np.random.default_rng(0)])
     optimizer = Optimizer(list(model.parameters()), torch.full((members,), 0.01), run)
     splits = Splits(run, dataset, members, "cpu", torch.float32)
     rng = np.random.default_rng(0)

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ from torch import nn
 
 from study.config import Model
 from study.errors import UserError
-from study.training import models
+from study.training import models, process
 
 MNIST = ((1, 28, 28), 10)
 SOURCE = """
@@ -228,7 +229,7 @@ def test_a_users_model_takes_arguments_and_gives_one_of_its_outputs(takes):
         (of("a", "taking:Net"), "models: 'a' needs arguments (width); allowed: {name: …, model: 'taking:Net', argum"),
         (of("a", "taking:Net", depth=1), "models: 'a': found the argument 'depth'; allowed: width, bias"),
         (of("a", "taking:Net", width="x"), "models: 'a' cannot be made: TypeError: "),
-        (of("a", "taking:Both", output=2), "models: 'a' cannot take images of shape (1, 28, 28): tuple index out of"),
+        (of("a", "taking:Both", output=2), "models: 'a' cannot take images of 1×28×28 (tuple index out of"),
     ],
 )
 def test_arguments_that_do_not_fit_are_one_line(takes, model, message):
@@ -256,7 +257,7 @@ def test_a_model_that_exits_is_one_line(tmp_path, monkeypatch, place):
     )
     (tmp_path / f"exits_{place}.py").write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(UserError, match=rf"^models: .*exits_{place}:Net.* 3"):
+    with pytest.raises(UserError, match=rf"^models: .*exits_{place}:Net.*\b3\b"):
         models.build(f"exits_{place}:Net", *MNIST)
 
 
@@ -268,3 +269,218 @@ def test_what_is_shown_says_how_it_trains(tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "lenet5: 1×28×28 in, 10 classes; trains fused" in shown
     assert "random_nets:Tiny: 1×28×28 in, 10 classes; trains side by side (layer 2 (RReLU))" in shown
+
+
+SEEDED = """
+import os
+import random
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+torch.manual_seed(1)
+torch.set_default_dtype(torch.float64)
+torch.set_grad_enabled(False)
+seeded_script = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+
+
+class Plain(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(784, 10))
+
+
+class Numpied(Plain):
+    def __init__(self):
+        super().__init__()
+        with torch.no_grad():
+            self[1].weight.copy_(torch.from_numpy(np.random.randn(10, 784) / 28))
+            self[1].bias.fill_(random.random())
+
+
+class Seeded(Plain):
+    def __init__(self):
+        torch.manual_seed(42)
+        super().__init__()
+
+
+class Half(Plain):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(42)
+        self.append(nn.Linear(10, 10))
+
+
+class Zeros(Plain):
+    def __init__(self):
+        super().__init__()
+        nn.init.zeros_(self[1].weight), nn.init.zeros_(self[1].bias)
+
+
+class Clock(Plain):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(int(time.time()))
+        self.append(nn.Linear(10, 10))
+
+
+class Entropy(Plain):
+    def __init__(self):
+        super().__init__()
+        with torch.no_grad():
+            self[1].weight.copy_(torch.tensor(np.random.default_rng().normal(size=(10, 784))))
+
+
+class Buffered(Plain):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("noise", torch.tensor(os.urandom(1)[0]))
+
+
+class Still(nn.Flatten):
+    def forward(self, x):
+        return super().forward(x)[:, :10]
+
+
+class Frozen(Plain):
+    def __init__(self):
+        super().__init__()
+        self.requires_grad_(False)
+
+
+class Detached(Plain):
+    def forward(self, x):
+        return super().forward(x).detach()
+
+
+class Normed(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(784, 10), nn.BatchNorm1d(10))
+"""
+
+
+SCRIPT = """
+from torch import nn
+
+script = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+"""
+
+
+@pytest.fixture
+def seeded(tmp_path, monkeypatch):
+    (tmp_path / "seeded_nets.py").write_text(SEEDED)
+    (tmp_path / "script_nets.py").write_text(SCRIPT)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for module in ("seeded_nets", "script_nets"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    return lambda name: f"{'script' if name == 'script' else 'seeded'}_nets:{name}"
+
+
+def weights(name, seed):
+    return torch.cat([p.detach().flatten() for p in models.build(name, *MNIST, seed=seed).parameters()])
+
+
+@pytest.mark.parametrize("name", ["Plain", "Numpied", "script"])
+def test_weights_hang_on_the_seed_alone(seeded, name):
+    """Whatever the file draws, seeds and sets as it is imported, and whatever has been drawn since."""
+    first = weights(seeded(name), 3)
+    process.seed(99)
+    assert torch.equal(first, weights(seeded(name), 3))
+    del sys.modules[seeded(name).partition(":")[0]]
+    assert torch.equal(first, weights(seeded(name), 3))
+    assert not torch.equal(first, weights(seeded(name), 4))
+    assert first.dtype == torch.float32
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.is_grad_enabled()
+    assert models.check(seeded(name), *MNIST) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Seeded", "begins with the same weights for every seed; allowed: .* such as torch.manual_seed(42)"),
+        ("seeded_script", "begins with the same weights for every seed"),
+        ("Zeros", "begins with the same weights for every seed"),
+        ("Clock", "2.weight differs from one making to the next with the same seed; allowed: .* not from time"),
+        ("Entropy", "1.weight differs from one making to the next with the same seed"),
+        ("Buffered", "noise differs from one making to the next"),
+        ("Still", "has no parameters that train"),
+        ("Frozen", "has no parameters that train"),
+        ("Detached", "cannot be trained: element 0 of tensors does not require grad"),
+    ],
+)
+def test_a_model_whose_seed_means_nothing_or_that_cannot_be_trained_is_one_line(seeded, name, message):
+    with pytest.raises(UserError) as error:
+        models.check(seeded(name), *MNIST)
+    assert re.search(
+        re.escape(f"models: 'seeded_nets:{name}'") + ":? " + message.replace("(42)", r"\(42\)"), str(error.value)
+    )
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_weights_that_are_the_same_for_every_seed_are_said(seeded):
+    assert models.check(seeded("Half"), *MNIST) == [
+        "seeded_nets:Half: every seed begins with the same 2.weight, 2.bias"
+    ]
+
+
+def test_a_last_batch_that_is_too_small_for_a_batch_norm_is_one_line(seeded):
+    assert models.check(seeded("Normed"), *MNIST) == []
+    with pytest.raises(UserError, match=r"cannot be trained on a batch of 1 \(the last of an epoch\)"):
+        models.check(seeded("Normed"), *MNIST, smallest_batch=1)
+
+
+CURABLE = """
+import torch
+from torch import nn
+
+class Larger(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(1, 4, 5), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4 * 14 * 14, 10))
+
+class Coloured(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 4, 5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+
+class Both(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+
+class Neither(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(17, 10))
+
+class Tuple(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(784, 10)
+    def forward(self, x):
+        return x, self.fc(x.flatten(1))
+
+class Named(Tuple):
+    def forward(self, x):
+        return dict(features=x, logits=self.fc(x.flatten(1)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("Larger", "; allowed: 1×32×32, with dataset: {name: …, pad: 2}"),
+        ("Coloured", "; allowed: 3×28×28, with dataset: {name: …, channels: 3}"),
+        ("Both", "; allowed: 3×32×32, with dataset: {name: …, pad: 2, channels: 3}"),
+        ("Neither", "shapes cannot be multiplied (2x784 and 17x10))"),
+        ("Tuple", "one logit a class, as its output 1 has: {name: …, model: 'curable_nets:Tuple', output: 1}"),
+        ("Named", "as its output 'logits' has: {name: …, model: 'curable_nets:Named', output: logits}"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_told_with_its_cure(tmp_path, monkeypatch, name, cure):
+    (tmp_path / "curable_nets.py").write_text(CURABLE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError) as error:
+        models.build(f"curable_nets:{name}", *MNIST)
+    assert str(error.value).endswith(cure)
+    assert "\n" not in str(error.value)
