@@ -35,7 +35,7 @@ PADS = (0, 2, 1, 3, 4, 10, 18, 98)
 """Paddings that bring images of 28×28 to the sizes that models are written for: 32×32, then others up to 224×224."""
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-PRICE = "as fast as one run after another, where fused ones are 1.5 to 4 times as fast"
+PRICE = "as fast as one run after another, where fused ones are 1 to 3 times as fast"
 """What training side by side costs, as `python -m tests.benchmarks training_speed` measures it."""
 
 Members = Fused | SideBySide
@@ -264,12 +264,20 @@ def check(model: str | Model, shape: Shape, classes: int, *, smallest_batch: int
             f"models: {spec.name!r} begins with the same weights for every seed; allowed: a model whose weights are "
             "drawn as it is made, without a seed of its own such as torch.manual_seed(42)"
         )
+    batch = f" on a batch of {smallest_batch} (the last of an epoch)" if smallest_batch < 2 else ""
     try:
         with process.undisturbed():
-            first(torch.randn(smallest_batch, *shape)).sum().backward()
+            logits = first(torch.randn(smallest_batch, *shape))
+            if isinstance(logits, Tensor) and logits.shape == (smallest_batch, classes):
+                logits.sum().backward()
     except (Exception, SystemExit) as error:
-        batch = f" on a batch of {smallest_batch} (the last of an epoch)" if smallest_batch < 2 else ""
         raise UserError(f"models: {spec.name!r} cannot be trained{batch}: {mask(str(error))}") from None
+    if not isinstance(logits, Tensor) or logits.shape != (smallest_batch, classes):
+        found = list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise UserError(
+            f"models: {spec.name!r} gives {found} as it trains{batch}; allowed: [{smallest_batch}, {classes}], as in "
+            "evaluation"
+        )
     same = ", ".join(name for name in varied if weights[name][0].requires_grad)
     return [f"{spec.name}: every seed begins with the same {same}"] if same else []
 
@@ -334,10 +342,11 @@ def describe(model: nn.Module, shape: Shape) -> list[Layer]:
 
     def visit(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:  # noqa: ANN401
         n_parameters = sum(p.numel() for p in module.parameters(recurse=False))
-        while isinstance(output, tuple | list):
-            output = output[0]
-        formula, macs = _arithmetic(module, output[0])
-        layers.append(Layer(names[module], _kind(module), tuple(output.shape[1:]), formula, n_parameters, macs))
+        while isinstance(output, tuple | list | Mapping):
+            output = next(iter(output.values() if isinstance(output, Mapping) else output), None)
+        image = output[0] if isinstance(output, Tensor) else torch.empty(0)
+        formula, macs = _arithmetic(module, image)
+        layers.append(Layer(names[module], _kind(module), tuple(image.shape), formula, n_parameters, macs))
 
     hooks = [module.register_forward_hook(visit) for module in names if list(module.parameters(recurse=False))]
     mode = model.training
@@ -361,6 +370,7 @@ def show(names: Sequence[str], console: Console) -> None:
     """
     shape, classes = (1, 28, 28), 10
     for name in names or BUILT_IN:
+        notes = check(name, shape, classes)
         model = build(name, shape, classes)
         layers = describe(model, shape)
         reason = why_apart(name, shape, classes)
@@ -380,6 +390,8 @@ def show(names: Sequence[str], console: Console) -> None:
         total = sum(p.numel() for p in model.parameters())
         table.add_row("total", "", "", f"{total:,}", f"{sum(layer.macs for layer in layers):,}", style="bold")
         console.print(table)
+        for note in notes:
+            console.print(note, highlight=False, soft_wrap=True)
         if name in BUILT_IN:
             arguments = ", ".join(f"{key}: {value}" for key, value in _arguments(name).items())
             console.print(f"arguments: {arguments}", highlight=False, soft_wrap=True)

@@ -357,6 +357,16 @@ class Detached(Plain):
 class Normed(nn.Sequential):
     def __init__(self):
         super().__init__(nn.Flatten(), nn.Linear(784, 10), nn.BatchNorm1d(10))
+
+
+class Squeezing(Plain):
+    def forward(self, x):
+        return super().forward(x).squeeze()
+
+
+class Auxiliary(Plain):
+    def forward(self, x):
+        return (super().forward(x), x) if self.training else super().forward(x)
 """
 
 
@@ -408,6 +418,7 @@ def test_weights_hang_on_the_seed_alone(seeded, name):
         ("Buffered", "noise differs from one making to the next"),
         ("Still", "has no parameters that train"),
         ("Frozen", "has no parameters that train"),
+        ("Auxiliary", "gives a tuple as it trains; allowed: .2, 10., as in evaluation"),
         ("Detached", "cannot be trained: element 0 of tensors does not require grad"),
     ],
 )
@@ -431,6 +442,10 @@ def test_a_last_batch_that_is_too_small_for_a_batch_norm_is_one_line(seeded):
     assert models.check(seeded("Normed"), *MNIST) == []
     with pytest.raises(UserError, match=r"cannot be trained on a batch of 1 \(the last of an epoch\)"):
         models.check(seeded("Normed"), *MNIST, smallest_batch=1)
+    with pytest.raises(
+        UserError, match=r"gives \[10\] as it trains on a batch of 1 \(the last of an epoch\); allowed: \[1, 10\]"
+    ):
+        models.check(seeded("Squeezing"), *MNIST, smallest_batch=1)
 
 
 CURABLE = """
