@@ -1,4 +1,4 @@
-"""A ledger as tables: one row per planned run, whatever has become of it."""
+"""A ledger as tables: one row per planned run, whatever became of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LARGEST_ARCHIVE = 20 * 2**30
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """All that analysis knows of a study."""
+    """Everything that analysis knows about a study."""
 
     source: str
     """Where the study was read from."""
@@ -46,7 +46,7 @@ class Frames:
     val_labels: Mapping[int, np.ndarray]
     """Split seed → labels of its validation images, uint8 [image]."""
     problems: Sequence[Problem]
-    """Files, by their path in the study, that are no valid record or predictions; none of them enters a number."""
+    """Files, by their path in the study, that are not valid records or predictions; no number rests on them."""
     set_aside: Sequence[PlannedRun]
     """Planned runs of another recipe than the last launch's, or of an older source of their model."""
 
@@ -175,7 +175,7 @@ def _current_plan(study: Study, planned: Sequence[PlannedRun]) -> list[PlannedRu
     """The runs of the last launch's recipe and of each model's latest source, by model, learning rate and seed."""
     recipe = dict(study.launches[-1].recipe)
     of_recipe = [p for p in planned if p.run.recipe == recipe]
-    # A user's model that was edited is another model; packs are planned in order, so its last runs are its latest.
+    # An edited model is another model; packs are planned in order, so its last runs are of its latest source.
     latest = {p.run.model: p.run.model_fingerprint for p in of_recipe}
     order = {model: i for i, model in enumerate(study.launches[-1].models)}
     return sorted(
@@ -185,7 +185,7 @@ def _current_plan(study: Study, planned: Sequence[PlannedRun]) -> list[PlannedRu
 
 
 def _records(ledger: Ledger, planned: Sequence[PlannedRun]) -> tuple[dict[str, Record], list[Problem]]:
-    """Every valid record by run_id, and what is no record or belongs to no planned run; paths within the study."""
+    """Every valid record by run_id, and the files that are not records or belong to no planned run, by path."""
     records, problems = ledger.records()
     problems = [Problem(p.path.removeprefix(ledger.storage.path("")), p.reason) for p in problems]
     foreign = sorted(set(records) - {p.run_id for p in planned})
@@ -239,7 +239,7 @@ def _epochs_frame(records: Sequence[Record]) -> pd.DataFrame:
 def _sound_predictions(
     ledger: Ledger, ended: Sequence[Record], test_labels: np.ndarray, val_labels: Mapping[int, np.ndarray]
 ) -> tuple[dict[str, dict[str, np.ndarray]], list[Problem]]:
-    """The labels that finished runs predicted, by run_id, and the files that cannot hold those of this study."""
+    """The labels that finished runs predicted, by run_id, and the files that cannot be predictions of this study."""
     sound, problems = {}, []
     finished = [record for record in ended if record.state == "finished"]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from analysis.frames import Frames
 
 STREAMS = ["split_seed", "order_seed", "init_seed"]
-"""What a seed stands for. Runs pair by these: the label `seed` may mean another combination in a later launch."""
+"""What a seed stands for. Runs are paired by these: in a later launch `seed` may label another combination."""
 
 
 OUTCOMES = ("learned", "collapsed", "diverged", "failed", "missing")
@@ -21,7 +21,7 @@ OUTCOMES = ("learned", "collapsed", "diverged", "failed", "missing")
 
 @dataclass(frozen=True)
 class Validation:
-    """All that the choice of one model's learning rate may rest on: no test number is in it. Arrays [rate, seed]."""
+    """What the choice of one model's learning rate may rest on, without test numbers. Arrays [rate, seed]."""
 
     rates: NDArray[np.float64]
     """Rates planned for this model, ascending [rate]."""

@@ -12,7 +12,7 @@ from analysis.stats.estimate import Estimate
 DASH = "—"
 MINUS = "−"
 
-# Ligatures and quotes are broken up, so that a name is printed as it is spelt.
+# Break up ligatures and quotes, so that a name is printed as it is spelt.
 _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -111,7 +111,7 @@ def plain(x: float) -> str:
 
 
 def count(n: float) -> str:
-    """A whole number, its thousands set apart."""
+    """A whole number with its thousands separated."""
     return f"{n:,.0f}"
 
 
@@ -122,7 +122,7 @@ def signed(x: float, digits: int = 2) -> str:
 
 
 def hundredfold(x: float) -> float:
-    """A fraction in per cent, freed of the last digits in which two ways to compute the same number differ."""
+    """A fraction in per cent, without the last digits, in which two ways to compute the same number may differ."""
     return round(100 * x, 9)
 
 
@@ -162,7 +162,7 @@ def points(x: float | None, digits: int = 2) -> str:
 
 
 def point_digits(low: float | None, high: float | None) -> int:
-    """Decimals that an interval of fractions deserves in percentage points: three where it is narrower than 0.1."""
+    """Decimals for an interval of fractions in percentage points: three where it is narrower than 0.1."""
     if low is None or high is None:
         return 2
     return 2 if 100 * (high - low) >= 0.1 else 3

@@ -69,7 +69,7 @@ def latent(x: NDArray) -> tuple[float, float]:
 
 
 def correlation(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Correlation of a image's difficulty for two models, from how often both get it right; `a`, `b` [seed, image]."""
+    """Correlation of an image's difficulty for two models, from how often both get it right; `a`, `b` [seed, image]."""
     covariance = float(np.cov(a.mean(0), b.mean(0))[0, 1])
     between = _solve(max(covariance, 0.0), float(ndtri(a.mean())), float(ndtri(b.mean())))
     own = latent(a.astype(float))[0] * latent(b.astype(float))[0]

@@ -1,4 +1,4 @@
-"""Builds all findings of a study: every number is computed once, by the module named for it."""
+"""Builds all findings of a study: every number is computed once, in the module of its subject."""
 
 from __future__ import annotations
 

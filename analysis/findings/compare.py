@@ -1,4 +1,4 @@
-"""The candidate against one baseline, each at its selected learning rate: the primary estimand, and its company."""
+"""The candidate against one baseline, each at its selected learning rate: the primary estimand and all beside it."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def over_common_seeds(grids: Models, chosen: tuple[Chosen, Chosen]) -> Rule | No
 
 
 def compare(pair: Pair) -> tuple[Comparison, Robustness]:
-    """The primary gap with all that goes with it, and the same question asked in many other ways."""
+    """The primary gap with everything that goes with it, and the same question asked in many other ways."""
     used = pair.analysis
     over_seeds = paired.paired(
         *pair.right,

@@ -1,4 +1,4 @@
-"""What the study cost: everything computed from time and machines, apart from the findings, since it cannot repeat."""
+"""What the study cost, from times and machines; apart from the findings, since it cannot be reproduced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Was the analysis made the one that the study declared before its first run?"""
+"""Is this the analysis that the study declared before its first run?"""
 
 from __future__ import annotations
 

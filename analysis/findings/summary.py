@@ -1,4 +1,4 @@
-"""The answer in words and the warnings, generated from the findings: nothing here knows the name of a model."""
+"""The answer in words and the warnings, generated from the findings. No model is named in this file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _paragraph(findings: Findings, comparison: Comparison) -> str:
             f"did both models learn ({outcomes}, {_absent(findings, comparison)})."
         )
     decimals = text.point_digits(gap.mean.low, gap.mean.high)
-    # A dataset may be a folder of any name: a line break in it must not break the paragraph.
+    # A dataset may be a folder of any name; a line break in that must not break the paragraph.
     dataset = " ".join(about.dataset.split())
     verdict = f"{_may_fail(findings, baseline)}{_verdict(findings, comparison)}"
     errors = [text.percent(e) for e in (comparison.candidate_error_rate, comparison.baseline_error_rate)]
@@ -63,7 +63,7 @@ def _absent(findings: Findings, comparison: Comparison) -> str:
 
 
 def _ranges(findings: Findings, comparison: Comparison) -> str:
-    """Both intervals, or why one of them is not there."""
+    """Both intervals, or why one of them is missing."""
     seeds, images = comparison.seeds.mean, comparison.images
     clusters = findings.about.clusters
     drawn = "taken as independent" if clusters is None else f"which come in {clusters.count:,} clusters"
@@ -86,7 +86,7 @@ def _ranges(findings: Findings, comparison: Comparison) -> str:
 
 
 def _narrower(comparison: Comparison) -> str:
-    """A word where allowing for more came out narrower, as it may with few seeds."""
+    """A sentence where the wider population has the narrower interval, as may happen with few seeds."""
     seeds, images = comparison.seeds.mean, comparison.images
     if not (seeds.interval and images.interval) or np.diff(images.interval) >= np.diff(seeds.interval):
         return ""

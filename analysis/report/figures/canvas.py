@@ -1,4 +1,4 @@
-"""What a figure of the report is, what it draws from, and the marks, rows and legends that look the same everywhere."""
+"""What a figure of the report is, what it draws from, and the marks, rows and legends that all figures share."""
 
 from __future__ import annotations
 
@@ -149,6 +149,6 @@ def legend(figure: Figure, looks: Iterable[Look], *more: Artist) -> None:
     if shown:
         longest = max(len(str(handle.get_label())) for handle in shown)
         columns = min(len(shown), max(1, int(figure.get_figwidth() / (0.4 + 0.06 * longest))))
-        # Every line of it beyond the first makes the figure taller, not the panels lower.
+        # Every further line of the legend makes the figure taller, not the panels smaller.
         figure.set_figheight(figure.get_figheight() + 0.13 * (-(-len(shown) // columns) - 1))
         figure.legend(handles=shown, loc="outside upper center", ncols=columns)

@@ -35,7 +35,7 @@ def curve_baselines(findings: Findings) -> list[str]:
 
 
 def gap_caption(findings: Findings, frames: Frames) -> Caption:
-    """Of the primary comparison."""
+    """Caption of the primary comparison."""
     settings = findings.about.settings
     not_learned = each((c.baseline, n) for c in findings.comparisons if (n := sum(c.not_learned.values())))
     above = "Above: test accuracies of every pair, each joined by a line; black: their means. Below: t"
@@ -127,7 +127,7 @@ def _slopes(axes: Axes, scene: Scene) -> None:
 
 
 def sweep_caption(findings: Findings, frames: Frames) -> Caption:
-    """Of the gap at equal learning rates."""
+    """Caption of the gap at equal learning rates."""
     drawn = [(at, b) for b, s in findings.sweep.items() for at in s.rates if at.gap.estimate is not None]
     pairs_of = {(b, at.learning_rate): text.of(at.gap.n, at.gap.planned) for at, b in drawn}
     counts = each((f"{b} at {text.plain(rate)}", n) for (b, rate), n in pairs_of.items())
@@ -169,7 +169,7 @@ def sweep(scene: Scene) -> Figure:
                 axes.plot(x, 1.02, "x", ms=3.5, color=look.colour, transform=axes.get_xaxis_transform(), clip_on=False)
         drawn = [(at.learning_rate, at.gap.estimate) for at in rates if at.gap.estimate is not None]
         where, means = [rate * 10 ** apart[baseline] for rate, _ in drawn], [100 * mean for _, mean in drawn]
-        # Smaller than the thick bar is wide, which would else hide behind it.
+        # Smaller than the thick bar is wide, which it would otherwise hide.
         marks: dict[str, Any] = dict(ls=look.dash, lw=0.6, marker=look.marker, ms=3.4, mec="white", mew=0.4, zorder=4)
         axes.plot(where, means, color=look.colour, **marks)
     style.rate_axis(axes, scene.rates)
@@ -186,7 +186,7 @@ def sweep(scene: Scene) -> Figure:
 
 
 def classes_caption(findings: Findings, frames: Frames) -> Caption:
-    """Of the gap per class."""
+    """Caption of the gap per class."""
     drawn = [c.gap for d in findings.images.values() for c in d.classes]
     return Caption(
         "Mean paired difference on the test images of each class at the selected learning rates, with its "
@@ -227,7 +227,7 @@ def classes(scene: Scene) -> Figure:
 
 
 def specifications_caption(findings: Findings, frames: Frames) -> Caption:
-    """Of the specification curve."""
+    """Caption of the specification curve."""
     asked = curve_baselines(findings)
     same = each((b, text.of(r.same_sign or 0, r.alternatives)) for b, r in findings.robustness.items() if b in asked)
     more = len(findings.comparisons) - len(asked)

@@ -68,7 +68,7 @@ def hard_rows(findings: Findings) -> list[HardRow]:
 
 
 def hard_images_caption(findings: Findings, frames: Frames) -> Caption:
-    """Of the images that only one model gets right."""
+    """Caption of the images that only one model gets right."""
     rows = hard_rows(findings)
     hard = {b: d.hard for b, d in findings.images.items() if d.hard is not None}
     both = each((b, text.count(len(h.both_wrong))) for b, h in hard.items())
@@ -130,7 +130,7 @@ def misclassified(findings: Findings, frames: Frames) -> dict[str, tuple[NDArray
 
 
 def gallery_caption(findings: Findings, frames: Frames) -> Caption:
-    """Of the images that are misclassified most often."""
+    """Caption of the images that are misclassified most often."""
     found = misclassified(findings, frames)
     chosen = {model: choice.mean.learning_rate for model, choice in findings.selection.items()}
     planned = {c.model: c.planned for c in findings.completeness if c.learning_rate == chosen.get(c.model)}
@@ -172,7 +172,7 @@ def _taken_for(frames: Frames, run_ids: Sequence[str], wrong: NDArray[np.bool_],
 
 
 def confusion_caption(findings: Findings, frames: Frames) -> Caption:
-    """Of the confusion matrices."""
+    """Caption of the confusion matrices."""
     n = each((model, text.of(found.rests_on.n, found.rests_on.planned)) for model, found in findings.confusion.items())
     return Caption(
         "Per cent of each true class predicted as each other class, mean over the runs that learned; right answers "
@@ -224,7 +224,7 @@ def _matrix(axes: Axes, matrix: np.ndarray, shown: np.ndarray, shades: Colormap,
 
 
 def confusion_difference_caption(findings: Findings, frames: Frames) -> Caption:
-    """Of the differences of the confusion matrices."""
+    """Caption of the differences of the confusion matrices."""
     drawn = _differences(findings)
     shares = findings.confusion
     candidate = findings.about.settings.candidate

@@ -33,7 +33,7 @@ def panel_rates(findings: Findings) -> tuple[float, ...]:
 
 
 def learning_curves_caption(findings: Findings, frames: Frames) -> Caption:
-    """Of the error over epochs."""
+    """Caption of the error over epochs."""
     rates = panel_rates(findings)
     shown, planned = len(rates), len(findings.about.learning_rates)
     some = "" if shown == planned else f" ({shown} of {planned}: those selected)"
@@ -113,7 +113,7 @@ def _runs(axes: Axes, runs: pd.DataFrame, look: Look, last: int) -> None:
 
 
 def learning_rates_caption(findings: Findings, frames: Frames) -> Caption:
-    """Of the error of every run against its learning rate."""
+    """Caption of the error of every run against its learning rate."""
     said = [
         "Every finished run is a point, on a logarithmic axis; lines join the means over the runs that learned.",
         f"Dotted: guessing ({guessing(findings)} error); collapsed runs lie about it and are in no mean."
@@ -184,7 +184,7 @@ def losses(scene: Scene) -> Figure:
 
 
 def selection_caption(findings: Findings, frames: Frames) -> Caption:
-    """Of how near the choice of each learning rate was."""
+    """Caption of how near the choice of each learning rate was."""
     known = [c for c in findings.selection.values() if c.luck]
     images = "and validation images " if known and all(c.images_resampled for c in known) else ""
     return Caption(

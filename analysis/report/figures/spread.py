@@ -22,7 +22,7 @@ from analysis.stats.variance import Component
 
 
 def planning_caption(findings: Findings, frames: Frames) -> Caption:
-    """Of what more seeds would bring."""
+    """Caption of what more seeds would bring."""
     margin = text.plain(100 * findings.about.settings.margin)
     return Caption(
         f"Expected half-width of the {level(findings)} interval of the gap if what was seen holds: over seeds (this "
@@ -69,7 +69,7 @@ def planning(scene: Scene) -> Figure:
 
 
 def power_caption(findings: Findings, frames: Frames) -> Caption:
-    """Of the power to see a gap as small as the margin."""
+    """Caption of the power to see a gap as small as the margin."""
     margin = text.plain(100 * findings.about.settings.margin)
     error = text.level(1 - findings.about.settings.confidence)
     return Caption(
@@ -116,7 +116,7 @@ def _spreads(findings: Findings) -> dict[str, tuple[float, int]]:
 
 
 def variance_caption(findings: Findings, frames: Frames) -> Caption:
-    """Of the components of variance."""
+    """Caption of the components of variance."""
     drawn = {
         model: [c.variance for c in v.components.components if c.variance.estimate is not None]
         for model, v in findings.variance.items()
@@ -153,7 +153,7 @@ def variance(scene: Scene) -> Figure:
 
 
 def normality_caption(findings: Findings, frames: Frames) -> Caption:
-    """Of the QQ plot."""
+    """Caption of the QQ plot."""
     enough = any(len(c.seeds.quantiles) > 2 for c in findings.comparisons)
     return Caption(
         "Paired differences in order, against the quantiles that a normal sample would have. Lines: a normal "

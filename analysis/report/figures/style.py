@@ -1,4 +1,4 @@
-"""The one place for looks: sizes, fonts, colours and how a figure becomes a file. Importing it changes nothing."""
+"""The style of all figures: sizes, fonts, colours, and how a figure becomes a file. Importing it changes nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DASHES: tuple[str | tuple, ...] = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 
 
 RC: dict[Any, Any] = {
     "font.family": "sans-serif",
-    # matplotlib brings the first: the same figure on every machine. An SVG names the others to who has it not.
+    # matplotlib ships the first: the same figure on every machine. An SVG falls back on the others.
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Bitstream Vera Sans"],
     "font.size": 7,
     "axes.titlesize": 7.5,

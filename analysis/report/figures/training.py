@@ -35,7 +35,7 @@ def selected_rates(findings: Findings, frames: Frames) -> dict[str, float]:
 
 
 def generalisation_caption(findings: Findings, frames: Frames) -> Caption:
-    """Of the curves of all three splits."""
+    """Caption of the curves of all three splits."""
     rates = selected_rates(findings, frames)
     counts = {(c.model, c.learning_rate): c for c in findings.configurations}
     n = each((m, text.of(counts[m, r].test_accuracy.n, counts[m, r].test_accuracy.planned)) for m, r in rates.items())
@@ -90,7 +90,7 @@ def generalisation(scene: Scene) -> Figure:
 
 
 def every_run_caption(findings: Findings, frames: Frames) -> Caption:
-    """Of the heat map."""
+    """Caption of the heat map."""
     states = frames.runs["state"]
     marks = [
         "crosses: runs that diverged" if (states == "diverged").any() else "",
