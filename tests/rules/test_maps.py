@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from study.ledger.records import METRICS
 from tests.rules.structure import ROOT, sources
 
 MAPS = ("study", "analysis")
@@ -50,7 +51,13 @@ def test_links_and_sources_that_are_named_exist(readme):
 @pytest.mark.parametrize("readme", READMES)
 def test_tests_that_are_named_exist(readme):
     for name, cut in re.findall(r"`(test_\w+?)(_…)?`", (ROOT / readme).read_text(encoding="utf-8")):
-        assert any(test == name or (cut and test.startswith(name)) for test in TESTS), name
+        assert name in METRICS or any(test == name or (cut and test.startswith(name)) for test in TESTS), name
+
+
+def test_every_helper_of_tests_is_in_their_map():
+    text = (ROOT / "tests" / "README.md").read_text(encoding="utf-8")
+    helpers = {path.name for path in (ROOT / "tests").glob("*.py")} - {"__init__.py", "conftest.py"}
+    assert {name for name in helpers if f"  {name} " not in text} == set()
 
 
 def test_a_tree_is_read_by_its_indentation():
