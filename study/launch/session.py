@@ -66,7 +66,8 @@ def run(config: StudyConfig, console: Console, options: Options) -> int:
         setup, code, published = _setup(prepared), None, 0
         if todo:
             say(console, f"{config.name}: {_extent(prepared, todo, options.retry_failed)}")
-            for line in tracking.lines(config, setup.tracking, os.environ):
+            largest = max(len(pack.runs) for pack in todo)
+            for line in tracking.lines(config, setup.tracking, os.environ, largest):
                 say(console, line)
             code, published = _train(prepared, setup, lock, console, options)
         else:

@@ -294,7 +294,7 @@ def _publish(record: Record, run: PublicRun | None, settings: tracking.Settings)
             run.summary["_step"] = n
             run.summary.update()
     planned = PlannedRun(**{name: getattr(record, name) for name in PlannedRun.model_fields})
-    opened = tracking.open_run(replace(settings, mode="online"), planned, record.provenance)
+    opened = tracking.open_run(replace(tracking.usable(settings), mode="online"), planned, record.provenance)
     for epoch in range(n + 1, record.n_epochs + 1):
         opened.log(tracking.row(epoch, {name: record.epochs[name][epoch - 1] for name in METRICS}), step=epoch)
     tracking.end_run(opened, record)

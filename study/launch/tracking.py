@@ -140,12 +140,20 @@ def of_study(name: str, config: Mapping[str, Any], wandb: Mapping[str, Any], env
     )
 
 
-def lines(config: StudyConfig, settings: Settings, environ: Mapping[str, str]) -> list[str]:
-    """What to tell at the start of a launch: where W&B's files go, and which of W&B's variables do not decide."""
+def lines(config: StudyConfig, settings: Settings, environ: Mapping[str, str], members: int = 1) -> list[str]:
+    """What to tell at the start of a launch: where W&B's files go, and what of W&B's variables does not decide.
+
+    `members` has the largest pack.
+    """
     if settings.mode == "disabled":
         return []
     where = "offline" if settings.mode == "offline" else f"project {settings.project} on {base_url(environ)}"
     told = [f"W&B: {where}; its files: {settings.folder}/wandb"]
+    if members > MOST_MEMBERS:
+        told.append(
+            f"W&B: packs of more than {MOST_MEMBERS} runs, of which the largest has {members}, are published from the "
+            f"ledger alone, {'at the end' if settings.mode == 'online' else 'by python -m study sync'}"
+        )
     told += [
         f"WANDB_{key.upper()}={value} is not used: the config says wandb.{key}: {decided}"
         for key in ("project", "entity", "mode")

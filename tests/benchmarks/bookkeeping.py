@@ -52,7 +52,8 @@ def measure(dataset: Dataset, model: str) -> dict[str, float]:
         undo = [
             _timed(tracking.Tracker, "_start", spent, "start"),
             _timed(tracking.Tracker, "_log", spent, "epochs"),
-            _timed(tracking.Tracker, "_finish", spent, "finish"),
+            # In threads of their own, all runs of a pack at once.
+            _timed(tracking, "end_run", spent, "finish"),
             _timed(checkpoints, "save", spent, "checkpoints"),
         ]
         driver = Timed(folder, [pack])

@@ -100,25 +100,13 @@ def out_of_order(server):
     server.status = 500
 
 
-def too_many(server):
-    server.status = 429
-
-
-def slow(server):
-    server.delay = 20
-
-
-def cut(server):
-    server.cut = True
-
-
 def heal(server, fault):
     if fault is refuse:
         server.come_back()
-    server.status, server.delay, server.cut = 200, 0, False
+    server.status = 200
 
 
-@pytest.mark.parametrize("fault", [refuse, out_of_order, too_many, slow, cut])
+@pytest.mark.parametrize("fault", [refuse, out_of_order])
 def test_a_server_out_of_order_costs_no_run(undisturbed, place, fault):
     path = processes.config(place, wandb={"mode": "online"})
     folder = place / "storage" / "small"
@@ -138,7 +126,7 @@ def test_a_server_out_of_order_costs_no_run(undisturbed, place, fault):
         assert_mirrored(server, folder)
 
 
-@pytest.mark.parametrize("fault", [refuse, out_of_order])
+@pytest.mark.parametrize("fault", [refuse])
 def test_a_server_lost_midway_costs_no_run(longer, place, fault):
     folder = place / "storage" / "small"
     with wandb_server.serve() as server:

@@ -241,6 +241,11 @@ def test_a_pack_of_many_members_is_left_to_sync(tmp_path, monkeypatch):
     for members in (tracking.MOST_MEMBERS, tracking.MOST_MEMBERS + 1):
         Tracker(settings(tmp_path), planned(members), WHERE).finish([])
     assert len(fake.started) == tracking.MOST_MEMBERS
+    config = validate(CONFIG, "test")
+    for mode, when in (("online", "at the end"), ("offline", "by python -m study sync")):
+        told = [tracking.lines(config, settings(tmp_path, mode=mode), {}, members) for members in (32, 33)]
+        assert [len(lines) for lines in told] == [1, 2]
+        assert f"the largest has 33, are published from the ledger alone, {when}" in told[1][1]
 
 
 def test_the_longest_names_that_a_config_may_hold_fit(tmp_path, monkeypatch):
