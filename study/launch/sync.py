@@ -1,7 +1,7 @@
-"""What W&B has of a study, what it lacks, and how both are told apart: everything is published from the ledger.
+"""Compares W&B with the ledger, and publishes from the ledger what W&B lacks.
 
-The ledger is the truth. A run that W&B lacks, or has up to some epoch, is completed; one that says anything else than
-the ledger is reported and left as it is.
+The ledger is authoritative. A run that is missing or incomplete on W&B is completed; one that contradicts the ledger is
+reported and left as it is.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MOST_LINES = 20
 """Runs whose differences, or addresses, are printed one by one."""
 
 END_SECONDS = 10.0
-"""How long W&B has, at the end of a launch, to say what it has."""
+"""Seconds that W&B has, at the end of a launch, to say what it has."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def told(mirrored: Mirrored, has: int, why: str = "") -> str:
 def at_end(mirrored: Mirrored, console: Console, *, stopped: bool, published: int) -> None:
     """End a launch: publish what W&B lacks, unless it was `stopped`, and say what W&B has. Never fails.
 
-    `published` runs are there as far as the workers know, which is all that can be told where W&B does not answer.
+    `published`: runs that are there as far as the workers know, which is all we can say where W&B does not answer.
     """
     settings = mirrored.settings
     if settings.mode == "disabled" or not mirrored.records:
@@ -173,7 +173,7 @@ def at_end(mirrored: Mirrored, console: Console, *, stopped: bool, published: in
             has = len(look(hasty).complete)
         say(console, told(mirrored, has))
     except Exception as error:
-        # W&B raises many kinds of errors; none of them is worth a launch.
+        # W&B raises many kinds of errors; none is worth failing a launch.
         why = mask(" ".join(str(error).split()) or type(error).__name__).removeprefix("W&B: ")
         say(console, told(mirrored, published, f", as far as is known ({why})"), style="yellow")
 

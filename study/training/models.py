@@ -32,7 +32,7 @@ from study.training.side_by_side import SideBySide
 
 Shape = tuple[int, ...]
 PADS = (0, 2, 1, 3, 4, 10, 18, 98)
-"""Paddings that bring images of 28×28 to the sizes that models are written for: 32×32, then others up to 224×224."""
+"""Paddings from 28×28 to the sizes that models are written for: 32×32, then others up to 224×224."""
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 PRICE = "as fast as one run after another, where fused ones are 1 to 3 times as fast"
@@ -131,7 +131,7 @@ BUILT_IN: dict[str, Callable[..., nn.Module]] = {
 
 
 class Output(nn.Module):
-    """A model that gives several outputs, as one that gives one of them."""
+    """A model with several outputs, reduced to one of them."""
 
     def __init__(self, model: nn.Module, output: int | str) -> None:
         super().__init__()
@@ -181,14 +181,14 @@ def build(model: str | Model, shape: Shape, classes: int, *, seed: int = 0) -> n
 
 
 def _made(spec: Model, shape: Shape, classes: int, seed: int) -> nn.Module:
-    """A module as its constructor makes it, which nobody has called yet."""
-    # Imported before anything is seeded: a file may draw and seed as it likes.
+    """A module fresh from its constructor, not called yet."""
+    # Imported before anything is seeded: a file may draw random numbers and seed on import.
     constructor = _constructor(spec.model)
     _see_that_arguments_fit(spec, constructor)
     process.seed(seed)
     given = (shape, classes) if spec.model in BUILT_IN else ()
     try:
-        # Copies, since a constructor may change what it is given.
+        # Copies, since a constructor may modify its arguments.
         module = constructor(*given, **copy.deepcopy(spec.arguments))
     except (Exception, SystemExit) as error:
         # A user's code may raise anything, and what it says may hold anything.
@@ -202,12 +202,12 @@ def _made(spec: Model, shape: Shape, classes: int, seed: int) -> nn.Module:
 
 @torch.no_grad()
 def _tried(module: nn.Module, shape: Shape) -> object:
-    """What a module gives for two images."""
+    """A module's output for two images."""
     return module.eval()(torch.zeros(2, *shape))
 
 
 def _other_images(spec: Model, shape: Shape, classes: int) -> str:
-    """The options of the dataset with which its images suit the model after all, as the end of a message."""
+    """The dataset options with which its images would suit the model, as the end of a message."""
     channels, height, width = shape
     for depth, pad in product((channels, 4 - channels), PADS):
         other = (depth if depth in (1, 3) else channels, height + 2 * pad, width + 2 * pad)
@@ -222,7 +222,7 @@ def _other_images(spec: Model, shape: Shape, classes: int) -> str:
 
 
 def _one_output(spec: Model, output: object, classes: int) -> str:
-    """Which of several outputs holds logits, as the end of a message."""
+    """Which of several outputs may be the logits, as the end of a message."""
     outputs = (
         output.items() if isinstance(output, Mapping) else enumerate(output if isinstance(output, tuple | list) else ())
     )
@@ -233,7 +233,7 @@ def _one_output(spec: Model, output: object, classes: int) -> str:
 
 
 def check(model: str | Model, shape: Shape, classes: int, *, smallest_batch: int = 2) -> list[str]:
-    """See that the model trains, and that its seed decides its initial weights; what a user should know of it.
+    """Check that the model trains and that its seed decides its initial weights; returns what a user should know.
 
     `smallest_batch` is how many images the last batch of an epoch has. Raises UserError, one line, where training it
     would fail or mean nothing.
@@ -248,7 +248,7 @@ def check(model: str | Model, shape: Shape, classes: int, *, smallest_batch: int
     fixed = [name for name, (p, _, q) in weights.items() if torch.equal(p, q)]
     varied = [name for name in fixed if weights[name][0].unique().numel() > 1]
     if varied:
-        # They may be drawn by a seed of the file's own, or by the clock: a second later that tells.
+        # The file may use a seed of its own, or the clock, which shows a second later.
         time.sleep(1)
         later = build(spec, shape, classes, seed=0)
         weights = {name: (p, later.get_parameter(name), q) for name, (p, _, q) in weights.items()}
@@ -285,7 +285,7 @@ def check(model: str | Model, shape: Shape, classes: int, *, smallest_batch: int
 def joined(
     model: str | Model, members: Sequence[nn.Module], shape: Shape, classes: int, *, shared: bool = True
 ) -> Members:
-    """The members, which `build` has made of the model, as one module: fused where that is exact, else side by side."""
+    """The members, made by `build`, as one module: fused where that is exact, else side by side."""
     if why_apart(model, shape, classes, shared=shared) is None:
         return fuse(members, shape, shared=shared)
     return SideBySide(members, shared=shared)
@@ -300,13 +300,13 @@ def why_apart(model: str | Model, shape: Shape, classes: int, *, shared: bool = 
     except NotFused as reason:
         return str(reason)
     except (Exception, SystemExit) as error:
-        # A user's code may raise anything, also when it meets no tensor, or one in float64.
+        # A user's code may raise anything, in particular when it is traced or runs in float64.
         return f"{type(error).__name__}: {mask(str(error))}"
     return None
 
 
 def identity(model: str | Model, shape: Shape, classes: int) -> ModelInfo:
-    """What a model's runs say of it.
+    """What a model's runs record about it.
 
     Raises UserError if there is no such model; see `build`.
     """
@@ -323,11 +323,11 @@ def identity(model: str | Model, shape: Shape, classes: int) -> ModelInfo:
 
 
 class OtherModel(UserError):
-    """A model is not the one that was planned."""
+    """The model differs from the planned one."""
 
 
 def see_that_it_is_planned(run: Run, data: DatasetInfo) -> None:
-    """Raise OtherModel where the run's model, as this process has it, is not the one that was planned."""
+    """Raise OtherModel where this process has another model than the run's planned one."""
     if (found := identity(run.built_from, data.shape, data.classes).fingerprint) != run.model_fingerprint:
         raise OtherModel(
             f"models: {run.model!r} is another model on {platform.node()} ({found}) than was planned "
@@ -336,7 +336,7 @@ def see_that_it_is_planned(run: Run, data: DatasetInfo) -> None:
 
 
 def describe(model: nn.Module, shape: Shape) -> list[Layer]:
-    """Every layer that has parameters, in the order in which an image of `shape` meets them; then what is left."""
+    """Every layer that has parameters, in the order in which an image of `shape` passes them; then the rest."""
     layers: list[Layer] = []
     names = {module: name or "itself" for name, module in model.named_modules()}
 
@@ -357,7 +357,7 @@ def describe(model: nn.Module, shape: Shape) -> list[Layer]:
         model.train(mode)
         for hook in hooks:
             hook.remove()
-    # Matrix products of bare parameters, attention: what no layer stands for. A multiply-accumulate is two operations.
+    # Matrix products outside layers, such as attention. A multiply-accumulate is two operations.
     if (rest := counter.get_total_flops() // 2 - sum(layer.macs for layer in layers)) > 0:
         layers.append(Layer("outside layers", "products", (), "", 0, rest))
     return layers
@@ -403,7 +403,7 @@ def _see_that_arguments_fit(spec: Model, constructor: Callable[..., object]) -> 
     try:
         parameters = inspect.signature(constructor).parameters.values()
     except (ValueError, TypeError):
-        # Written in C, say: calling it will tell.
+        # No signature, as of a function written in C: calling it will tell.
         return
     own = [p for p in parameters if not (spec.model in BUILT_IN and p.name in ("shape", "classes"))]
     known = [p.name for p in own if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
@@ -457,7 +457,7 @@ def _constructor(name: str) -> Callable[..., object]:
     if not colon:
         raise UserError(f"models: found {name!r}; allowed: {allowed}")
     try:
-        # Apart from the making of the model: what a file sets as it is imported, it sets but once in a process.
+        # Not part of building the model: what a file sets on import, it sets once per process.
         with process.undisturbed():
             imported = importlib.import_module(module)
         source.remember()
@@ -468,7 +468,7 @@ def _constructor(name: str) -> Callable[..., object]:
         raise UserError(f"models: found {name!r}, but {module} has no {attribute}; allowed: {allowed}")
     found = getattr(imported, attribute)
     if isinstance(found, nn.Module):
-        # Made as its file is imported: to draw other weights, the file is run again.
+        # Created on import of its file: to draw other weights, the file is run again.
         return lambda: getattr(source.run_again(imported), attribute)
     if not callable(found):
         raise UserError(f"models: found {name!r}, which is a {type(found).__name__}; allowed: a class")

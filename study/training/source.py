@@ -1,9 +1,9 @@
 """The code that a user's model is made of, wherever it lies: what its fingerprint covers.
 
-From the name in the config, all definitions are followed that it can reach: by name, within a file and through imports
-into the user's other files, not into installed packages. What they say counts; comments, docstrings, layout, the names
-of files and folders, and definitions that are not reached do not. A registry that functions fill reaches what
-they put into it. Where names do not tell what is reached (`eval`, a module handed around), whole files count.
+Starting at the name in the config, every definition that it can reach is followed: by name, within a file and through
+imports into the user's other files, but not into installed packages. Their code counts; comments, docstrings, layout,
+names of files and folders, and unreachable definitions do not. A registry reaches whatever functions put into it. Where
+names do not tell what is reached (`eval`, a module passed around), whole files count.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 DYNAMIC = {"eval", "exec", "compile", "globals", "vars", "__import__", "import_module"}
-"""Functions after which names no longer tell what is reached."""
+"""Functions that make it impossible to tell by name what is reached."""
 
 FILLS = {"add", "append", "extend", "insert", "setdefault", "update"}
 """Methods by which a function fills a container."""
 
 UNSAID = {"ctx", "kind", "type_comment"}
-"""Fields of a syntax tree that follow from the others."""
+"""Redundant fields of a syntax tree."""
 
 OURS = __name__.partition(".")[0]
 
@@ -47,7 +47,7 @@ def code(module: str, attribute: str, model: nn.Module) -> list[object]:
     for kind in sorted({type(part) for part in model.modules()}, key=lambda kind: (kind.__module__, kind.__qualname__)):
         file = None if kind.__module__.startswith(f"{OURS}.") else _file(kind.__module__)
         if file is not None and not closure.reached(file, kind.__qualname__.partition(".")[0]):
-            # Made in some other way than by its name.
+            # Made otherwise than by its name.
             closure.reach_all(file)
     return closure.found
 
@@ -77,7 +77,7 @@ class _File:
 
     @cached_property
     def statements(self) -> list[ast.stmt]:
-        """What stands at the top level, but for docstrings and what only a script does."""
+        """The top-level statements, without docstrings and what only a script runs."""
         return [s for s in ast.parse(self.text).body if not _is_main(s) and not _says_nothing(s)]
 
     @cached_property
@@ -89,7 +89,7 @@ class _File:
                 found.setdefault(name, []).append(statement)
         for statement in self.statements:
             if isinstance(statement, ast.Expr):
-                # A call may change whatever of this file it is given: setattr(Net, "act", nn.Tanh).
+                # A call may change whatever it is passed: setattr(Net, "act", nn.Tanh).
                 given = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
                 for name in set() if "print" in given else given & set(found) - set(self.imports):
                     found[name].append(statement)
@@ -245,7 +245,7 @@ _FILES: WeakKeyDictionary[ModuleType, _File | None] = WeakKeyDictionary()
 def _file(name: str) -> _File | None:
     """The user's module of this name; None where it is not the user's."""
     module = sys.modules.get(name)
-    # Of a compiled library, which no user wrote, there may be no weak reference.
+    # Objects of compiled libraries, which no user wrote, may not allow weak references.
     if not isinstance(module, ModuleType) or not type(module).__weakrefoffset__:
         return None
     if module not in _FILES:
@@ -262,7 +262,7 @@ def remember() -> None:
 def _is_users(module: ModuleType) -> bool:
     """Whether a module is neither Python's nor of an installed package, and has a source."""
     top = module.__name__.partition(".")[0]
-    # Not getattr, which would import what imports itself lazily.
+    # Not getattr, which would trigger lazy imports.
     source = vars(module).get("__file__")
     if source is None or not source.endswith(".py") or top in sys.stdlib_module_names:
         return False
