@@ -264,7 +264,7 @@ def _is_users(module: ModuleType) -> bool:
     top = module.__name__.partition(".")[0]
     # Not getattr, which would trigger lazy imports.
     source = vars(module).get("__file__")
-    if source is None or not source.endswith(".py") or top in sys.stdlib_module_names:
+    if source is None or not source.endswith(".py") or top in sys.stdlib_module_names or not os.path.isfile(source):
         return False
     return top == OURS or not source.startswith(_INSTALLED)
 

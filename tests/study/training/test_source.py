@@ -1,3 +1,4 @@
+import importlib
 import re
 import sys
 
@@ -211,3 +212,11 @@ def test_an_edit_after_the_import_changes_neither_the_model_nor_its_fingerprint(
     before = models.identity("kit.nets:Net", (1, 28, 28), 10).fingerprint
     (tmp_path / "kit/nets.py").write_text("")
     assert models.identity("kit.nets:Net", (1, 28, 28), 10).fingerprint == before
+
+
+def test_a_module_whose_file_has_gone_is_in_nobodys_way(fingerprints, tmp_path, monkeypatch):
+    (tmp_path / "gone.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "gone", importlib.import_module("gone"))
+    (tmp_path / "gone.py").unlink()
+    assert fingerprints(names=["Other"])
