@@ -13,7 +13,7 @@ from analysis.findings.schema import Comparison, Images
 from analysis.frames import Frames
 from analysis.grid import Grid, independent
 from analysis.stats import crossed, paired, robustness, sample_size, selection, sweep
-from analysis.stats.estimate import Basis, Estimate, Role, excludes_zero
+from analysis.stats.estimate import Basis, Estimate, Role
 from analysis.stats.paired import holm
 from analysis.stats.robustness import Models, Robustness, at_rates, planned_pairs, runs_of, scores_of
 from analysis.stats.sample_size import Planning
@@ -30,6 +30,9 @@ WORDS = {
 """Rules of selection in a reader's words."""
 
 RANGE = "a range over resamples, not a confidence interval: no coverage is claimed"
+
+SIDES = ("better", "worse")
+"""How a verdict begins that names the more accurate model."""
 
 SHARED = "pairs share initial weights or batch orders: too short, or too small, by an unknown amount"
 """What is wrong with intervals and p-values over the seeds of a factorial."""
@@ -203,6 +206,7 @@ def compare(pair: Pair) -> tuple[Comparison, Robustness]:
         classes=pair.frames.classes,
         level=used.confidence,
     )
+    new = _verdict_for_new_images(pair, over_seeds, at_verdict) if pair.independent else None
     errors = [float(1 - right.mean() / pair.n_images) if right.size else None for right in pair.right]
     found = Comparison(
         baseline=pair.baseline,
@@ -217,14 +221,25 @@ def compare(pair: Pair) -> tuple[Comparison, Robustness]:
         seeds=over_seeds,
         images=over_images,
         images_verdict=at_verdict,
+        verdict_for_new_images=new,
         mcnemar=None if pair.correct is None else paired.mcnemar(*pair.correct, used.confidence, pair.images_basis),
         p_holm=None,
         sensitivity=sensitivities(pair) | {name: getattr(asked, name) for name in ("scored_at_chance", "worst_case")},
         best_of_n=best_of_n(pair),
         independent=pair.independent,
-        unqualified=pair.independent and excludes_zero(over_seeds.verdict.interval, at_verdict),
+        unqualified=any((over_seeds.verdict.words or "").startswith(w) and (new or "").startswith(w) for w in SIDES),
     )
     return found, asked
+
+
+def _verdict_for_new_images(pair: Pair, over_seeds: paired.Gap, at_verdict: Estimate) -> str | None:
+    """The verdict from the intervals over seeds and test images; the exact test over seeds must agree."""
+    used = pair.analysis
+    inner = pair.over_images(pair.primary, 2 * used.verdict_level - 1)
+    if not at_verdict.interval or not inner.interval or over_seeds.sign_flip.p_value is None:
+        return None
+    words = paired.verdict(*at_verdict.interval, *inner.interval, used.margin)
+    return paired.held_to_test(words, pair.basis.n, over_seeds.sign_flip.p_value, 1 - used.verdict_level)
 
 
 def across_rates(pair: Pair, family: int) -> Sweep:

@@ -18,7 +18,8 @@ FORMAT = 3
 
 3: test images for digits (`images`, `n_images`, "seeds and test images"), `not_learned` for runs that diverged or
 collapsed, error rates, `outperforming`; `seeds` in groups (`verdict`, `effect`, `checks`); a specification's numbers
-in its `gap`; `settings` is the whole analysis block; `run_sets` has hashes of run ids as keys.
+in its `gap`; verdicts need the exact test too, and there is one for new images; `settings` is the whole analysis
+block; `run_sets` has hashes of run ids as keys.
 2: `selection.*.common_seeds`, `comparisons.*.independent`.
 """
 
@@ -155,6 +156,8 @@ class Comparison(Frozen):
     """Over seeds and test images: new images of the same kind; declined without predictions."""
     images_verdict: Estimate
     """The same at the level that the verdict needs, 1 − α / B."""
+    verdict_for_new_images: str | None
+    """The verdict from that interval; null where it is declined, or the pairs are not independent."""
     mcnemar: paired.McNemar | None
     """Per pair of networks; null without predictions."""
     p_holm: float | None
@@ -167,8 +170,8 @@ class Comparison(Frozen):
     independent: bool
     """Whether no two pairs share initial weights or batch order; without it there is no verdict."""
     unqualified: bool
-    """Whether both populations' intervals exclude 0 at the verdict's level, and the pairs are independent: what an
-    unqualified "more accurate" needs."""
+    """Whether the verdicts for these test images and for new ones are both better, or both worse: what an unqualified
+    "more accurate" needs."""
 
 
 class Images(Frozen):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 
 from analysis import text
@@ -42,14 +41,13 @@ def _paragraph(findings: Findings, comparison: Comparison) -> str:
     decimals = text.point_digits(gap.mean.low, gap.mean.high)
     # A dataset may be a folder of any name; a line break in that must not break the paragraph.
     dataset = " ".join(about.dataset.split())
-    verdict = f"{_may_fail(findings, baseline)}{_verdict(findings, comparison)}"
     errors = [text.percent(e) for e in (comparison.candidate_error_rate, comparison.baseline_error_rate)]
     return (
         f"On the {about.n_test:,} test images of {dataset}, {candidate} misclassified {errors[0]} and {baseline}, with "
         f"{_size(findings, baseline)} parameters, {errors[1]}: a gap of {text.points(gap.mean.estimate, decimals)} "
         f"percentage points ({_ranges(findings, comparison)}), from {comparison.pairs} of "
-        f"{comparison.planned} planned pairs of trainings. {_narrower(comparison)}{candidate} was ahead in "
-        f"{gap.effect.wins} of these {comparison.pairs} pairs; {outcomes}{verdict}. "
+        f"{comparison.planned} planned pairs of trainings. {candidate} was ahead in {_pairs(comparison)}. "
+        f"{_outcomes(findings, comparison)}{_verdict(findings, comparison)}"
         f"{_both(findings, comparison)}{_alternatives(findings, baseline)}{_scope(findings)}"
     )
 
@@ -85,33 +83,38 @@ def _ranges(findings: Findings, comparison: Comparison) -> str:
     return "; ".join([*ranges, confidence] if known else ranges)
 
 
-def _narrower(comparison: Comparison) -> str:
-    """A sentence where the wider population has the narrower interval, as may happen with few seeds."""
-    seeds, images = comparison.seeds.mean, comparison.images
-    if not (seeds.interval and images.interval) or np.diff(images.interval) >= np.diff(seeds.interval):
-        return ""
-    return "The second interval is the narrower by chance, with so few pairs: go by the first. "
+def _pairs(comparison: Comparison) -> str:
+    """In how many of the pairs the candidate was ahead."""
+    wins, n = comparison.seeds.effect.wins, comparison.pairs
+    return ("its only pair" if wins else "none: there is one pair") if n == 1 else f"{wins} of these {n} pairs"
 
 
-def _may_fail(findings: Findings, baseline: str) -> str:
-    """Clopper–Pearson limits of the shares that do not learn."""
-    outcomes = findings.robustness[baseline].outcomes
-    shares = [outcomes[role].not_learned for role in ("candidate", "baseline")]
-    if any(e.low is None for e in shares):
-        return ""
-    limits = [
-        f"up to {text.percent(e.high, 0)}" if e.low == 0 else f"{text.percent(e.low, 0)} to {text.percent(e.high, 0)}"
-        for e in shares
+def _outcomes(findings: Findings, comparison: Comparison) -> str:
+    """How many trainings did not learn, at the selected rates with limits of what may be, and at other rates."""
+    roles = findings.robustness[comparison.baseline].outcomes
+    shares = [roles[role].not_learned for role in ("candidate", "baseline")]
+    models = (findings.about.settings.candidate, comparison.baseline)
+    failed = [comparison.not_learned[model] for model in models]
+    each = [
+        f"{n or 'none'} of {e.n} of {model}"
+        + (f" ({text.level(e.level)} limit {text.percent(e.high, 0)})" if e.high else "")
+        for n, e, model in zip(failed, shares, models, strict=True)
     ]
-    return f" ({' and '.join(dict.fromkeys(limits))} may)"
+    chosen = {(model, findings.selection[model].mean.learning_rate) for model in models}
+    others = [c for c in findings.completeness if c.model in models and (c.model, c.learning_rate) not in chosen]
+    elsewhere = sum(c.diverged + c.collapsed for c in others)
+    ended = sum(c.finished + c.diverged for c in others)
+    rest = f"; at other rates {elsewhere} of {ended}" if elsewhere else ""
+    return f"At the selected rates {' and '.join(each)} did not learn{rest}. "
 
 
 def _verdict(findings: Findings, comparison: Comparison) -> str:
+    """The verdicts for these test images and for new ones, at the margin."""
     gap, deviation = comparison.seeds, findings.preregistration.of("margin")
     if not comparison.independent:
         return (
-            "; these pairs share initial weights or batch orders, so both intervals are too short, and no verdict is "
-            "given"
+            "These pairs share initial weights or batch orders, so both intervals are too short, and no verdict is "
+            "given. "
         )
     if gap.verdict.words is None:
         return ""
@@ -121,7 +124,11 @@ def _verdict(findings: Findings, comparison: Comparison) -> str:
             f"a threshold of {text.plain(100 * gap.verdict.margin)} points, not the one declared "
             f"({text.plain(100 * deviation.declared)}),"
         )
-    return f"; against {threshold} the result for this test set is: {gap.verdict.words}{_families(findings)}"
+    here, new = gap.verdict.words, comparison.verdict_for_new_images
+    said = f"for these test images: {here}; for new images: {new or 'no verdict'}"
+    if here == new:
+        said = f"for these test images and for new ones: {here}"
+    return f"Against {threshold} the verdict is{_families(findings)}, {said}. "
 
 
 def _size(findings: Findings, baseline: str) -> str:
@@ -130,7 +137,9 @@ def _size(findings: Findings, baseline: str) -> str:
     if ours == 0:
         return f"{theirs:,} to 0"
     ratio = theirs / ours
-    return "about as many" if 0.95 < ratio < 1.05 else f"{ratio:.3g} times as many"
+    if 0.95 < ratio < 1.05:
+        return "about as many"
+    return f"{ratio:.3g} times as many" if ratio > 1 else f"{text.percent(ratio, 0 if ratio > 0.02 else 1)} as many"
 
 
 def _families(findings: Findings) -> str:
@@ -143,24 +152,21 @@ def _families(findings: Findings) -> str:
 
 def _both(findings: Findings, comparison: Comparison) -> str:
     """Whether the candidate may be called more or less accurate without naming a population."""
-    settings = findings.about.settings
-    held = "" if len(settings.baselines) == 1 else f" at {text.level(settings.verdict_level)} too"
     if comparison.unqualified:
         better = "more" if (comparison.seeds.mean.estimate or 0) > 0 else "less"
-        return f"Both intervals exclude 0{held}: {settings.candidate} is the {better} accurate of the two. "
-    if None in (comparison.seeds.mean.low, comparison.images.low) or not comparison.independent:
+        return f"{findings.about.settings.candidate} is the {better} accurate of the two. "
+    if comparison.seeds.verdict.words is None:
         return ""
-    return (
-        f"The two intervals do not both exclude 0{held.removesuffix(' too')}: this does not show that either model is "
-        "the more accurate. "
-    )
+    return "This does not show that either model is the more accurate. "
 
 
 def _alternatives(findings: Findings, baseline: str) -> str:
     asked = findings.robustness[baseline]
     if asked.same_sign is None or not asked.alternatives:
         return ""
-    different = "1 different estimate" if asked.distinct == 1 else f"{asked.distinct} different estimates"
+    if asked.distinct == 1:
+        return f"All {asked.alternatives} alternative analyses of the same data give the same gap. "
+    different = f"{asked.distinct} different estimates"
     count = f"{asked.same_sign} of {asked.alternatives} alternative analyses ({different})"
     return f"The sign of the gap was the same in {count} of the same data. "
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +16,9 @@ from analysis.stats.estimate import Basis, Estimate, Frozen
 BLOCK = 1000
 """Resamples drawn at once: 1,000 × 10,000 float32 counts are 40 MB."""
 
-NARROWER = "narrower than the interval over seeds alone, which an interval that allows for more cannot truly be"
+WIDER = (
+    "the interval over seeds alone, which came out wider than the one over seeds and test images, as it may by chance"
+)
 
 
 Parts = tuple[float, float, float]
@@ -255,7 +258,7 @@ def gap_over_images(
     """Mean of `x` [S, n] with the t interval over seeds and test images, or their clusters where these are known.
 
     With few seeds its degrees of freedom may exceed S − 1 by so much that it is narrower than the interval over
-    seeds: a warning says so.
+    seeds, which an interval that allows for more cannot truly be: that one is then given, and a warning says so.
     """
     seeds, images = x.shape
     if clusters is None:
@@ -278,14 +281,20 @@ def gap_over_images(
     half = stats.t.ppf((1 + level) / 2, df) * error
     independent = "; images taken as independent, so probably too short" if clusters is None else ""
     basis = basis.changed(method=f"{method}, {df:.1f} degrees of freedom{independent}")
-    warning = NARROWER if half < stats.t.ppf((1 + level) / 2, seeds - 1) * stats.sem(x.mean(1)) else None
+    over_seeds = float(stats.t.ppf((1 + level) / 2, seeds - 1) * stats.sem(x.mean(1)))
+    half, warning = max((half, None), (over_seeds, WIDER), key=itemgetter(0))
     return basis.gives(mean, max(-1.0, mean - half), min(1.0, mean + half), level, warning=warning)
 
 
 def p_value(x: NDArray, clusters: NDArray[np.int64] | None = None) -> float | None:
     """Two-sided p-value of the t test over seeds and test images that the mean of `x` [S, n] is 0."""
     found = error_of(x, clusters)
-    return float(2 * stats.t.sf(abs(float(x.mean())) / found[0], found[1])) if found and found[0] else None
+    if found is None or found[0] == 0:
+        return None
+    mean, over_seeds = abs(float(x.mean())), float(stats.sem(x.mean(1)))
+    p = 2 * stats.t.sf(mean / found[0], found[1])
+    # As the interval is never narrower than that over seeds, so p is never smaller.
+    return float(max(p, 2 * stats.t.sf(mean / over_seeds, len(x) - 1)) if over_seeds else p)
 
 
 def crossed_bootstrap(x: ArrayLike, resamples: int, seed: int) -> NDArray[np.float64]:

@@ -110,13 +110,6 @@ class Estimate(Basis):
         return self.changed(warning=warning if self.warning is None else f"{self.warning}; {warning}")
 
 
-def excludes_zero(*estimates: Estimate) -> bool:
-    """Whether the intervals of all `estimates` lie on the same side of 0."""
-    known = [e.interval for e in estimates if e.interval]
-    above, below = all(low > 0 for low, _ in known), all(high < 0 for _, high in known)
-    return len(known) == len(estimates) > 0 and (above or below)
-
-
 def mapped(part: Any, change: Callable[[Basis], Basis]) -> Any:  # noqa: ANN401
     """A copy of a part of the findings, of whatever kind, with `change` made to every basis and estimate in it."""
     if isinstance(part, Mapping):

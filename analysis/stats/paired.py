@@ -28,10 +28,12 @@ INTEGERS = 62
 
 
 class Verdict(Frozen):
-    """What the intervals of the gap say at the margin."""
+    """What the intervals of the gap say at the margin, where the exact test says it too."""
 
     words: str | None
     """The verdict; null where the intervals are declined, or the pairs are not independent."""
+    seeds_needed: int | None
+    """Fewest pairs with which the exact test could reach its level; null where there are as many."""
     margin: float
     """The smallest gap that matters, a fraction of accuracy."""
     interval: Estimate
@@ -184,6 +186,20 @@ def flip_test(k: NDArray[np.int64], alpha: float, basis: Basis) -> Estimate:
     return basis.gives(p_value=p_value, warning=warning if smallest > alpha else None)
 
 
+def held_to_test(words: str, n: int, p: float, alpha: float) -> str:
+    """The verdict `words` of intervals over `n` pairs, if the exact test with p-value `p` reaches `alpha` as well."""
+    if p <= alpha or not words.startswith(("better", "worse")):
+        return words
+    if n < pairs_needed(alpha):
+        return f"undecided: {n} pairs are too few for the exact test at {alpha:.3g}, {pairs_needed(alpha)} would do"
+    return f"undecided: the interval excludes 0, but the exact test has p = {p:.2g}, above {alpha:.3g}"
+
+
+def pairs_needed(alpha: float) -> int:
+    """The fewest pairs with which the smallest two-sided p-value of the sign-flip test, 2 / 2ⁿ, is at most `alpha`."""
+    return next(n for n in range(1, 2000) if 2.0 ** (1 - n) <= alpha * (1 + 1e-12))
+
+
 def verdict(low: float, high: float, inner_low: float, inner_high: float, margin: float) -> str:
     """The verdict at `margin` from the outer interval [L, U] and, for equivalence, the inner one [l, u]."""
     if low > margin:
@@ -241,7 +257,7 @@ def paired(
         mean=t_interval(d, level, basis),
         sign_flip=flip_test(k, 1 - verdict_level, basis),
         smallest_p=sign_flip(k)[1],
-        verdict=_verdict(d, verdict_level, margin, basis),
+        verdict=_verdict(k, n_images, verdict_level, margin, basis),
         effect=_effect(c, b, n_images, level, other),
         checks=Checks(
             paired_t=paired_t(k, other),
@@ -256,13 +272,16 @@ def paired(
     )
 
 
-def _verdict(d: NDArray, level: float, margin: float, basis: Basis) -> Verdict:
+def _verdict(k: NDArray[np.int64], n_images: int, level: float, margin: float, basis: Basis) -> Verdict:
+    d, alpha = k / n_images, 1 - level
     outer, inner = t_interval(d, level, basis), t_interval(d, 2 * level - 1, basis)
     words = largest = None
     if outer.interval and inner.interval:
-        words, largest = verdict(*outer.interval, *inner.interval, margin), max(0.0, outer.interval[0])
+        said = verdict(*outer.interval, *inner.interval, margin)
+        words, largest = held_to_test(said, k.size, sign_flip(k)[0], alpha), max(0.0, outer.interval[0])
     return Verdict(
         words=words,
+        seeds_needed=pairs_needed(alpha) if k.size < pairs_needed(alpha) else None,
         margin=margin,
         interval=outer,
         equivalence_interval=inner,

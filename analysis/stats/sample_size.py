@@ -204,7 +204,9 @@ class OverImages:
     def half_width(self, seeds: int) -> float:
         """Expected half-width; that of the study itself at its own number of seeds."""
         error, df = self.error.at(seeds)
-        return float(stats.t.ppf((1 + self.level) / 2, df) * error)
+        over_seeds = np.sqrt(self.error.parts[0] * self.error.seeds / seeds)
+        tail = (1 + self.level) / 2
+        return float(max(stats.t.ppf(tail, df) * error, stats.t.ppf(tail, seeds - 1) * over_seeds))
 
     @property
     def floor(self) -> float | None:

@@ -24,9 +24,9 @@ def test_preregistration_knows_what_was_declared(loaded, findings):
 
 def test_a_margin_chosen_later_is_not_called_preset(loaded, findings):
     other = collect(loaded, {"margin": 0.05})
-    assert "against a threshold of 5 points, not the one declared (0.1), the result" in other.answer
+    assert "Against a threshold of 5 points, not the one declared (0.1), the verdict is" in other.answer
     assert "preset" not in other.answer
-    assert "against the preset threshold of 0.1 points the result" in findings.answer
+    assert "Against the preset threshold of 0.1 points the verdict is" in findings.answer
     assert "the analysis made is not the one declared: margin 0.05, not 0.001" in other.warnings
 
 

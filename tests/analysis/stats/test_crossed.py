@@ -87,14 +87,17 @@ def test_standard_error_and_satterthwaite():
     assert "probably too short" in found.gap.method
 
 
-def test_an_interval_narrower_than_that_over_seeds_says_so():
+def test_an_interval_is_never_narrower_than_that_over_seeds():
     # Two seeds far apart, and images that bring so many degrees of freedom that the quantile falls from 12.7 to 2.
     rng = np.random.default_rng(1)
     x = (rng.random((2, 400)) < np.array([[0.30], [0.36]])).astype(np.int8)
     found = gap_over_images(x, 0.95, BASIS)
     half = stats.t.ppf(0.975, 1) * stats.sem(x.mean(1))
-    assert found.high - found.low < 2 * half
-    assert "narrower than the interval over seeds" in found.warning
+    error, df = standard_error(x)
+    assert stats.t.ppf(0.975, df) * error < half
+    assert found.high - found.estimate == pytest.approx(half)
+    assert "the interval over seeds alone" in found.warning
+    assert p_value(x) == pytest.approx(stats.ttest_1samp(x.mean(1), 0).pvalue)
     assert crossed(C, B, **SETTINGS).gap.warning is None
 
 

@@ -13,7 +13,7 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 from analysis.stats.estimate import Estimate, Frozen
-from analysis.stats.paired import Gap, holm, mcnemar, paired, sign_flip, t_interval, verdict
+from analysis.stats.paired import Gap, held_to_test, holm, mcnemar, paired, pairs_needed, sign_flip, t_interval, verdict
 from tests.analysis.grids import BASIS
 
 RNG = np.random.default_rng(20)
@@ -335,6 +335,38 @@ def test_verdict_of_data_uses_its_own_levels():
     assert found.verdict.words == "better, size undecided"
     assert found.verdict.largest_supported_margin == found.verdict.interval.low
     assert gap(9000 - k, np.full(8, 9000)).verdict.largest_supported_margin == 0
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.025, 0.01, 2 / 2**9])
+def test_a_better_needs_the_exact_test_too(alpha):
+    needed = pairs_needed(alpha)
+    assert sign_flip(np.ones(needed, int))[0] <= alpha < sign_flip(np.ones(needed - 1, int))[0]
+    few = held_to_test("better, size undecided", needed - 1, 0.001, alpha)
+    assert few == "better, size undecided"  # what the test says decides, not the number
+    for words in ("better by more than the margin", "worse, size undecided"):
+        assert held_to_test(words, needed, alpha, alpha) == words
+        assert held_to_test(words, needed - 1, 2 * alpha, alpha).endswith(f"{needed} would do")
+        assert held_to_test(words, needed, 2 * alpha, alpha).startswith("undecided: the interval excludes 0, but")
+    for words in ("practically equivalent", "undecided"):
+        assert held_to_test(words, 2, 1.0, alpha) == words
+
+
+def test_no_verdict_of_data_contradicts_its_exact_test():
+    for n in (5, 6, 7):
+        found = gap(9000 + np.arange(30, 30 + n), np.full(n, 9000))
+        assert found.verdict.interval.low > found.verdict.margin
+        assert found.verdict.words.startswith("better") == (found.sign_flip.p_value <= 0.025) == (n == 7)
+        assert found.verdict.seeds_needed == (None if n == 7 else 7)
+
+
+def test_exact_tests_of_two_thousand_pairs_are_exact():
+    k = np.ones(2000, int)
+    k[:900] = -1
+    assert sign_flip(k)[0] == pytest.approx(stats.binomtest(1100, 2000).pvalue, rel=1e-9)
+    rng = np.random.default_rng(0)
+    many = rng.integers(-40, 43, 1500)
+    normal = 2 * stats.norm.sf(abs(many.sum()) / np.sqrt((many**2).sum()))
+    assert sign_flip(many)[0] == pytest.approx(normal, rel=0.05)
 
 
 # families
