@@ -38,7 +38,7 @@ class Frames:
     predictions: Mapping[str, Mapping[str, np.ndarray]]
     """run_id → `val` and `test`, the labels predicted, uint8 [image]; only of finished runs whose file is sound."""
     test_images: np.ndarray
-    """Test images, uint8 [image, height, width]."""
+    """Test images, uint8 [image, height, width], in colour [image, channel, height, width]."""
     test_labels: np.ndarray
     """uint8 [image]."""
     test_clusters: np.ndarray | None

@@ -132,7 +132,9 @@ class Ledger:
         except FileNotFoundError:
             raise LedgerError(f"{self.storage.path(path)}: missing") from None
         with _decoding(self.storage.path(path)):
-            return _uint8(np.load(io.BytesIO(content), allow_pickle=False), 3 if name == "test_images" else 1)
+            array = np.load(io.BytesIO(content), allow_pickle=False)
+            # Images in colour have an axis more.
+            return _uint8(array, *((3, 4) if name == "test_images" else (1,)))
 
     def test_clusters(self) -> np.ndarray | None:
         """Which test images belong together, int64 [image] from 0, as `clusters` numbers them; None where none says."""
@@ -194,10 +196,10 @@ def _decoding(path: str) -> Iterator[None]:
         raise LedgerError(f"{path}: {_first(error)}") from None
 
 
-def _uint8(array: np.ndarray, axes: int) -> np.ndarray:
-    """`array`, if it has this many axes of unsigned bytes. Raises ValueError otherwise."""
-    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != axes:
-        raise ValueError(f"no array of unsigned bytes with {axes} axes")
+def _uint8(array: np.ndarray, *axes: int) -> np.ndarray:
+    """`array`, if it has one of these numbers of axes, of unsigned bytes. Raises ValueError otherwise."""
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim not in axes:
+        raise ValueError(f"no array of unsigned bytes with {' or '.join(map(str, axes))} axes")
     return array
 
 

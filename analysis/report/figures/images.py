@@ -104,14 +104,18 @@ def hard_images(scene: Scene) -> Figure:
 
 def _row(axes: Axes, frames: Frames, top: float, label: str, images: Sequence[int], above: Sequence[str]) -> None:
     """Test images side by side in frames, a line of text above each and the row's label before them."""
-    height, width = frames.test_images.shape[1:]
+    height, width = frames.test_images.shape[-2:]
     x, y = (0.46 * side / max(height, width) for side in (width, height))
     middle = top + 0.8
     axes.text(-0.1, middle, label, ha="right", va="center", fontsize=6)
     for column, (image, line) in enumerate(zip(images, above, strict=True)):
         # One axes for all: as many axes as images would take seconds to lay out.
         extent = (column + 0.5 - x, column + 0.5 + x, middle + y, middle - y)
-        axes.imshow(frames.test_images[image], cmap="gray_r", interpolation="nearest", extent=extent)
+        # Images in colour lie by channel, and are drawn by pixel.
+        pixels = (
+            np.moveaxis(frames.test_images[image], 0, -1) if frames.test_images.ndim == 4 else frames.test_images[image]
+        )
+        axes.imshow(pixels, cmap="gray_r", interpolation="nearest", extent=extent)
         axes.add_patch(Rectangle((column + 0.5 - x, middle - y), 2 * x, 2 * y, fill=False, ec="#b0b0b0", lw=0.4))
         axes.text(column + 0.5, middle - 0.5, line, fontsize=6, ha="center")
 

@@ -1,19 +1,23 @@
 """What one worker does with one pack, in this process: its checkpoints, what it does with errors, its records."""
 
 import itertools
+import os
+import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 
-from study.config import Launching
+from study.config import Launching, Model
 from study.launch import messages, tracking
 from study.launch.messages import Done, Epoch, Failed, Started
 from study.launch.worker import Setup, record, train_pack
 from study.ledger.records import METRICS, Provenance
 from study.ledger.runs import Pack, PlannedRun, digest
 from study.ledger.storage import Storage
-from study.training import checkpoints, data, loop
+from study.training import checkpoints, data, loop, models
 from tests import idx
 from tests.examples import RUN
 
@@ -189,3 +193,65 @@ def test_a_checkpoint_of_the_pack_that_cannot_be_used_costs_its_progress_alone(t
     reports = train()
     assert epochs(reports) == [1, 2, 3, 4, 5]
     assert "lacks what its pack needs to go on; it is trained from the start" in reports[1].warning
+
+
+NOISY = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, width):
+        super().__init__(
+            nn.Flatten(), nn.Linear(784, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(), nn.Linear(width, 10)
+        )
+"""
+UNTIL_KILLED = """
+import os, signal, sys
+from study.config import Launching, Model
+from study.launch.messages import Epoch
+from study.launch.tracking import Settings
+from study.launch.worker import Setup, train_pack
+from study.ledger.runs import Pack
+from study.training import data
+
+def report(message):
+    if isinstance(message, Epoch) and message.epoch == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+pack, digits, storage = sys.argv[1:]
+tracker = Settings(mode="disabled", project="p", entity=None, folder="", study="s")
+setup = Setup(storage, Launching(checkpoint_seconds=0), tracker, (None, None))
+train_pack(Pack.model_validate_json(pack), data.load(digits), report, setup)
+"""
+
+
+@pytest.mark.slow
+def test_masks_statistics_and_the_optimisers_state_survive_a_killed_worker(tmp_path, monkeypatch):
+    """Dropout, BatchNorm, Adam, a warm-up and a cosine: all that a checkpoint holds beside weights."""
+    (tmp_path / "noisy_nets.py").write_text(NOISY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    digits = str(idx.write(tmp_path / "digits", idx.learnable()))
+    dataset = data.load(digits)
+    model = Model(name="noisy", model="noisy_nets:Net", arguments={"width": 20})
+    info = models.identity(model, dataset.info.shape, dataset.info.classes)
+    recipe = dict(model="noisy", constructor=model.model, arguments=model.arguments, model_fingerprint=info.fingerprint)
+    recipe |= dict(validation_size=100, batch_size=32, epochs=5, momentum=0.0)
+    recipe |= dict(optimizer="adam", betas=(0.9, 0.999), eps=1e-8, schedule="cosine", warmup_epochs=1.0)
+    runs = [RUN.model_copy(update=recipe | {"learning_rate": rate}) for rate in (0.001, 0.01)]
+    sizes = dict(n_parameters=info.n_parameters, macs=info.macs)
+    planned = tuple(PlannedRun(run_id=run.run_id, run=run, **sizes) for run in runs)
+    pack = Pack(pack_id=digest([run.run_id for run in runs]), runs=planned)
+    command = [sys.executable, "-c", UNTIL_KILLED, pack.model_dump_json(), digits, str(tmp_path / "killed")]
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    killed = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONPATH": path}, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert checkpoints.load(Storage(tmp_path / "killed"), pack)[0]["epochs_done"] in (2, 3)
+    tracker = tracking.Settings(mode="disabled", project="p", entity=None, folder="", study="s")
+    ended = []
+    for storage in ("killed", "undisturbed"):
+        reports = []
+        setup = Setup(str(tmp_path / storage), Launching(), tracker, (None, None))
+        train_pack(pack, dataset, reports.append, setup)
+        ended.append(science(reports[-1]))
+    assert [m.epoch for m in reports if isinstance(m, Epoch)] == [1, 2, 3, 4, 5]
+    assert ended[0] == ended[1]
+    assert ended[0][0][0]["state"] == "finished"

@@ -332,3 +332,12 @@ def damaged(draw, valid, nodes):
 def test_study_json_refuses_what_it_does_not_know():
     with pytest.raises(ValidationError):
         Study.model_validate({"format": 1, "surprise": 2})
+
+
+def test_test_images_may_have_channels(ledger):
+    images = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
+    ledger.write_dataset({"test_images": images})
+    assert np.array_equal(ledger.dataset("test_images"), images)
+    ledger.write_dataset({"val_labels_0": images})
+    with pytest.raises(LedgerError, match=r"val_labels_0\.npy: no array of unsigned bytes with 1 axes"):
+        ledger.dataset("val_labels_0")
