@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -40,8 +43,10 @@ def main() -> None:
     """Print how long the parts take and append them to results.jsonl."""
     print(f"a study in an object store that answers each request after {1000 * DELAY:.0f} ms")
     one_by_one()
+    writing()
     for n in RUNS:
         reading(n)
+    analysing(RUNS[-1])
 
 
 def one_by_one() -> None:
@@ -60,6 +65,48 @@ def one_by_one() -> None:
     harness.record("storage_before", runs=BEFORE, delay=DELAY, **{k: round(v, 4) for k, v in found.items()})
     hours = {name: 100_000 * seconds / 3600 for name, seconds in found.items()}
     print(f"one after another: 100,000 records {hours['record']:.1f} h, predictions {hours['predictions']:.1f} h")
+
+
+def writing(n: int = 20) -> None:
+    """Packs of five that one driver records a second: file by file, as it was, and as it is."""
+    kept = files(5 * n)
+    packs_: dict[str, list[tuple[Record, bytes]]] = {}
+    for name in kept:
+        if name.startswith("runs/"):
+            record = Record.model_validate_json(kept[name])
+            found = packs_.setdefault(record.provenance.pack_id, [])
+            found.append((record, kept[f"predictions/{record.run_id}.npz"]))
+    rates = {}
+    with object_store.serving(DELAY) as uri:
+        for arm in ("before", "after"):
+            ledger = Ledger(Storage(uri) / arm)
+            began = time.perf_counter()
+            for pack in packs_.values():
+                if arm == "after":
+                    ledger.write_records(pack)
+                else:
+                    for record, predictions in pack:
+                        ledger.storage.write(f"predictions/{record.run_id}.npz", predictions)
+                        ledger.storage.write(f"runs/{record.run_id}.json", record.model_dump_json(indent=1).encode())
+            rates[arm] = round(len(packs_) / (time.perf_counter() - began), 2)
+    harness.record("storage_writing", packs=len(packs_), pack_size=5, delay=DELAY, **rates)
+    print(f"packs of five recorded a second: {rates['before']} file by file, {rates['after']} as it is")
+
+
+def analysing(n: int) -> None:
+    """The whole report of so many runs, their ledger on this machine."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files(n).items():
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "analysis", folder], check=True, capture_output=True)
+        seconds = time.perf_counter() - began
+    peak = max(before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
+    harness.record("analysis_large", runs=n, seconds=round(seconds, 1), peak_mib=round(peak))
+    print(f"python -m analysis of {n:,} runs on this machine: {seconds:.0f} s, at most {peak:,.0f} MiB")
 
 
 def reading(n: int) -> None:
