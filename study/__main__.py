@@ -43,6 +43,7 @@ def cli() -> None:
 @CONFIG
 @OVERRIDES
 @ADDRESS
+@click.option("--pack", metavar="WIDTH", help="As launch.pack=WIDTH: learning_rates, auto, or at most so many runs.")
 @click.option("--report", is_flag=True, help="Analyse the study afterwards, in a separate process.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and train nothing.")
 @click.option("--retry-failed", is_flag=True, help="Train the failed runs again.")
@@ -52,6 +53,7 @@ def run(
     config: Path,
     overrides: tuple[str, ...],
     address: str | None,
+    pack: str | None,
     report: bool,
     dry_run: bool,
     retry_failed: bool,
@@ -65,6 +67,7 @@ def run(
     from study import config_file
     from study.launch import session
 
+    overrides = (*overrides, f"launch.pack={pack}") if pack else overrides
     study = config_file.load(config, overrides, tell)
     flags = {"--report": report, "--retry-failed": retry_failed}
     flags |= {"--dashboard": dashboard, "--mix-recipes": mix_recipes}

@@ -185,7 +185,7 @@ def prepare(config: StudyConfig, *, mix_recipes: bool = False, to_train: bool = 
     planned = plan(config, dataset.info, described)
     ledger = Ledger(Storage(config.storage) / config.name)
     study = ledger.read_study()
-    records, problems = ledger.records()
+    records, problems = ledger.records(curves=False)
     recipe = planned[0].run.recipe
     frozen = () if study is None else study.packs
     if study is not None:

@@ -76,7 +76,9 @@ def run(config: StudyConfig, console: Console, options: Options) -> int:
                 plan.commit(prepared)
                 say(console, "the analysis block differs from the last launch's: recorded, and the report will say so")
         with contextlib.suppress(StorageError) if code else contextlib.nullcontext():
-            prepared = replace(prepared, records=prepared.ledger.records()[0])
+            # Only what is published needs the curves.
+            records, _ = prepared.ledger.records(curves=setup.tracking.mode == "online")
+            prepared = replace(prepared, records=records)
         if todo or setup.tracking.mode == "online":
             mirrored = sync.Mirrored(prepared.study, prepared.records, setup.tracking, _full(storage / config.name))
             sync.at_end(mirrored, console, stopped=code is not None, published=published)
@@ -132,7 +134,7 @@ def _train(prepared: Prepared, setup: Setup, lock: Lock, console: Console, optio
                 say(console, f"error: {stopped}", style="red")
                 say(console, f"every ended run is kept; to go on once there is room: {options.again}")
                 return 3, published + queue.recorder.published
-            prepared = replace(prepared, records=prepared.ledger.records()[0])
+            prepared = replace(prepared, records=prepared.ledger.records(curves=False)[0])
             published += queue.recorder.published
             # When a worker dies between two packs, Tune drops the second: launch it again, as long as that helps.
             before, todo, ended = len(todo), prepared.todo(), prepared.ended()

@@ -82,7 +82,7 @@ def _read(
     study = Ledger(storage).read_study()
     if study is None:
         raise UserError(f"{storage}: holds no study yet (no study.json); to start one: {_start('CONFIG')}")
-    return study, [run for pack in study.packs for run in pack.runs], *Ledger(storage).records()
+    return study, [run for pack in study.packs for run in pack.runs], *Ledger(storage).records(curves=False)
 
 
 def _states(study: Study, records: Mapping[str, Record], progress: Mapping[str, Any]) -> dict[str, str]:

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from study.__main__ import cli
+from study.errors import UserError
 from study.launch import session
 
 COMMANDS = sorted(cli.commands)
@@ -64,3 +65,14 @@ def test_where_only_ascii_can_be_written_a_question_mark_is_better_than_nothing(
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, env=environment, check=False)
     assert (done.returncode, done.stdout) == (0, "3 ? 4\n"), done.stderr
+
+
+def test_a_width_of_packs_is_told_by_an_option_and_kept_to_resume(monkeypatch):
+    seen = []
+    monkeypatch.setattr(session, "run", lambda study, console, options: seen.append((study, options)) or 0)
+    assert cli(["run", "configs/quick.yaml", "--pack", "auto"], standalone_mode=False) == 0
+    ((study, options),) = seen
+    assert study.launch.pack == "auto"
+    assert options.again == "python -m study run configs/quick.yaml launch.pack=auto"
+    with pytest.raises(UserError, match=r"launch\.pack: found 'wide'; allowed: learning_rates, auto, or a number"):
+        cli(["run", "configs/quick.yaml", "--pack", "wide"], standalone_mode=False)

@@ -82,6 +82,16 @@ INCONSISTENT = {
 }
 
 
+def test_a_record_without_its_curves_is_checked_all_the_same(ledger):
+    written = write(ledger)
+    found, _ = ledger.records(curves=False)
+    assert found == {RUN2.run_id: written.model_copy(update={"epochs": {}, "final": None})}
+    name = f"runs/{written.run_id}.json"
+    ledger.storage.write(name, ledger.storage.read(name).replace(b"0.5", b"1.5"))
+    records, problems = ledger.records(curves=False)
+    assert (len(records), len(problems)) == (0, 1)
+
+
 @pytest.mark.parametrize("damage", INCONSISTENT)
 def test_a_record_that_contradicts_itself_is_reported_and_left_out(ledger, damage):
     written = write(ledger)
