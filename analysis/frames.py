@@ -137,13 +137,16 @@ def _load(storage: Storage, source: str, clusters: str | Path | None) -> Frames:
         raise UserError(f"{source}: holds no study (no study.json)")
     if not study.packs:
         raise UserError(f"{source}: the study has no planned run yet")
+    test_images, test_labels = ledger.dataset("test_images"), ledger.dataset("test_labels")
+    _check(study, len(test_images), test_labels, source)
     planned = [run for pack in study.packs for run in pack.runs]
     plan = _current_plan(study, planned)
     records, problems = _records(ledger, planned)
-    test_labels = ledger.dataset("test_labels")
     val_labels = {split: ledger.dataset(f"val_labels_{split}") for split in {p.run.split_seed for p in plan}}
     ended = [records[p.run_id] for p in plan if p.run_id in records]
-    predictions, unsound = _sound_predictions(ledger, ended, test_labels, val_labels)
+    predictions, unsound, contradicted = _sound_predictions(ledger, ended, test_labels, val_labels)
+    records = {run_id: record for run_id, record in records.items() if run_id not in contradicted}
+    ended = [record for record in ended if record.run_id not in contradicted]
     current = {p.run_id for p in plan}
     return Frames(
         source=source,
@@ -151,13 +154,40 @@ def _load(storage: Storage, source: str, clusters: str | Path | None) -> Frames:
         runs=_runs_frame(plan, records, study.dataset.classes),
         epochs=_epochs_frame(ended),
         predictions=predictions,
-        test_images=ledger.dataset("test_images"),
+        test_images=test_images,
         test_labels=test_labels,
         test_clusters=_test_clusters(ledger, clusters, study.dataset.n_test),
         val_labels=val_labels,
         problems=problems + unsound,
         set_aside=[p for p in planned if p.run_id not in current],
     )
+
+
+def _check(study: Study, n_images: int, test_labels: np.ndarray, source: str) -> None:
+    """Raise UserError where study.json contradicts the test images, or a launch lacks what analysis reads of it."""
+    info, n_labels = study.dataset, test_labels.size
+    classes = int(test_labels.max(initial=0)) + 1
+    mistakes: list[tuple[str, object, str, bool]] = [
+        ("dataset.n_test", info.n_test, f"{n_labels:,}, the number of test labels", info.n_test != n_labels),
+        ("dataset.n_test", info.n_test, f"{n_images:,}, the number of test images", info.n_test != n_images),
+        ("dataset.n_test", info.n_test, "1 or more", info.n_test < 1),
+        (
+            "dataset.classes",
+            info.classes,
+            f"{classes} to 256, as the labels have it",
+            not classes <= info.classes <= 256,
+        ),
+    ]
+    for i, launch in enumerate(study.launches):
+        models, block = launch.config.get("models"), launch.config.get("analysis")
+        named = isinstance(models, list) and bool(models) and all(isinstance(m, str) or "name" in m for m in models)
+        mistakes += [
+            (f"launches.{i}.config.models", models, "a list of models", not named),
+            (f"launches.{i}.config.analysis", block, "an analysis block", not isinstance(block, Mapping)),
+        ]
+    for key, found, allowed, wrong in mistakes:
+        if wrong:
+            raise UserError(f"{source}: study.json: {key}: found {found!r}; allowed: {allowed}")
 
 
 def _test_clusters(ledger: Ledger, file: str | Path | None, n_test: int) -> np.ndarray | None:
@@ -238,9 +268,14 @@ def _epochs_frame(records: Sequence[Record]) -> pd.DataFrame:
 
 def _sound_predictions(
     ledger: Ledger, ended: Sequence[Record], test_labels: np.ndarray, val_labels: Mapping[int, np.ndarray]
-) -> tuple[dict[str, dict[str, np.ndarray]], list[Problem]]:
-    """The labels that finished runs predicted, by run_id, and the files that cannot be predictions of this study."""
-    sound, problems = {}, []
+) -> tuple[dict[str, dict[str, np.ndarray]], list[Problem], set[str]]:
+    """The labels that finished runs predicted, by run_id, the files that cannot hold those of this study, and the runs
+
+    whose records give other accuracies than the predictions whose checksum they hold: these are damaged.
+    """
+    sound: dict[str, dict[str, np.ndarray]] = {}
+    problems: list[Problem] = []
+    contradicted = set()
     finished = [record for record in ended if record.state == "finished"]
 
     def ask(record: Record) -> dict[str, np.ndarray] | Problem:
@@ -249,9 +284,11 @@ def _sound_predictions(
     for record, found in zip(finished, ledger.storage.each(ask, finished), strict=True):
         if isinstance(found, Problem):
             problems.append(found)
+            if found.path.startswith("runs/"):
+                contradicted.add(record.run_id)
         else:
             sound[record.run_id] = found
-    return sound, problems
+    return sound, problems, contradicted
 
 
 def _predictions(ledger: Ledger, record: Record, labels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | Problem:
@@ -267,7 +304,7 @@ def _predictions(ledger: Ledger, record: Record, labels: Mapping[str, np.ndarray
     final = record.final or {}
     for split, true in labels.items():
         if round(final[f"{split}_accuracy"] * true.size) != np.count_nonzero(arrays[split] == true):
-            return Problem(name, f"gives another {split} accuracy than its record")
+            return Problem(f"runs/{record.run_id}.json", f"gives another {split} accuracy than its predictions")
     return arrays
 
 

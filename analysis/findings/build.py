@@ -31,6 +31,7 @@ from analysis.stats.robustness import random_halves
 from analysis.stats.selection import Chosen, choose
 from study.config import ResolvedAnalysis
 from study.ledger import clusters
+from study.ledger.records import METRICS
 from study.ledger.runs import digest
 
 SPLITS = 1000
@@ -172,19 +173,13 @@ class _Study:
         for (model, rate), part in self.frames.runs.groupby(["model", "learning_rate"], sort=False):
             learned = part[part["learned"]]
             basis = _basis(learned["run_id"], len(part))
-            sd = learned[["final_test_accuracy", "final_val_accuracy"]].std(ddof=1)
-            test_sd, val_sd = (float(v) if np.isfinite(v) else None for v in sd)
-            found.append(
-                Configuration(
-                    model=model,
-                    learning_rate=float(rate),
-                    test_accuracy=self._mean(learned["final_test_accuracy"], basis, 1.0),
-                    val_accuracy=self._mean(learned["final_val_accuracy"], basis, 1.0),
-                    test_loss=self._mean(learned["final_test_loss"], basis, np.inf),
-                    test_accuracy_sd=test_sd,
-                    val_accuracy_sd=val_sd,
-                )
-            )
+            sd = learned[[f"final_{name}" for name in METRICS]].std(ddof=1)
+            numbers: dict[str, Any] = {}
+            for name in METRICS:
+                highest = 1.0 if name.endswith("accuracy") else np.inf
+                numbers[name] = self._mean(learned[f"final_{name}"], basis, highest)
+                numbers[f"{name}_sd"] = float(sd[f"final_{name}"]) if np.isfinite(sd[f"final_{name}"]) else None
+            found.append(Configuration(model=model, learning_rate=float(rate), **numbers))
         return found
 
     def _mean(self, values: pd.Series, basis: Basis, highest: float) -> Estimate:

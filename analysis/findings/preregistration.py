@@ -13,6 +13,9 @@ from study.config import Analysis, Mistake, ResolvedAnalysis, sha256
 from study.errors import UserError
 from study.ledger.records import Launch
 
+HIGHEST = 1 - 1e-9
+"""The highest level of an interval: nearer to 1 its limits could not be told from infinity."""
+
 GROWING = ("models", "learning_rates", "seeds")
 """Keys of the config by which a study grows from launch to launch."""
 
@@ -60,7 +63,10 @@ class Preregistration(Frozen):
 def read(block: Mapping[str, Any], models: Sequence[str], where: str) -> ResolvedAnalysis:
     """An analysis block with its nulls spelt out for these models. Raises UserError that begins with `where`."""
     try:
-        return Analysis.model_validate_json(json.dumps(block)).filled_in(models)
+        read = Analysis.model_validate_json(json.dumps(block)).filled_in(models)
+        if read.verdict_level > HIGHEST:
+            raise Mistake("analysis.confidence", read.confidence, f"at most {HIGHEST}, also shared by all baselines")
+        return read
     except Mistake as mistake:
         raise UserError(f"{where}: {mistake.key}: found {mistake.found!r}; allowed: {mistake.allowed}") from None
     except ValidationError as error:

@@ -121,11 +121,25 @@ class Configuration(Frozen):
     """Mean final test accuracy."""
     val_accuracy: Estimate
     """Mean final validation accuracy."""
+    train_accuracy: Estimate
+    """Mean final accuracy on the images trained on, in evaluation mode."""
     test_loss: Estimate
     """Mean final test loss, nats."""
+    val_loss: Estimate
+    """Mean final validation loss, nats."""
+    train_loss: Estimate
+    """Mean final loss on the images trained on, in evaluation mode, nats."""
     test_accuracy_sd: float | None
     """SD over runs (n − 1); null for fewer than two."""
     val_accuracy_sd: float | None
+    """SD over runs (n − 1); null for fewer than two."""
+    train_accuracy_sd: float | None
+    """SD over runs (n − 1); null for fewer than two."""
+    test_loss_sd: float | None
+    """SD over runs (n − 1); null for fewer than two."""
+    val_loss_sd: float | None
+    """SD over runs (n − 1); null for fewer than two."""
+    train_loss_sd: float | None
     """SD over runs (n − 1); null for fewer than two."""
 
 

@@ -61,6 +61,8 @@ class Effect(Frozen):
     """What Bouthillier et al. (2021) would say of `outperforming`; null without its interval."""
     error_rate_ratio: Estimate
     """Error rate of the candidate over that of the baseline."""
+    difference_sd: float | None
+    """SD of the paired differences in accuracy (n − 1); null for fewer than two pairs."""
     standardised: Estimate
     """d_z: mean difference in SDs of the differences."""
 
@@ -301,6 +303,7 @@ def _effect(c: NDArray, b: NDArray, n_images: int, level: float, basis: Basis) -
         outperforming=won,
         bouthillier=bouthillier(won),
         error_rate_ratio=error_rate_ratio(n_images - c, n_images - b, level, basis),
+        difference_sd=float(np.std(c - b, ddof=1)) / n_images if c.size > 1 else None,
         standardised=effect_size(c - b, basis),
     )
 

@@ -17,6 +17,9 @@ Those of `train` are running means over the epoch's batches, as the weights chan
 `test` are taken in evaluation mode over the whole split at the end of the epoch.
 """
 
+LARGEST_LOSS = 3.5e38
+"""The largest number of 32 bits: no loss that was computed in them is larger and finite."""
+
 State = Literal["finished", "diverged", "failed"]
 
 
@@ -84,6 +87,10 @@ class Record(Frozen):
         accuracies += [x for name, x in (self.final or {}).items() if name.endswith("accuracy")]
         if not all(0 <= x <= 1 for x in accuracies):
             raise ValueError("accuracies must lie in [0, 1]")
+        losses = [x for name in METRICS if name.endswith("loss") for x in self.epochs[name]]
+        losses += [x for name, x in (self.final or {}).items() if name.endswith("loss")]
+        if not all(0 <= x <= LARGEST_LOSS for x in losses):
+            raise ValueError(f"losses must lie in [0, {LARGEST_LOSS:g}]")
         return self
 
     @property

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from analysis import frames
+from analysis.findings.build import collect
 from analysis.grid import grids
 from study.errors import UserError
 from study.launch.plan import packs
@@ -174,7 +175,7 @@ def test_predictions_of_other_digits_are_left_out(copy, arrays):
     assert f"predictions/{run_id}.npz" in [p.path for p in found.problems]
 
 
-def test_predictions_that_contradict_their_record_are_left_out(copy):
+def test_a_record_that_contradicts_its_predictions_is_damaged_and_in_no_number(copy):
     path = copy / "runs" / f"{sorted((copy / 'predictions').iterdir())[0].stem}.json"
     record = json.loads(path.read_text())
     record["final"]["val_accuracy"] = abs(record["final"]["val_accuracy"] - 1 / 50)
@@ -182,7 +183,10 @@ def test_predictions_that_contradict_their_record_are_left_out(copy):
     found = frames.load(copy)
     assert record["run_id"] not in found.predictions
     reasons = {p.path: p.reason for p in found.problems}
-    assert reasons[f"predictions/{record['run_id']}.npz"] == "gives another val accuracy than its record"
+    assert reasons[f"runs/{record['run_id']}.json"] == "gives another val accuracy than its predictions"
+    (row,) = found.runs[found.runs["run_id"] == record["run_id"]].to_dict("records")
+    assert (row["state"], row["learned"]) == ("missing", False)
+    assert record["run_id"] not in set(found.epochs["run_id"])
 
 
 # records that are none
@@ -345,3 +349,58 @@ def test_clusters_of_other_images_are_one_line(copy):
     Ledger(Storage(copy)).write_dataset({"test_clusters": np.arange(119)})
     with pytest.raises(UserError, match=r"found 119 ids; allowed: 120"):
         frames.load(copy)
+
+
+# damaged studies
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (
+            ["launches", 0, "config", "analysis"],
+            None,
+            r"config\.analysis: found None; allowed: an analysis",
+        ),
+        (
+            ["launches", 0, "config", "models"],
+            [],
+            r"config\.models: found \[\]; allowed: a list of models",
+        ),
+        (["launches", 0, "config", "models"], "mlp", r"allowed: a list of models"),
+        (["launches", 0, "config", "analysis", "confidence"], "high", r"analysis\.confidence: found 'high'"),
+        (
+            ["launches", 0, "config", "analysis", "confidence"],
+            0.9999999999999999,
+            r"confidence: found 0\.9999999999999999",
+        ),
+        (["launches", 0, "config", "analysis", "resamples"], 0, r"analysis\.resamples: found 0; allowed: greater"),
+        (["dataset", "classes"], 0, r"dataset\.classes: found 0; allowed: 10 to 256"),
+        (["dataset", "n_test"], 0, r"dataset\.n_test: found 0; allowed: 120"),
+        (["dataset", "n_test"], 121, r"dataset\.n_test: found 121; allowed: 120, the number of test labels"),
+    ],
+)
+def test_a_damaged_study_is_one_line(copy, path, value, words):
+    tree = json.loads((copy / "study.json").read_text())
+    node = tree
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    (copy / "study.json").write_text(json.dumps(tree))
+    with pytest.raises(UserError, match=words) as error:
+        collect(frames.load(copy))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("loss", [1e308, -0.1])
+def test_impossible_losses_are_reported_and_in_no_number(copy, loss):
+    (path, *_) = record_files(copy)
+    record = json.loads(path.read_text())
+    record["final"]["test_loss"] = loss
+    path.write_text(json.dumps(record))
+    found = frames.load(copy)
+    assert [p.reason for p in found.problems if p.path == f"runs/{path.name}"] == [
+        "Value error, losses must lie in [0, 3.5e+38]"
+    ]
+    assert found.runs.set_index("run_id").loc[record["run_id"], "state"] == "missing"
+    collect(found, {"resamples": 100})

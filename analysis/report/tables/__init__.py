@@ -16,6 +16,7 @@ TABLES: Mapping[str, Tabulation] = {
     for tabulation in (
         gap.gaps,
         runs.configurations,
+        runs.training,
         gap.sweep,
         selection.selection,
         gap.classes,

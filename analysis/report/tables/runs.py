@@ -40,6 +40,38 @@ def configurations(findings: Findings, frames: Frames) -> Rows:
     )
 
 
+@table(section="learning", title="Training, validation and test")
+def training(findings: Findings, frames: Frames) -> Rows:
+    """Accuracy and loss on all three splits, of every model at every learning rate."""
+    rows = Rows()
+    for c in findings.configurations:
+        chosen = findings.selection[c.model].mean.learning_rate == c.learning_rate
+        cells = {}
+        for split, name in (("train", "Training"), ("val", "Validation"), ("test", "Test")):
+            for kind, unit, shown in (("accuracy", " %", percent), ("loss", " loss", figures)):
+                e, sd = getattr(c, f"{split}_{kind}"), getattr(c, f"{split}_{kind}_sd")
+                spread = "" if sd is None else f" ± {shown(sd)}"
+                cell = rows.estimate(f"{split}_{kind}", e, f"{shown(e.estimate)}{spread}")
+                cells[name + unit] = Cell(cell.shown, cell.data | {f"{split}_{kind}_sd": sd})
+        rows.add(
+            Model=words("model", c.model),
+            Rate=number("learning_rate", c.learning_rate, rate(c.learning_rate, chosen=chosen)),
+            **cells,
+            Learned=Cell(text.of(c.test_accuracy.n, c.test_accuracy.planned), {}),
+        )
+    spreads = (
+        f"{c.baseline} {figures(100 * c.seeds.effect.difference_sd)}"
+        for c in findings.comparisons
+        if c.seeds.effect.difference_sd is not None
+    )
+    if said := ", ".join(spreads):
+        rows.remarks.append(f"SD of the paired differences in test accuracy, in percentage points: {said}.")
+    return rows.captioned(
+        "Mean ± SD (n − 1) over the runs that learned, after the last epoch and in evaluation mode; accuracy in per "
+        "cent, loss in nats; ★ the rate selected by mean validation accuracy.",
+    )
+
+
 @table(section="completeness", title="What became of the planned runs")
 def completeness(findings: Findings, frames: Frames) -> Rows:
     """What became of every planned run."""

@@ -12,6 +12,7 @@ from analysis.findings.build import collect
 from analysis.findings.schema import FORMAT, Findings
 from analysis.stats.estimate import Basis
 from study.ledger import ledger
+from study.ledger.records import METRICS
 from study.ledger.storage import Storage
 from tests import synthetic
 from tests.analysis.findings.studies import EVERY, FAST, ONE, TWO, estimates, strict
@@ -49,18 +50,20 @@ def test_configurations_against_statsmodels(findings, records):
     for c in findings.configurations:
         runs = [r for (m, rate, _), r in records.items() if (m, rate) == (c.model, c.learning_rate)]
         trained = [r for r in runs if r.final and r.final["train_accuracy"] >= 0.2]
-        for estimate, metric in (
-            (c.test_accuracy, "test_accuracy"),
-            (c.val_accuracy, "val_accuracy"),
-            (c.test_loss, "test_loss"),
-        ):
+        for metric in METRICS:
+            estimate = getattr(c, metric)
             values = DescrStatsW([r.final[metric] for r in trained])
             assert estimate.estimate == pytest.approx(values.mean, rel=1e-10)
             low, high = values.tconfint_mean()
             assert estimate.low == pytest.approx(low, rel=1e-10)
             assert estimate.high == pytest.approx(min(high, 1.0) if metric.endswith("accuracy") else high, rel=1e-10)
             assert (estimate.n, estimate.planned) == (len(trained), 6)
-        assert c.test_accuracy_sd == pytest.approx(stats.tstd([r.final["test_accuracy"] for r in trained]), rel=1e-10)
+            assert getattr(c, f"{metric}_sd") == pytest.approx(
+                stats.tstd([r.final[metric] for r in trained]), rel=1e-10
+            )
+    for c in findings.comparisons:
+        d = [value for _, value in c.seeds.quantiles]
+        assert c.seeds.effect.difference_sd == pytest.approx(stats.tstd(d), rel=1e-10)
 
 
 def test_every_estimate_says_what_it_rests_on(findings, loaded):
