@@ -120,7 +120,7 @@ RECIPES = [
 
 
 def test_every_recipe_has_ids_of_its_own():
-    ids = [{p.run_id for p in planned(load("configs/quick.yaml", [override]))} for override in ["seeds=5", *RECIPES]]
+    ids = [{p.run_id for p in planned(load("configs/quick.yaml", [override]))} for override in ["seeds=8", *RECIPES]]
     assert ids[0] == {p.run_id for p in planned(QUICK)}
     for i, one in enumerate(ids):
         assert all(one != other for other in ids[:i])
@@ -162,19 +162,19 @@ def test_more_epochs_say_that_they_train_from_the_start(tmp_path):
 
 def test_the_plan_is_the_whole_grid_once():
     runs = planned(QUICK)
-    grid = itertools.product(QUICK.models, range(5), (0.003, 0.01, 0.03))
+    grid = itertools.product(QUICK.models, range(8), (0.003, 0.01, 0.03))
     assert [(p.run.model, p.run.seed, p.run.learning_rate) for p in runs] == list(grid)
-    assert len({p.run_id for p in runs}) == 45
+    assert len({p.run_id for p in runs}) == 72
     assert len({p.run.configuration_id for p in runs}) == 9
 
 
 def test_growing_a_study_keeps_the_old_ids():
     before = {p.run_id for p in planned(QUICK)}
     after = {
-        p.run_id for p in planned(load("configs/quick.yaml", ["seeds=7", "learning_rates=[0.003, 0.01, 0.03, 0.1]"]))
+        p.run_id for p in planned(load("configs/quick.yaml", ["seeds=10", "learning_rates=[0.003, 0.01, 0.03, 0.1]"]))
     }
     assert before < after
-    assert len(after) == 3 * 7 * 4
+    assert len(after) == 3 * 10 * 4
 
 
 def test_a_plain_seed_equals_its_cell_of_a_factorial():
@@ -188,7 +188,7 @@ def test_a_plain_seed_equals_its_cell_of_a_factorial():
 
 def test_packs_hold_the_learning_rates_of_one_seed():
     found = plan.packs(planned(QUICK), "learning_rates")
-    assert len(found) == 15
+    assert len(found) == 24
     for pack in found:
         assert [p.run.learning_rate for p in pack.runs] == [0.003, 0.01, 0.03]
         assert len({(p.run.model, p.run.seed) for p in pack.runs}) == 1
