@@ -1,4 +1,4 @@
-"""The command line: python -m study run | plan | status | sync | where | models | export."""
+"""The command line: python -m study run | plan | status | sync | where | cluster check | models | export."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from study import cli as command_line
+from study.errors import UserError
 
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]…")
 CONFIG = click.argument("config", type=click.Path(path_type=Path))
@@ -38,10 +39,11 @@ def cli() -> None:
         "python -m study run configs/quick.yaml --report",
         "python -m study run configs/paper.yaml seeds=40 training.epochs=20 name=longer",
         "python -m study run configs/paper.yaml --address auto storage=/shared/results",
+        "python -m study run configs/paper.yaml configs/variance.yaml",
     ),
 )
-@CONFIG
-@OVERRIDES
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("more", nargs=-1, metavar="[CONFIG]… [KEY=VALUE]…")
 @ADDRESS
 @click.option("--pack", metavar="WIDTH", help="As launch.pack=WIDTH: learning_rates, auto, or at most so many runs.")
 @click.option("--report", is_flag=True, help="Analyse the study afterwards, in a separate process.")
@@ -49,9 +51,16 @@ def cli() -> None:
 @click.option("--retry-failed", is_flag=True, help="Train the failed runs again.")
 @click.option("--dashboard", is_flag=True, help="Start Ray's dashboard, on this machine's loopback address only.")
 @MIX
+@click.option("--mix-devices", is_flag=True, help="Let one study train on CPUs and GPUs, or on GPUs of several kinds.")
+@click.option(
+    "--wait-minutes",
+    type=click.FloatRange(0, 1e6),
+    metavar="MINUTES",
+    help="Give up (exit 5) when packs have waited so long for a node. Default: wait on.",
+)
 def run(
     config: Path,
-    overrides: tuple[str, ...],
+    more: tuple[str, ...],
     address: str | None,
     pack: str | None,
     report: bool,
@@ -59,36 +68,49 @@ def run(
     retry_failed: bool,
     dashboard: bool,
     mix_recipes: bool,
+    mix_devices: bool,
+    wait_minutes: float | None,
 ) -> int:
     """Train what is missing of the study that CONFIG describes.
 
-    KEY=VALUE overrides a key of the config. Without --address, packs are trained on this machine.
+    KEY=VALUE overrides a key of the config. Several configs share one Ray, and the longest packs of all come first.
+    Without --address, packs are trained on this machine.
     """
     from study import config_file
     from study.launch import session
 
-    overrides = (*overrides, f"launch.pack={pack}") if pack else overrides
-    study = config_file.load(config, overrides, tell)
+    paths = [config, *(Path(word) for word in more if "=" not in word)]
+    overrides = [word for word in more if "=" in word] + ([f"launch.pack={pack}"] if pack else [])
+    studies = [config_file.load(path, overrides, tell) for path in paths]
+    names = [study.name for study in studies]
+    if len(set(names)) < len(names):
+        raise UserError(f"found the studies {', '.join(names)}; allowed: each name once")
     flags = {"--report": report, "--retry-failed": retry_failed}
-    flags |= {"--dashboard": dashboard, "--mix-recipes": mix_recipes}
-    again = ["python", "-m", "study", "run", str(config), *overrides]
+    flags |= {"--dashboard": dashboard, "--mix-recipes": mix_recipes, "--mix-devices": mix_devices}
+    again = ["python", "-m", "study", "run", str(config), *more]
     again += ["--address", address] if address else []
+    again += ["--wait-minutes", f"{wait_minutes:g}"] if wait_minutes is not None else []
     again += [flag for flag, given in flags.items() if given]
-    with config_file.named(config):
+    with config_file.named(", ".join(map(str, paths))):
         if dry_run:
-            return session.show_plan(study, Console(), retry_failed=retry_failed, mix_recipes=mix_recipes)
+            return max(
+                session.show_plan(study, Console(), retry_failed=retry_failed, mix_recipes=mix_recipes)
+                for study in studies
+            )
         options = session.Options(
             again=shlex.join(again),
             address=address,
             retry_failed=retry_failed,
             dashboard=dashboard,
             mix_recipes=mix_recipes,
+            mix_devices=mix_devices,
+            wait_minutes=wait_minutes,
         )
-        code = session.run(study, Console(), options)
+        code = session.run(studies, Console(), options)
     if not report or code > 1:
         return code
     # When some runs failed, the others still get a report.
-    analysed = _analyse(session.place(study))
+    analysed = max(_analyse(session.place(study)) for study in studies)
     return code or analysed
 
 
@@ -144,6 +166,37 @@ def status(config_or_dir: str, overrides: tuple[str, ...]) -> int:
     from study.launch import status as status_
 
     return status_.show(config_or_dir, overrides, Console())
+
+
+@cli.group(
+    context_settings=command_line.SETTINGS,
+    short_help="Look after a Ray cluster.",
+    epilog=command_line.epilog("python -m study cluster check configs/paper.yaml --address auto"),
+)
+def cluster() -> None:
+    """Look after a Ray cluster."""
+
+
+@cluster.command(
+    short_help="Are all nodes fit for a study?",
+    epilog=command_line.epilog(
+        "python -m study cluster check --address auto",
+        "python -m study cluster check configs/paper.yaml storage=/shared/results --address auto",
+    ),
+)
+@click.argument("config", type=click.Path(path_type=Path), required=False)
+@OVERRIDES
+@click.option("--address", metavar="ADDRESS", default="auto", help="Ray cluster: auto, or host:port. Default: auto.")
+def check(config: Path | None, overrides: tuple[str, ...], address: str) -> int:
+    """Are all nodes fit for a study? Versions, the package, memory, clocks, CUDA; of CONFIG also its storage.
+
+    Exit code 1: a node is not fit. `study run` does not use such a node.
+    """
+    from study import config_file
+    from study.launch import cluster as cluster_
+
+    study = None if config is None else config_file.load(config, overrides)
+    return cluster_.check(address, Console(), study)
 
 
 @cli.command(

@@ -266,7 +266,7 @@ class Launching(Block):
     cpus_per_trial: Annotated[int, Field(ge=1, le=1024)] = 1
     """Cores that a pack trains on."""
     gpus_per_trial: Annotated[float, Field(ge=0, le=64)] = 0
-    """GPUs, or a share of one, that a pack trains on; 0: on the CPU."""
+    """A share of one GPU that a pack trains on, or whole ones; 0: on the CPU."""
     pack: Annotated[
         Annotated[Literal["learning_rates", "auto"], Tag("<word>")]
         | Annotated[int, Field(ge=1, le=100_000), Tag("<number>")],
@@ -281,6 +281,14 @@ class Launching(Block):
     """How often a pack whose training raised an exception is tried again."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60
     """A death costs at most so much training, or an epoch where that takes longer."""
+
+    @field_validator("gpus_per_trial")
+    @classmethod
+    def _whole(cls, gpus: float) -> float:
+        # Ray would wait for ever.
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError("a share of one GPU such as 0.25, or a whole number of them")
+        return gpus
 
 
 class Wandb(Block):

@@ -6,16 +6,34 @@ import contextlib
 import logging
 import math
 import os
+import secrets
 import signal
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psutil
 import ray
+from ray import tune
+from ray.util.placement_group import PlacementGroup, placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from rich.console import Console
+from rich.table import Table
 
-from study.config import Launching
+from study.config import Launching, StudyConfig
 from study.errors import RayError, UserError
+from study.launch import node, provenance
+from study.launch.node import Expected, Facts
+from study.launch.progress import say
+from study.ledger.storage import TEMPORARY, Storage
+from study.redaction import mask
+
+NODE_ID = "ray.io/node-id"
+"""Ray labels every node with it."""
+
+ASK_SECONDS = 60.0
+"""How long a node has to say what it is."""
 
 CONNECT_SECONDS = 5.0
 """Seconds that a cluster's address has to answer; Ray itself would try for minutes."""
@@ -71,6 +89,28 @@ def cure(address: str | None, error: str) -> str:
     return ""
 
 
+avoided: set[str] = set()
+"""Ids of nodes on which nothing more is placed."""
+
+
+def avoid(address: str) -> bool:
+    """Place nothing more on the machine at this address; False if there is no other, so that it makes no sense."""
+    nodes = [info for info in ray.nodes() if info["Alive"]]
+    there = {info["NodeID"] for info in nodes if info["NodeManagerAddress"] == address}
+    if len(there) == len(nodes):
+        return False
+    avoided.update(there)
+    return bool(there)
+
+
+class Placement(tune.PlacementGroupFactory):
+    """What a trial takes, of one node that is not avoided at the moment when it is asked for."""
+
+    def to_placement_group(self) -> PlacementGroup:
+        selector = [{NODE_ID: f"!in({','.join(sorted(avoided))})"}] * len(self.bundles) if avoided else None
+        return placement_group(self.bundles, self.strategy, bundle_label_selector=selector)
+
+
 def resources(knobs: Launching) -> dict[str, float]:
     """The resources that a trial needs on its node."""
     return {"cpu": knobs.cpus_per_trial} | ({"gpu": knobs.gpus_per_trial} if knobs.gpus_per_trial else {})
@@ -78,13 +118,33 @@ def resources(knobs: Launching) -> dict[str, float]:
 
 def lack(knobs: Launching) -> str | None:
     """One line on a resource that a trial needs and no node has; Ray would wait for it silently."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = [info["Resources"] for info in ray.nodes() if info["Alive"]]
     for kind, wanted in resources(knobs).items():
-        most = max((node.get(kind.upper(), 0) for node in nodes), default=0)
+        most = max((has.get(kind.upper(), 0) for has in nodes), default=0)
         # A fraction is a share of one GPU.
         if wanted > most:
             return f"launch.{kind}s_per_trial: found {wanted:g}; allowed: at most {math.floor(most)}"
     return None
+
+
+def missing(knobs: Launching) -> str:
+    """What a pack waits for, as one line: what it takes, what each node has, what is free."""
+    wanted = " and ".join(_amount(kind, amount) for kind, amount in resources(knobs).items())
+    nodes = [f"{info['NodeManagerHostname']} ({_use(info)})" for info in ray.nodes() if info["Alive"]]
+    free = ", ".join(_amounts(ray.available_resources())) or "nothing"
+    return f"a pack takes {wanted} of one node; there are: {', '.join(nodes) or 'no nodes'}; free now: {free}"
+
+
+def _use(info: Mapping[str, Any]) -> str:
+    return "not fit" if info["NodeID"] in avoided else ", ".join(_amounts(info["Resources"])) or "no CPU, no GPU"
+
+
+def _amounts(resources: Mapping[str, float]) -> list[str]:
+    return [_amount(kind, resources[kind]) for kind in ("CPU", "GPU") if resources.get(kind)]
+
+
+def _amount(kind: str, amount: float) -> str:
+    return f"{amount:g} {kind.upper()}{'s' if amount > 1 else ''}"
 
 
 class Raylet:
@@ -93,6 +153,11 @@ class Raylet:
     def __init__(self) -> None:
         self._processes = [child for child in psutil.Process().children() if child.name().startswith("raylet")]
         self.died = False
+
+    @property
+    def ours(self) -> bool:
+        """Whether Ray is our own, on this machine alone."""
+        return bool(self._processes)
 
     def gone(self) -> bool:
         """Whether it has died; a cluster's raylet is not our child and not watched."""
@@ -136,3 +201,63 @@ def _quiet() -> None:
     }
     for name in ("ray", "ray.tune", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def check(address: str, console: Console, config: StudyConfig | None = None) -> int:
+    """Say of every node whether it is fit for a study, or for that of `config`; 1 if one is not, else 0.
+
+    Raises UserError for a wrong address, RayError when the cluster cannot be joined, StorageError when this machine
+    cannot use the storage either.
+    """
+    place = None if config is None else Storage(config.storage) / config.name
+    mark = f"{TEMPORARY}check-{secrets.token_hex(4)}"
+    cuda = bool(config and config.launch.gpus_per_trial)
+    table = Table("node", "CPUs", "GPUs", "memory", "fit", box=None, header_style="bold", pad_edge=False)
+    wrong: list[str] = []
+    with connected(address):
+        if place is not None:
+            place.write(mark, b"")
+        try:
+            answers = _ask_all(None if place is None else place.full, mark)
+        finally:
+            if place is not None:
+                place.delete(mark)
+        for info, answer, now in answers:
+            has, host = info["Resources"], info["NodeManagerHostname"]
+            # A node that takes no pack, such as a head without CPUs, needs no GPU.
+            takes = cuda and has.get("GPU", 0) > 0
+            faults = [answer] if isinstance(answer, str) else node.faults(answer, Expected(), now, cuda=takes)
+            memory, gpus = "?", f"{has.get('GPU', 0):g}"
+            if isinstance(answer, Facts):
+                memory = f"{answer.memory / 2**30:.0f} GiB, {answer.free / 2**30:.0f} free"
+                gpus = ", ".join(answer.gpus) or gpus
+            table.add_row(host, f"{has.get('CPU', 0):g}", gpus, memory, "no" if faults else "yes")
+            wrong += [f"{host}: {fault}" for fault in faults]
+        lacking = lack(config.launch) if config is not None else None
+    console.print(table)
+    versions = provenance.versions()
+    say(console, f"expected: {', '.join(f'{p} {versions[p]}' for p in node.SAME)}, sources of study {node.sources()}")
+    for line in [*wrong, *([lacking] if lacking else [])]:
+        say(console, line, style="red")
+    say(console, "storage: not looked at; name a config" if place is None else f"storage: {place}")
+    return 1 if wrong or lacking else 0
+
+
+def _ask_all(storage: str | None, mark: str) -> list[tuple[dict[str, Any], Facts | str, float]]:
+    """Every node, what it says of itself or why it says nothing, and this machine's clock when it was asked for it."""
+    nodes = [info for info in ray.nodes() if info["Alive"]]
+    ask: Any = ray.remote(num_cpus=0, max_retries=0)(node.facts)
+    refs = {}
+    for info in nodes:
+        there = NodeAffinitySchedulingStrategy(info["NodeID"], soft=False)
+        refs[info["NodeID"]] = ask.options(scheduling_strategy=there).remote(storage, mark)
+    answers = []
+    for info in nodes:
+        try:
+            answer: Facts | str = ray.get(refs[info["NodeID"]], timeout=ASK_SECONDS)
+        except Exception as error:
+            # A node without the package, or one that dies, raises nearly anything.
+            lines = mask(str(error)).strip().splitlines()
+            answer = f"says nothing: {type(error).__name__}: {lines[-1] if lines else ''}"
+        answers.append((info, answer, time.time()))
+    return answers

@@ -1,4 +1,7 @@
-"""What a worker tells the driver of its pack: Started, an Epoch after each, and at the end Done, Failed or Stopped."""
+"""What a worker tells the driver of its pack: Started, an Epoch after each, and at the end Done, Failed or Stopped.
+
+Or nothing but Unfit, where its node is not to train it.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ class Started:
     node: str
     attempts: int = 0
     """How often its training was started before, according to its checkpoint."""
+    device: str = "cpu"
+    """What it is trained on: cpu, or the GPU's name."""
 
 
 @dataclass(frozen=True)
@@ -53,4 +58,12 @@ class Stopped:
     reason: str
 
 
-Message = Started | Epoch | Done | Failed | Stopped
+@dataclass(frozen=True)
+class Unfit:
+    """The worker's node cannot train the pack, which is no fault of the pack: it goes elsewhere."""
+
+    node: str
+    reason: str
+
+
+Message = Started | Epoch | Done | Failed | Stopped | Unfit

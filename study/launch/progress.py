@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
@@ -36,12 +35,25 @@ def say(console: Console, text: str, style: str | None = None) -> None:
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
+def bar(console: Console) -> Bar:
+    """A line a study, kept up to date on a terminal while it is entered; elsewhere, nothing."""
+    return Bar(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[counts]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
 class Progress:
     """Counts runs done, running and failed, and estimates the time left from the work done so far."""
 
-    def __init__(self, packs: Sequence[Pack], console: Console) -> None:
+    def __init__(self, packs: Sequence[Pack], bar: Bar, name: str | None = None) -> None:
+        """Shown as a line of `bar`; without a terminal, as lines that begin with `name` where there is one."""
         self._packs = packs
-        self._console = console
+        self._console = bar.console
+        self._name = name
         self._costs = [work(pack) for pack in packs]
         self._total = sum(self._costs)
         self._runs = sum(len(pack.runs) for pack in packs)
@@ -57,24 +69,9 @@ class Progress:
         self._running: dict[int, float] = {}
         self._states: Counter[str] = Counter()
         self._printed = time.monotonic()
-        self._bar = Bar(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[counts]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("training", total=self._total or 1, counts="")
-
-    def __enter__(self) -> Self:
-        self._bar.start()
+        self._bar = bar
+        self._task = bar.add_task(name or "training", total=self._total or 1, counts="")
         self._show()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
 
     def started(self, index: int) -> None:
         """A worker took up the pack."""
@@ -145,4 +142,4 @@ class Progress:
             self._bar.update(self._task, completed=self._done, counts=self._counts())
         elif time.monotonic() - self._printed >= after or sum(self._states.values()) == self._runs:
             self._printed = time.monotonic()
-            say(self._console, self._counts())
+            say(self._console, f"{self._name}: {self._counts()}" if self._name else self._counts())

@@ -6,11 +6,15 @@ import contextlib
 import datetime
 import os
 import platform
+import re
 import socket
 import subprocess
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+
+COMMIT = "STUDY_COMMIT"
+"""The variable that carries the commit to where the code is a copy without its history, as in a submitted job."""
 
 PACKAGES = ("torch", "torchvision", "ray", "wandb", "numpy")
 
@@ -49,12 +53,17 @@ def versions() -> dict[str, str]:
 
 @cache
 def git() -> tuple[str | None, bool | None]:
-    """The commit of the code in use and whether it was changed since; (None, None) outside a checkout of it."""
+    """The commit of the code in use and whether it was changed since.
+
+    Outside a checkout: as STUDY_COMMIT tells, written as `git describe --always --dirty --abbrev=40 --exclude='*'`
+    does; else (None, None).
+    """
     folder = Path(__file__).resolve().parent
     commit = _git(folder, "rev-parse", "HEAD")
     # Installed inside another project's checkout, the code is not part of that project's commit.
     if commit is None or _git(folder, "ls-files", "--error-unmatch", Path(__file__).name) is None:
-        return None, None
+        told = re.fullmatch(r"([0-9a-f]{40})(-dirty)?", os.environ.get(COMMIT, ""))
+        return (told[1], told[2] is not None) if told else (None, None)
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
     return commit, bool(changes)
 

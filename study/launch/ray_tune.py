@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
+import queue as queue_
+import re
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
+import ray
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune.experiment import Trial
@@ -21,16 +25,25 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper
 
 from study.config import Launching
+from study.errors import RayError as StudyRayError
 from study.launch import cluster
 from study.launch.recorder import Recorder
 from study.launch.worker import Report
 from study.ledger.records import DatasetInfo
-from study.ledger.runs import Pack
+from study.ledger.runs import Pack, work
 from study.redaction import mask
 from study.training.data import Dataset
 
 Train = Callable[[Pack, Dataset, Report], None]
 """What a worker does with a pack: a module-level function or a partial of one, so that it can be sent to workers."""
+
+LACK = re.compile(r"^(?:ModuleNotFoundError|ImportError): .+", re.MULTILINE)
+WHERE = re.compile(r"\bip=([0-9a-fA-F.:]+)")
+"""What Ray says of a worker that could not be unpickled, and on which machine."""
+
+LOOK_SECONDS = 2.0
+WAIT_SECONDS = 60.0
+"""Packs that wait say so this often."""
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -65,38 +78,74 @@ class Queue:
         )
 
 
-def launch(queue: Queue, lost: Callable[[], bool] = bool) -> None:
-    """Have each pack trained, and hand every message to the recorder, which decides when to stop; so does `lost`.
+@dataclass(frozen=True)
+class Watch:
+    """What a launch asks and tells while packs are trained."""
 
-    Ray is there: see `cluster.connected`. Raises Interrupted on SIGINT and SIGTERM, and when Ray has died or cannot
-    go on.
+    lost: Callable[[], bool] = bool
+    """Whether another driver has taken the study over."""
+    interrupted: Callable[[str], None] = lambda name: None
+    """Told the name of a signal as soon as it comes, in a thread of its own: its sender may not wait for Ray's end."""
+    waiting: Callable[[str], None] = lambda what: None
+    """Told every minute what packs wait for while no worker has one."""
+    wait_minutes: float | None = None
+    """How long they may wait; None: for ever."""
+
+
+def launch(queues: Sequence[Queue], watch: Watch = Watch()) -> None:
+    """Have the packs of one or more studies trained, longest first, and hand every message to its study's recorder.
+
+    A recorder decides when to stop, and so does `watch`. Ray is there: see `cluster.connected`. Raises Interrupted on
+    SIGINT and SIGTERM, and when Ray has died or cannot go on; RayError when packs have waited too long, or when this
+    machine is the only one and not fit.
     """
-    with _signals() as signals, _errors():
+    recorders = [queue.recorder for queue in queues]
+    packs = [(q, i) for q, queue in enumerate(queues) for i in range(len(queue.packs))]
+    packs.sort(key=lambda pack: work(queues[pack[0]].packs[pack[1]]), reverse=True)
+    # As many at a time as all of them allow; a study that names no number allows any.
+    most = [queue.knobs.workers for queue in queues]
+    placements = [cluster.Placement([_bundle(queue.knobs)]) for queue in queues]
+    with _signals(watch.interrupted) as signals, _errors(recorders), _patience(queues, watch) as patience:
         raylet = cluster.Raylet()
-        trainable = tune.with_parameters(_trial, shipment=queue.shipment())
-        with tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True) as scratch:
+
+        def unfit() -> list[str]:
+            """Why this machine is not fit, where there is no other."""
+            return [f"{node}: {why}" for r in recorders for node, why in r.unfit.items()] if raylet.ours else []
+
+        trainable = tune.with_parameters(_trial, shipments=[queue.shipment() for queue in queues])
+        with tempfile.TemporaryDirectory(prefix="tune-", ignore_cleanup_errors=True) as scratch, _inside(scratch):
             tune.Tuner(
-                tune.with_resources(trainable, cluster.resources(queue.knobs)),
+                tune.with_resources(trainable, lambda config: placements[config["pack"][0]]),
                 tune_config=tune.TuneConfig(
-                    search_alg=_InOrder(),
-                    num_samples=len(queue.packs),
+                    search_alg=_InOrder(packs),
+                    num_samples=len(packs),
                     reuse_actors=True,
-                    max_concurrent_trials=queue.knobs.workers,
+                    max_concurrent_trials=None if None in most else sum(n for n in most if n is not None),
                 ),
                 run_config=tune.RunConfig(
                     name="packs",
                     storage_path=scratch,
                     verbose=0,
-                    stop=_Reports(queue.recorder, lambda: bool(signals) or raylet.gone() or lost()),
-                    callbacks=[_Deaths(queue.recorder)],
+                    stop=_Reports(
+                        recorders, lambda: bool(signals or patience or unfit()) or raylet.gone() or watch.lost()
+                    ),
+                    callbacks=[_Deaths(recorders)],
                     # Tune counts killed workers and lost nodes as failures of the trial. We count ourselves.
                     failure_config=tune.FailureConfig(max_failures=-1),
                 ),
             ).fit()
+        if reasons := unfit():
+            raise StudyRayError(f"this machine is not fit: {'; '.join(reasons)}")
+        if patience:
+            raise StudyRayError(f"waited {watch.wait_minutes:g} minutes, in vain: {patience[0]}")
         if signals:
             raise Interrupted(signals[0])
         if raylet.died:
             raise Interrupted("the death of Ray on this machine")
+
+
+def _bundle(knobs: Launching) -> dict[str, float]:
+    return {kind.upper(): amount for kind, amount in cluster.resources(knobs).items()}
 
 
 @dataclass(frozen=True)
@@ -117,24 +166,26 @@ class _Shipment:
         return Pack.model_validate_json(self.text[begin : int(self.ends[index])].tobytes())
 
 
-def _trial(config: dict[str, int], shipment: _Shipment) -> None:
+def _trial(config: dict[str, tuple[int, int]], shipments: list[_Shipment]) -> None:
     """Ray Tune's unit of work: one pack."""
+    study, index = config["pack"]
+    shipment = shipments[study]
     os.environ.update(shipment.environment)
-    index = config["pack"]
     data = Dataset(
         **dict(zip(ARRAYS, shipment.arrays, strict=True)), info=DatasetInfo.model_validate_json(shipment.info)
     )
-    shipment.train(shipment.pack(index), data, lambda message: tune.report({"pack": index, "message": message}))
+    told = {"pack": (study, index), "node": ray.get_runtime_context().get_node_id()}
+    shipment.train(shipment.pack(index), data, lambda message: tune.report({**told, "message": message}))
 
 
 class _InOrder(Searcher):
     """Gives Tune the packs one after another: of a grid, Tune would copy all values again for each of its trials."""
 
-    def __init__(self) -> None:
+    def __init__(self, packs: Iterable[tuple[int, int]]) -> None:
         super().__init__()
-        self._packs = itertools.count()
+        self._packs = iter(packs)
 
-    def suggest(self, trial_id: str) -> dict[str, int]:
+    def suggest(self, trial_id: str) -> dict[str, tuple[int, int]]:
         """The next pack."""
         return {"pack": next(self._packs)}
 
@@ -156,8 +207,8 @@ class _Reports(tune.Stopper):
     Tune shows a result to its stopper before anything else, so the message is taken out before Tune keeps it.
     """
 
-    def __init__(self, recorder: Recorder, ended: Callable[[], bool]) -> None:
-        self._recorder = recorder
+    def __init__(self, recorders: Sequence[Recorder], ended: Callable[[], bool]) -> None:
+        self._recorders = recorders
         self._ended = ended
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
@@ -166,19 +217,26 @@ class _Reports(tune.Stopper):
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         message = result.pop("message", None)
+        study, index = result["pack"]
+        recorder = self._recorders[study]
         if message is not None:
-            self._recorder.receive(result["pack"], message)
-        return self._recorder.gives_up(result["pack"])
+            recorder.receive(index, message)
+            if recorder.turns_away(index):
+                cluster.avoided.add(result["node"])
+        return recorder.gives_up(index)
 
     def stop_all(self) -> bool:
-        return self._recorder.stopped is not None or self._ended()
+        return any(recorder.stopped is not None for recorder in self._recorders) or self._ended()
 
 
 class _Deaths(tune.Callback):
-    """Tells the recorder about every worker that died, including those that could not start."""
+    """Tells the recorder about every worker that died, including those that could not start.
 
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
+    And ends those whose node is not fit.
+    """
+
+    def __init__(self, recorders: Sequence[Recorder]) -> None:
+        self._recorders = recorders
 
     def __reduce__(self) -> tuple[type, tuple[()]]:
         return tune.Callback, ()
@@ -191,16 +249,28 @@ class _Deaths(tune.Callback):
         trial.metric_analysis.clear()
         trial.metric_n_steps.clear()
 
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: object) -> None:
+        study, index = trial.config["pack"]
+        actor = trial.temporary_state.ray_actor
+        if actor is not None and self._recorders[study].turns_away(index):
+            # Tune then asks for another worker, on another node.
+            ray.kill(actor)
+
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
-        index = trial.config["pack"]
-        self._recorder.died(index, _last_error(trial))
-        if self._recorder.gives_up(index):
+        study, index = trial.config["pack"]
+        error = _last_error(trial)
+        lack, where = LACK.search(error), WHERE.search(error)
+        if lack and where and cluster.avoid(where[1]):
+            self._recorders[study].cannot_start(index, where[1], mask(lack[0]))
+        self._recorders[study].died(index, error)
+        if self._recorders[study].gives_up(index):
             # Tune has already asked for another worker; if that cannot start either, it is the last.
             trial.max_failures = 0
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         # A worker that dies between two packs: Tune drops the second. It stays missing, for the next launch to train.
-        self._recorder.died(trial.config["pack"], _last_error(trial))
+        study, index = trial.config["pack"]
+        self._recorders[study].died(index, _last_error(trial))
 
 
 def _last_error(trial: Trial) -> str:
@@ -212,26 +282,91 @@ def _last_error(trial: Trial) -> str:
 
 
 @contextlib.contextmanager
-def _errors() -> Iterator[None]:
-    """Raise Interrupted when Ray cannot continue: a full disk, a lost cluster, an error of its own."""
+def _errors(recorders: Sequence[Recorder]) -> Iterator[None]:
+    """Raise Interrupted when Ray cannot continue: a full disk, a lost cluster, an error of its own.
+
+    After the last record it costs nothing any more.
+    """
     try:
         yield
     except (RayError, tune.TuneError, OSError, RuntimeError) as error:
+        if all(recorder.complete for recorder in recorders):
+            return
         text = mask(" ".join(str(error).split())[:400])
         raise Interrupted(f"an error of Ray ({type(error).__name__}: {text})") from error
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[list[str]]:
+def _inside(folder: str) -> Iterator[None]:
+    """Work in a folder that stays: Ray may unpack a job's own anew while it runs, and Tune asks where it is."""
+    try:
+        before = os.getcwd()
+    except FileNotFoundError:
+        before = "/"
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.chdir(before)
+
+
+@contextlib.contextmanager
+def _patience(queues: Sequence[Queue], watch: Watch) -> Iterator[list[str]]:
+    """Tell every minute what packs wait for while none is trained; noted in the list given once that took too long."""
+    exhausted: list[str] = []
+    ended = threading.Event()
+
+    def look() -> None:
+        since = told = time.monotonic()
+        while not ended.wait(LOOK_SECONDS):
+            now = time.monotonic()
+            waiting = [queue.knobs for queue in queues if not queue.recorder.complete]
+            if not waiting or not all(queue.recorder.idle for queue in queues):
+                since = told = now
+                continue
+            late = watch.wait_minutes is not None and now - since >= 60 * watch.wait_minutes
+            if not late and now - told < WAIT_SECONDS:
+                continue
+            with contextlib.suppress(Exception):
+                # Ray may be about to die, which others notice.
+                missing, told = cluster.missing(waiting[0]), now
+                if late:
+                    exhausted.append(missing)
+                    return
+                watch.waiting(missing)
+
+    thread = threading.Thread(target=look, name="patience", daemon=True)
+    thread.start()
+    try:
+        yield exhausted
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def _signals(interrupted: Callable[[str], None]) -> Iterator[list[str]]:
     """Append SIGINT and SIGTERM to the list, instead of raising inside Ray's C++ code."""
     noted: list[str] = []
+    # Its put may be called in the midst of another.
+    names: queue_.SimpleQueue[str | None] = queue_.SimpleQueue()
 
     def note(number: int, frame: FrameType | None) -> None:
         noted.append(signal.Signals(number).name)
+        names.put(noted[0])
 
+    def tell() -> None:
+        if (name := names.get()) is not None:
+            interrupted(name)
+
+    thread = threading.Thread(target=tell, name="signals", daemon=True)
+    thread.start()
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield noted
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        names.put(None)
+        thread.join()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from study.errors import StorageError
-from study.launch.messages import ERROR_LINES, Done, Epoch, Failed, Message, Started, Stopped
+from study.launch.messages import ERROR_LINES, Done, Epoch, Failed, Message, Started, Stopped, Unfit
 from study.launch.progress import Progress
 from study.launch.provenance import now
 from study.ledger.ledger import Ledger
@@ -33,6 +34,8 @@ class PackState:
     """Of its workers, since the last new epoch."""
     furthest: int = 0
     """The last epoch that any worker has ended."""
+    turned_away: bool = False
+    """Its last worker's node was not fit for it: that worker's end is no death."""
     alive: bool = False
     """Whether a worker has it now, as far as we know."""
     recorded: bool = False
@@ -40,11 +43,32 @@ class PackState:
     """It has failed, or was started again after its end: it must not be trained."""
 
 
+def devices(records: Iterable[Record]) -> set[str]:
+    """The kinds of devices that records were trained on."""
+    return {r.provenance.device for r in records if r.provenance.device and r.state != "failed"}
+
+
+def same_kind(device: str, others: set[str]) -> bool:
+    """Whether a device may train beside those: CPUs go with CPUs, a GPU with its like, or with one of no name."""
+    return not others or device in others or ("cuda" in others and device != "cpu")
+
+
 class Recorder:
     """Receives the messages of packs, identified by index; the only writer of records."""
 
-    def __init__(self, ledger: Ledger, packs: Sequence[Pack], ended: Mapping[str, Record], progress: Progress) -> None:
-        """`ended` are the records that exist and are never rewritten."""
+    def __init__(
+        self,
+        ledger: Ledger,
+        packs: Sequence[Pack],
+        ended: Mapping[str, Record],
+        progress: Progress,
+        *,
+        mix_devices: bool = False,
+    ) -> None:
+        """`ended` are the records that exist and are never rewritten.
+
+        Unless `mix_devices`, all packs are trained on one kind of device: that of the records, or of the first pack.
+        """
         self._ledger = ledger
         self._states = [PackState(pack, index) for index, pack in enumerate(packs)]
         self._ended: dict[str, State] = {run_id: record.state for run_id, record in ended.items()}
@@ -53,9 +77,36 @@ class Recorder:
         """Why the study cannot go on, once the storage has refused."""
         self.published = 0
         """Runs that W&B has taken whole, as far as workers have told."""
+        self.unfit: dict[str, str] = {}
+        """Machines that cannot train its packs, and why."""
+        self._devices = devices(ended.values())
+        self._mix_devices = mix_devices
+        self._closed = False
+        self._receiving = threading.RLock()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every pack has ended."""
+        return all(state.recorded or state.over for state in self._states)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no worker has a pack, as far as is known."""
+        return not any(state.alive and not state.recorded and not state.over for state in self._states)
+
+    def close(self) -> bool:
+        """Record nothing from now on; False if that was so already."""
+        with self._receiving:
+            before, self._closed = self._closed, True
+            return not before
 
     def receive(self, index: int, message: Message) -> None:
         """Handle one message of the pack's worker."""
+        with self._receiving:
+            if not self._closed:
+                self._receive(index, message)
+
+    def _receive(self, index: int, message: Message) -> None:
         state = self._states[index]
         if self.stopped or state.over:
             return
@@ -67,8 +118,8 @@ class Recorder:
             self._progress.warn(message.warning)
         try:
             match message:
-                case Started(node=node, attempts=attempts):
-                    self._started(state, node, attempts)
+                case Started():
+                    self._started(state, message)
                 case Epoch(epoch=epoch):
                     self._epoch(state, epoch)
                 case Done(records=records, published=published):
@@ -78,8 +129,19 @@ class Recorder:
                     self._fail(state, provenance)
                 case Stopped(reason=reason):
                     self.stopped = reason
+                case Unfit(node=node, reason=reason):
+                    self._turn_away(state, node, reason)
         except StorageError as error:
             self.stopped = str(error)
+
+    def cannot_start(self, index: int, node: str, reason: str) -> None:
+        """The pack's worker could not start, since its node lacks what it takes: that is no death."""
+        with self._receiving:
+            self._turn_away(self._states[index], node, reason)
+
+    def turns_away(self, index: int) -> bool:
+        """Whether the pack's worker is to be ended, since its node is not fit for it."""
+        return self._states[index].turned_away
 
     def gives_up(self, index: int) -> bool:
         """Whether the pack has failed, or was started again after its end: it must not be trained."""
@@ -87,8 +149,14 @@ class Recorder:
 
     def died(self, index: int, error: str) -> None:
         """The pack's worker died, or could not even start; `error` is Ray's account of it."""
-        state = self._states[index]
-        if self.stopped or state.over or state.recorded:
+        with self._receiving:
+            state = self._states[index]
+            if not (self._closed or self.stopped or state.over or state.recorded):
+                self._died(state, error)
+
+    def _died(self, state: PackState, error: str) -> None:
+        if state.turned_away:
+            state.turned_away = False
             return
         pack, lines = state.pack, mask(error).strip().splitlines()[-ERROR_LINES:]
         why = "the kernel may have ended it for memory"
@@ -107,13 +175,25 @@ class Recorder:
         except StorageError as refused:
             self.stopped = str(refused)
 
-    def _started(self, state: PackState, node: str, attempts: int) -> None:
+    def _turn_away(self, state: PackState, node: str, reason: str) -> None:
+        state.turned_away = True
+        if self.unfit.get(node) != reason:
+            self._progress.warn(f"{node} is not used from now on: {reason}")
+        self.unfit[node] = reason
+
+    def _started(self, state: PackState, message: Started) -> None:
+        if not self._mix_devices and not same_kind(message.device, self._devices):
+            others = ", ".join(sorted(self._devices))
+            reason = f"it would train on {message.device}, and the study's runs were trained on {others}"
+            self._turn_away(state, message.node, f"{reason}; --mix-devices lets both")
+            return
+        self._devices.add(message.device)
         self._progress.started(state.index)
         state.alive = True
         if state.starts > 0:
-            self._progress.warn(f"pack {state.pack.pack_id}: its worker died; started again on {node}")
+            self._progress.warn(f"pack {state.pack.pack_id}: its worker died; started again on {message.node}")
         else:
-            state.attempts = attempts
+            state.attempts = message.attempts
         state.starts += 1
 
     def _epoch(self, state: PackState, epoch: int) -> None:

@@ -17,10 +17,11 @@ from study.config import StudyConfig
 from study.errors import LockedError, StorageError, UserError
 from study.launch import plan, provenance, sync, tracking
 from study.launch.plan import Prepared
-from study.launch.progress import Progress, duration, say
-from study.launch.recorder import Recorder
+from study.launch.progress import Progress, bar, duration, say
+from study.launch.recorder import Recorder, devices
 from study.launch.worker import Setup, train_pack
 from study.ledger.lock import Lock
+from study.ledger.records import Record
 from study.ledger.runs import Pack, work
 from study.ledger.storage import URI, Storage
 
@@ -39,108 +40,191 @@ class Options:
     retry_failed: bool = False
     dashboard: bool = False
     mix_recipes: bool = False
+    mix_devices: bool = False
+    wait_minutes: float | None = None
+    """How long packs may wait for a node that has what they take; None: for ever."""
 
 
-def run(config: StudyConfig, console: Console, options: Options) -> int:
-    """Train what is missing; returns the exit code.
+@dataclass
+class _Study:
+    """A study that this launch holds."""
 
-    Raises UserError for what the config cannot have, StorageError when the storage cannot be read or written before
-    training, LockedError when another driver holds the study or takes it over, RayError when Ray does not start.
+    prepared: Prepared
+    lock: Lock
+    setup: Setup
+    todo: list[Pack]
+    """What is to be trained."""
+    ended: dict[str, Record]
+    """Records that are not to be made again."""
+    published: int = 0
+    """Runs that W&B has, as far as this launch's workers know."""
+
+
+def run(configs: Sequence[StudyConfig], console: Console, options: Options) -> int:
+    """Train what is missing of one or more studies, on one Ray; returns the exit code, the worst of theirs.
+
+    Raises UserError for what a config asks in vain, StorageError when a storage cannot be read or written before
+    training, LockedError when another driver holds a study or takes it over, RayError when Ray does not start.
     """
     # In the launch's record stands where its runs have gone on W&B, whoever said so.
-    config = tracking.filled_in(config, os.environ)
-    storage = Storage(config.storage)
-    if options.address and not URI.match(config.storage) and not Path(config.storage).is_absolute():
-        raise UserError(
-            f"storage: found {config.storage!r}; allowed with --address: an absolute path on a shared mount, or a URI, "
-            "since a relative path would end up in a job's temporary folder"
-        )
-    with Lock(storage / config.name) as lock:
-        prepared = plan.prepare(config, mix_recipes=options.mix_recipes)
-        todo = prepared.todo(options.retry_failed)
-        for problem in prepared.problems:
-            say(console, f"{problem.path}: {problem.reason}; it is not counted as a record", style="yellow")
-        prepared.tidy(options.retry_failed)
-        for note in prepared.notes:
-            say(console, note)
-        setup, code, published = _setup(prepared), None, 0
-        if todo:
-            say(console, f"{config.name}: {_extent(prepared, todo, options.retry_failed)}")
-            largest = max(len(pack.runs) for pack in todo)
-            for line in tracking.lines(config, setup.tracking, os.environ, largest):
-                say(console, line)
-            code, published = _train(prepared, setup, lock, console, options)
-        else:
-            say(console, f"{config.name}: all {len(prepared.planned)} runs have a record; nothing to train")
-            if prepared.redeclared:
-                plan.commit(prepared)
-                say(console, "the analysis block differs from the last launch's: recorded, and the report will say so")
-        with contextlib.suppress(StorageError) if code else contextlib.nullcontext():
-            # Only what is published needs the curves.
-            records, _ = prepared.ledger.records(curves=setup.tracking.mode == "online")
-            prepared = replace(prepared, records=records)
-        if todo or setup.tracking.mode == "online":
-            mirrored = sync.Mirrored(prepared.study, prepared.records, setup.tracking, _full(storage / config.name))
-            sync.at_end(mirrored, console, stopped=code is not None, published=published)
+    configs = [tracking.filled_in(config, os.environ) for config in configs]
+    for config in configs:
+        if options.address and not URI.match(config.storage) and not Path(config.storage).is_absolute():
+            raise UserError(
+                f"storage: found {config.storage!r}; allowed with --address: an absolute path on a shared mount, or a "
+                "URI, since a relative path would end up in a job's temporary folder"
+            )
+    with contextlib.ExitStack() as locks:
+        studies = [_open(config, console, options, locks) for config in configs]
+        unfinished = [study for study in studies if study.todo]
+        code = _train(unfinished, console, options) if unfinished else None
+        for study in studies:
+            _end(study, console, trained=study in unfinished, stopped=code is not None)
         if code is not None:
             return code
-        if todo:
-            prepared.tidy()
-    return _summary(prepared, console)
+    return max(_summary(study.prepared, console) for study in studies)
 
 
-def _train(prepared: Prepared, setup: Setup, lock: Lock, console: Console, options: Options) -> tuple[int | None, int]:
-    """Train the packs; the exit code if something stopped them, else None.
+def _end(study: _Study, console: Console, *, trained: bool, stopped: bool) -> None:
+    """See what a study has come to, publish on W&B what it lacks, and tidy."""
+    with contextlib.suppress(StorageError) if stopped else contextlib.nullcontext():
+        # Only what is published needs the curves.
+        records, _ = study.prepared.ledger.records(curves=study.setup.tracking.mode == "online")
+        study.prepared = replace(study.prepared, records=records)
+    prepared, settings = study.prepared, study.setup.tracking
+    if trained or settings.mode == "online":
+        mirrored = sync.Mirrored(prepared.study, prepared.records, settings, prepared.ledger.storage.full)
+        sync.at_end(mirrored, console, stopped=stopped, published=study.published)
+    if trained and not stopped:
+        prepared.tidy()
 
-    And how many runs W&B has, as far as the workers know.
-    """
+
+def _open(config: StudyConfig, console: Console, options: Options, locks: contextlib.ExitStack) -> _Study:
+    """Take a study's lock, see what is to be done, and say it."""
+    lock = locks.enter_context(Lock(Storage(config.storage) / config.name))
+    prepared = plan.prepare(config, mix_recipes=options.mix_recipes)
+    todo, ended = prepared.todo(options.retry_failed), prepared.ended(options.retry_failed)
+    for problem in prepared.problems:
+        say(console, f"{problem.path}: {problem.reason}; it is not counted as a record", style="yellow")
+    prepared.tidy(options.retry_failed)
+    for note in prepared.notes:
+        say(console, note)
+    setup = _setup(prepared, lock)
+    if todo:
+        say(console, f"{config.name}: {_extent(prepared, todo, options.retry_failed)}")
+        largest = max(len(pack.runs) for pack in todo)
+        for line in tracking.lines(config, setup.tracking, os.environ, largest):
+            say(console, line)
+    else:
+        say(console, f"{config.name}: all {len(prepared.planned)} runs have a record; nothing to train")
+        if prepared.redeclared:
+            plan.commit(prepared)
+            say(console, "the analysis block differs from the last launch's: recorded, and the report will say so")
+    if todo and not options.mix_devices:
+        _same_devices(prepared, setup)
+    return _Study(prepared, lock, setup, todo, ended)
+
+
+def _train(studies: Sequence[_Study], console: Console, options: Options) -> int | None:
+    """Train the packs; the exit code if something stopped them, else None."""
     # Ray takes seconds to import, and a study with nothing to train does not need it.
-    from study.launch import cluster, ray_tune
+    from study.launch import cluster
 
-    with cluster.connected(options.address, dashboard=options.dashboard, memory=_memory(prepared)) as dashboard:
-        if lack := cluster.lack(setup.launch):
-            # A cluster may still grow.
-            if options.address is None:
-                raise UserError(lack)
-            say(console, f"{lack} on a node of this cluster now; waiting for a node that has it", style="yellow")
+    memory = sum(_memory(study.prepared) for study in studies)
+    with cluster.connected(options.address, dashboard=options.dashboard, memory=memory) as dashboard:
+        for study in studies:
+            if lack := cluster.lack(study.setup.launch):
+                # A cluster may still grow.
+                if options.address is None:
+                    raise UserError(lack)
+                say(console, f"{lack} on a node of this cluster now; waiting for a node that has it", style="yellow")
         # Only now is the plan written: a failed start of Ray is not a launch.
-        lock.confirm()
-        plan.commit(prepared)
+        for study in studies:
+            study.lock.confirm()
+            plan.commit(study.prepared)
         if dashboard:
             say(console, f"Ray's dashboard: {dashboard}")
-        todo, ended = prepared.todo(options.retry_failed), prepared.ended(options.retry_failed)
-        published = 0
-        while todo:
-            with Progress(todo, console) as progress:
-                lock.tell = progress.numbers
-                queue = ray_tune.Queue(
-                    packs=todo,
-                    data=prepared.dataset,
-                    train=partial(train_pack, setup=setup),
-                    recorder=Recorder(prepared.ledger, todo, ended, progress),
-                    knobs=setup.launch,
+        while left := [study for study in studies if study.todo]:
+            code = _launch(left, console, options)
+            if code is not None:
+                return code
+            before = sum(len(study.todo) for study in left)
+            for study in left:
+                study.prepared = replace(study.prepared, records=study.prepared.ledger.records(curves=False)[0])
+                study.todo, study.ended = study.prepared.todo(), study.prepared.ended()
+            # Of a worker that dies between two packs, Tune drops the second: it is launched again, while that helps.
+            if sum(len(study.todo) for study in left) == before:
+                break
+    return None
+
+
+def _launch(studies: Sequence[_Study], console: Console, options: Options) -> int | None:
+    """Hand the packs to Ray Tune once; the exit code if something stopped them."""
+    from study.launch import ray_tune
+
+    with contextlib.ExitStack() as bars:
+        shared = bars.enter_context(bar(console))
+        several = len(studies) > 1
+        shown = [Progress(s.todo, shared, s.prepared.config.name if several else None) for s in studies]
+        recorders = [
+            Recorder(study.prepared.ledger, study.todo, study.ended, progress, mix_devices=options.mix_devices)
+            for study, progress in zip(studies, shown, strict=True)
+        ]
+        queues = []
+        for study, progress, recorder in zip(studies, shown, recorders, strict=True):
+            study.lock.tell = progress.numbers
+            queues.append(
+                ray_tune.Queue(
+                    packs=study.todo,
+                    data=study.prepared.dataset,
+                    train=partial(train_pack, setup=study.setup),
+                    recorder=recorder,
+                    knobs=study.setup.launch,
                     environment=tracking.environment(os.environ),
                 )
-                try:
-                    ray_tune.launch(queue, lambda: lock.lost)
-                except ray_tune.Interrupted as error:
-                    progress.warn(f"stopped by {error}; every ended run is kept; to go on: {options.again}")
-                    return 130, published + queue.recorder.published
-            if lock.lost:
-                raise LockedError(
-                    f"{prepared.ledger.storage}: another driver took this study over; this one has stopped"
-                )
-            if stopped := queue.recorder.stopped:
-                say(console, f"error: {stopped}", style="red")
-                say(console, f"every ended run is kept; to go on once there is room: {options.again}")
-                return 3, published + queue.recorder.published
-            prepared = replace(prepared, records=prepared.ledger.records(curves=False)[0])
-            published += queue.recorder.published
-            # When a worker dies between two packs, Tune drops the second: launch it again, as long as that helps.
-            before, todo, ended = len(todo), prepared.todo(), prepared.ended()
-            if len(todo) == before:
-                break
-    return None, published
+            )
+
+        def let_go(by: str) -> None:
+            """End the studies' part of the launch at once, whatever Ray still has to do, and say so once."""
+            closed = [recorder.close() for recorder in recorders]
+            if all(closed):
+                shown[0].warn(f"stopped by {by}; every ended run is kept; to go on: {options.again}")
+            for study in studies:
+                study.lock.release()
+
+        watch = ray_tune.Watch(
+            lost=lambda: any(study.lock.lost for study in studies),
+            interrupted=let_go,
+            waiting=lambda what: shown[0].warn(f"waiting: {what}"),
+            wait_minutes=options.wait_minutes,
+        )
+        try:
+            ray_tune.launch(queues, watch)
+        except ray_tune.Interrupted as error:
+            let_go(str(error))
+            return 130
+        finally:
+            for study, recorder in zip(studies, recorders, strict=True):
+                study.published += recorder.published
+    for study, recorder in zip(studies, recorders, strict=True):
+        if study.lock.lost:
+            place = study.prepared.ledger.storage
+            raise LockedError(f"{place}: another driver took this study over; this one has stopped")
+        if recorder.stopped:
+            say(console, f"error: {recorder.stopped}", style="red")
+            say(console, f"every ended run is kept; to go on once there is room: {options.again}")
+            return 3
+    return None
+
+
+def _same_devices(prepared: Prepared, setup: Setup) -> None:
+    """Raise UserError where a study that was trained on CPUs would go on on GPUs, or the other way round."""
+    before = devices(prepared.records.values())
+    if before and ("cpu" in before) != (setup.device == "cpu"):
+        raise UserError(
+            f"launch.gpus_per_trial: found {setup.launch.gpus_per_trial:g}, and {prepared.ledger.storage} holds runs "
+            f"trained on {', '.join(sorted(before))}; allowed: the same kind of device, or --mix-devices"
+        )
 
 
 def _memory(prepared: Prepared) -> int:
@@ -191,20 +275,17 @@ def _seconds(packs: Sequence[Pack], prepared: Prepared) -> float:
 
 def place(config: StudyConfig) -> str:
     """The folder, absolute, or the URI where the study is kept."""
-    return _full(Storage(config.storage) / config.name)
+    return (Storage(config.storage) / config.name).full
 
 
-def _full(storage: Storage) -> str:
-    return str(Path(storage.path("."))) if storage.local else storage.root
-
-
-def _setup(prepared: Prepared) -> Setup:
+def _setup(prepared: Prepared, lock: Lock) -> Setup:
     config = prepared.config
     return Setup(
-        storage=_full(prepared.ledger.storage),
+        storage=prepared.ledger.storage.full,
         launch=config.launch,
         tracking=tracking.settings(config, os.environ),
         git=provenance.git(),
+        token=lock.token,
     )
 
 

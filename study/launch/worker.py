@@ -8,14 +8,15 @@ import hashlib
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from study.config import Launching
 from study.errors import StorageError
-from study.launch import messages, provenance, tracking
+from study.launch import messages, node, provenance, tracking
 from study.launch.messages import ERROR_LINES, Message
+from study.launch.node import Expected
 from study.ledger.ledger import npz
 from study.ledger.records import Provenance, Record
 from study.ledger.runs import Pack, PlannedRun
@@ -36,6 +37,9 @@ class Setup:
     launch: Launching
     tracking: tracking.Settings
     git: tuple[str | None, bool | None]
+    expected: Expected = field(default_factory=Expected)
+    token: str | None = None
+    """Of the lock that the driver holds; None: the storage is not looked at."""
 
     @property
     def device(self) -> str:
@@ -46,16 +50,21 @@ class Setup:
 def train_pack(pack: Pack, data: Dataset, report: Report, setup: Setup) -> None:
     """Train a pack and report: that it has started, every epoch, and at the end Done, Failed or Stopped.
 
+    Where the node is not fit for it, only Unfit is reported.
+
     After an exception, training is retried from the last checkpoint, up to `max_failures` times. Storage that
     refuses a checkpoint is reported as Stopped, for the driver to end the study. A model that differs here from the
     planned one is not trained.
     """
     torch.set_num_threads(setup.launch.cpus_per_trial)
     keep_memory()
+    if reason := node.unfit(setup.device, setup.expected, setup.storage, setup.token, pack, data):
+        report(messages.Unfit(provenance.node(), reason))
+        return
     base = Provenance(
         pack_id=pack.pack_id,
         pack_size=len(pack.runs),
-        device=setup.device,
+        device=node.device_name(setup.device),
         node=provenance.node(),
         machine=provenance.machine(),
         threads=setup.launch.cpus_per_trial,
@@ -101,7 +110,7 @@ def _attempt(pack: Pack, data: Dataset, report: Report, setup: Setup, where: Pro
     state, warning = checkpoints.load(storage, pack)
     earlier = state["attempts"] if state else 0
     if where.attempts == 1:
-        report(messages.Started(provenance.node(), earlier))
+        report(messages.Started(provenance.node(), earlier, node.device_name(setup.device)))
     models.see_that_it_is_planned(pack.runs[0].run, data.info)
     tracker = tracking.Tracker(setup.tracking, pack.runs, where)
     if state:

@@ -48,7 +48,7 @@ def alive(holder: Mapping[str, Any] | None) -> bool:
     pid, heartbeat = holder.get("pid"), holder.get("heartbeat")
     if not isinstance(pid, int) or not isinstance(heartbeat, int | float):
         return False
-    if holder.get("host") == socket.gethostname() and holder.get("boot") == _boot():
+    if holder.get("host") == socket.gethostname() and holder.get("boot") == boot():
         return _process_start(pid) == holder.get("process_start")
     return time.time() - heartbeat < STALE_SECONDS
 
@@ -60,8 +60,10 @@ class Lock:
         self._storage = storage
         self.tell: Callable[[], Mapping[str, Any]] = dict
         """Returns the progress that each heartbeat writes into the lock file."""
-        self._token = uuid.uuid4().hex
+        self.token = uuid.uuid4().hex
+        """Distinguishes this lock from every other; its file holds it."""
         self._ended = threading.Event()
+        self._giving = threading.Lock()
         self._beating = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self.lost = False
         """Whether another driver took the lock over, because this one's heartbeat had stopped for too long."""
@@ -83,17 +85,24 @@ class Lock:
     def confirm(self) -> None:
         """Raise LockedError if another driver has taken the study over."""
         holder = read(self._storage)
-        self.lost = self.lost or (holder is not None and holder.get("token") not in (None, self._token))
+        self.lost = self.lost or (holder is not None and holder.get("token") not in (None, self.token))
         if self.lost:
             raise LockedError(f"{self._storage}: another driver took this study over; this one has stopped")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
-        self._beating.join()
-        with contextlib.suppress(StorageError):
-            self._remove(self._token)
+        self.release()
+
+    def release(self) -> None:
+        """Give the study back, once; whoever calls it again waits until it is."""
+        with self._giving:
+            if self._ended.is_set():
+                return
+            self._ended.set()
+            self._beating.join()
+            with contextlib.suppress(StorageError):
+                self._remove(self.token)
 
     def _remove(self, token: str | None) -> None:
         """Delete the lock file with this token and no other, even if another driver does the same at once.
@@ -125,9 +134,9 @@ class Lock:
         holder = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "boot": _boot(),
+            "boot": boot(),
             "process_start": _process_start(os.getpid()),
-            "token": self._token,
+            "token": self.token,
             "heartbeat": time.time(),
             "progress": progress,
         }
@@ -144,12 +153,12 @@ def _parse(content: bytes) -> dict[str, Any]:
 
 def _lapse(holder: Mapping[str, Any]) -> str:
     """A note for the lock of a driver whose process cannot be looked up from here."""
-    if holder.get("host") == socket.gethostname() and holder.get("boot") == _boot():
+    if holder.get("host") == socket.gethostname() and holder.get("boot") == boot():
         return ""
     return f"; if it is dead, its lock lapses {STALE_SECONDS:.0f} s after its last heartbeat"
 
 
-def _boot() -> str | None:
+def boot() -> str | None:
     """Identifies the namespace of process ids: this boot of this machine, and this container on it."""
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

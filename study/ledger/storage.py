@@ -117,6 +117,11 @@ class Storage:
     def __str__(self) -> str:
         return self.root
 
+    @property
+    def full(self) -> str:
+        """The root as any process may name it: an absolute path, or the URI."""
+        return self._base if self.local else self.root
+
     def __truediv__(self, name: str) -> Storage:
         """The storage of a sub-folder. A URI keeps its query, where an endpoint may be named."""
         return Storage(self.address(name), answered=self.answered)

@@ -20,7 +20,7 @@ from study.config_file import validate
 from study.launch import cluster, ray_tune
 from study.launch.messages import Done, Message, Started
 from study.launch.plan import packs, plan
-from study.launch.progress import Progress
+from study.launch.progress import Progress, bar
 from study.launch.ray_tune import Queue, Train
 from study.launch.recorder import Recorder
 from study.launch.worker import Report, train_pack
@@ -49,7 +49,7 @@ class Timed(Recorder):
 
     def __init__(self, folder: str, todo: Sequence[Pack]) -> None:
         console = Console(file=io.StringIO())
-        super().__init__(Ledger(Storage(folder) / "timed"), todo, {}, Progress(todo, console))
+        super().__init__(Ledger(Storage(folder) / "timed"), todo, {}, Progress(todo, bar(console)))
         self.starts: list[float] = []
         self.ends: list[float] = []
         self.memory: list[float] = []
@@ -82,7 +82,7 @@ def launch(
 ) -> None:
     """Have the packs trained by a Ray of our own, or by that at an address."""
     with cluster.connected(address):
-        ray_tune.launch(Queue(todo, data, train, recorder, Launching(**knobs)))
+        ray_tune.launch([Queue(todo, data, train, recorder, Launching(**knobs))])
 
 
 def planned(dataset: Dataset, **changes: object) -> tuple[Pack, ...]:

@@ -1,7 +1,6 @@
 """Two nodes on this machine, by Ray's own means; one of them is taken away while a study trains."""
 
 import re
-import threading
 
 import pytest
 from ray.cluster_utils import Cluster
@@ -43,19 +42,14 @@ def test_more_than_this_machine_has_is_refused(place, knob):
     assert re.search(rf"^error: {path}: launch.{key}: found {found}; allowed: at most \d+$", output, re.MULTILINE)
 
 
-def test_more_than_a_cluster_has_now_is_said_and_waited_for(place):
-    process = processes.start("run", processes.config(place), "launch.cpus_per_trial=1024")
-    said = []
-    try:
-        reader = threading.Thread(target=lambda: said.extend(process.stdout), daemon=True)
-        reader.start()
-        processes.until(lambda: any("waiting for a node that has it" in line for line in said), 60, "the warning")
-        assert process.poll() is None
-    finally:
-        process.kill()
-        reader.join()
-        processes.kill(process)
-    assert "launch.cpus_per_trial: found 1024; allowed: at most 2 on a node of this cluster now" in "".join(said)
+def test_more_than_a_cluster_has_now_is_said_and_waited_for_as_long_as_allowed(place):
+    path = processes.config(place)
+    code, output = processes.run("run", path, "launch.cpus_per_trial=1024", "--wait-minutes", "0.1")
+    assert code == 5, output
+    assert "launch.cpus_per_trial: found 1024; allowed: at most 2 on a node of this cluster now" in output
+    said = r"error: waited 0\.1 minutes, in vain: a pack takes 1024 CPUs of one node; there are: \S+ \(2 CPUs\); free "
+    assert re.search(said, output), output
+    assert not (place / "storage" / "small" / "driver.lock").exists()
 
 
 def test_a_relative_storage_is_refused_on_a_cluster(place):

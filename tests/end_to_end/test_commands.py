@@ -189,13 +189,18 @@ def test_the_line_to_resume_by_can_be_pasted(place, monkeypatch):
     monkeypatch.setattr(session, "run", lambda _, __, options: told.append((shlex.split(options.again), options)) or 2)
     path = processes.config(place / "my studies")
     given = ["run", str(path), "seeds={init: 2, order: 1}", "name=a"]
-    given += ["--address", "auto", "--report", "--retry-failed", "--dashboard", "--mix-recipes"]
+    given += ["--address", "auto", "--report", "--retry-failed", "--dashboard", "--mix-recipes", "--wait-minutes", "2"]
     for _ in range(2):
         study_cli(given, standalone_mode=False)
         given = told[-1][0][3:]
     assert told[0] == told[1]
     assert told[0][1] == session.Options(
-        again=shlex.join(told[0][0]), address="auto", retry_failed=True, dashboard=True, mix_recipes=True
+        again=shlex.join(told[0][0]),
+        address="auto",
+        retry_failed=True,
+        dashboard=True,
+        mix_recipes=True,
+        wait_minutes=2,
     )
 
 

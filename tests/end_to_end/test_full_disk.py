@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from rich.console import Console
 
-from study.launch.progress import Progress
+from study.launch.progress import Progress, bar
 from study.launch.recorder import Recorder
 from study.ledger.ledger import Ledger
 from study.ledger.storage import Storage
@@ -79,7 +79,7 @@ def test_a_disk_that_is_full_for_a_record_alone_stops_the_study_until_there_is_r
     fill(ballast)
     refused = []
     for _ in range(100):
-        recorder = Recorder(ledger, [PACK], ledger.records()[0], Progress([PACK], Console(file=io.StringIO())))
+        recorder = Recorder(ledger, [PACK], ledger.records()[0], Progress([PACK], bar(Console(file=io.StringIO()))))
         recorder.receive(0, STARTED)
         recorder.receive(0, DONE)
         records, problems = ledger.records()

@@ -76,3 +76,19 @@ def test_a_width_of_packs_is_told_by_an_option_and_kept_to_resume(monkeypatch):
     assert options.again == "python -m study run configs/quick.yaml launch.pack=auto"
     with pytest.raises(UserError, match=r"launch\.pack: found 'wide'; allowed: learning_rates, auto, or a number"):
         cli(["run", "configs/quick.yaml", "--pack", "wide"], standalone_mode=False)
+
+
+def test_several_studies_are_one_launch(monkeypatch, tmp_path):
+    launched, analysed = [], []
+    monkeypatch.setattr(session, "run", lambda studies, _, options: launched.append((studies, options)) or 0)
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, **_: analysed.append(command[-1]) or subprocess.CompletedProcess(command, 0)
+    )
+    given = ["configs/quick.yaml", "configs/smoke.yaml", f"storage={tmp_path}"]
+    assert cli(["run", *given, "--report"], standalone_mode=False) == 0
+    ((studies, options),) = launched
+    assert [study.name for study in studies] == ["quick", "smoke"]
+    assert analysed == [f"{tmp_path}/quick", f"{tmp_path}/smoke"]
+    assert options.again == " ".join(["python -m study run", *given, "--report"])
+    with pytest.raises(UserError, match="found the studies quick, quick; allowed: each name once"):
+        cli(["run", "configs/quick.yaml", "configs/quick.yaml"], standalone_mode=False)

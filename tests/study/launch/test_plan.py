@@ -265,7 +265,7 @@ def test_a_launch_tidies_under_its_lock_and_keeps_what_it_retries(config, monkey
     monkeypatch.setattr(Prepared, "tidy", tidy)
     monkeypatch.setattr(ray_tune, "launch", lambda *arguments: None)
     console = Console(file=io.StringIO())
-    assert session.run(config(), console, session.Options(again="", retry_failed=retry_failed)) == 1
+    assert session.run([config()], console, session.Options(again="", retry_failed=retry_failed)) == 1
     assert tidied == [(True, retry_failed)] + [(True,)] * retry_failed
 
 
@@ -364,7 +364,7 @@ def test_another_analysis_of_an_ended_study_is_noted_once(config):
     failed(prepared)
     said = io.StringIO()
     for margin, launches in ((0.001, 1), (0.002, 2), (0.002, 2), (0.001, 3)):
-        assert session.run(config(analysis={"margin": margin}), Console(file=said), session.Options(again="")) == 1
+        assert session.run([config(analysis={"margin": margin})], Console(file=said), session.Options(again="")) == 1
         study = prepared.ledger.read_study()
         assert [len(study.launches), study.launches[-1].config["analysis"]["margin"]] == [launches, margin]
     assert said.getvalue().count("the analysis block differs from the last launch's") == 2
@@ -384,7 +384,8 @@ def test_a_pack_that_was_dropped_is_launched_again_while_that_helps(config, monk
     """As Tune drops the second of two packs between which a worker died."""
     launches = []
 
-    def dropping(queue, lost, most):
+    def dropping(queues, watch, most):
+        (queue,) = queues
         launches.append(len(queue.packs))
         for index, pack in enumerate(queue.packs[:most]):
             where = Provenance(pack_id=pack.pack_id, pack_size=1, error="raised on purpose")
@@ -395,6 +396,58 @@ def test_a_pack_that_was_dropped_is_launched_again_while_that_helps(config, monk
         monkeypatch.setattr(ray_tune, "launch", functools.partial(dropping, most=most))
         seeds = 3 if most else 4
         output = io.StringIO()
-        assert session.run(config(seeds=seeds), Console(file=output), session.Options(again="")) == 1
+        assert session.run([config(seeds=seeds)], Console(file=output), session.Options(again="")) == 1
         assert launches == expected, output.getvalue()
     assert len(plan.prepare(config(seeds=4)).ledger.read_study().launches) == 2, "a launch again is no new one"
+
+
+def test_a_stopped_study_says_how_to_go_on_once_and_is_given_back_before_ray_has_ended(config, monkeypatch, no_ray):
+    """As `ray job stop` needs it, which waits for three seconds."""
+    output, held = io.StringIO(), []
+
+    def stopped(queues, watch):
+        lock = queues[0].recorder._ledger.storage
+        held.append(lock.exists("driver.lock"))
+        watch.interrupted("SIGTERM")
+        held.append(lock.exists("driver.lock"))
+        raise ray_tune.Interrupted("SIGTERM")
+
+    monkeypatch.setattr(ray_tune, "launch", stopped)
+    assert session.run([config()], Console(file=output, width=200), session.Options(again="the same command")) == 130
+    assert held == [True, False]
+    said = "stopped by SIGTERM; every ended run is kept; to go on: the same command"
+    assert output.getvalue().count(said) == 1
+
+
+def test_several_studies_are_trained_on_one_ray(config, monkeypatch, no_ray):
+    launched = []
+
+    def fail_all(queues, watch):
+        launched.append([len(queue.packs) for queue in queues])
+        for queue in queues:
+            for index, pack in enumerate(queue.packs):
+                where = Provenance(pack_id=pack.pack_id, pack_size=1, error="raised on purpose")
+                queue.recorder.receive(index, Failed(where))
+
+    monkeypatch.setattr(ray_tune, "launch", fail_all)
+    output = io.StringIO()
+    studies = [config(), config(name="other", seeds=3)]
+    assert session.run(studies, Console(file=output, width=200), session.Options(again="")) == 1
+    assert launched == [[2, 3]]
+    for name, runs in (("small", 2), ("other", 3)):
+        assert f"{name}: {runs} failed, of {runs} runs planned" in output.getvalue()
+        assert f"{name}: {runs} of {runs} runs done" in output.getvalue()
+
+
+def test_a_study_goes_on_on_its_own_kind_of_device(config, no_ray):
+    prepared = plan.prepare(config())
+    plan.commit(prepared)
+    planned = prepared.planned[0]
+    where = Provenance(pack_id="0" * 12, pack_size=1, device="NVIDIA H100")
+    nothing = dict.fromkeys(METRICS, ())
+    record = Record(**dict(planned), state="diverged", diverged_epoch=1, epochs=nothing, provenance=where)
+    prepared.ledger.write_record(record)
+    with pytest.raises(
+        UserError, match=r"gpus_per_trial: found 0, and .* holds runs trained on NVIDIA H100; allowed: "
+    ):
+        session.run([config()], Console(file=io.StringIO()), session.Options(again=""))

@@ -33,7 +33,7 @@ def planned(models=("lenet5", "mlp"), rates=(0.01, 0.03), seeds=2, epochs=10):
 
 
 def plain():
-    return Console(file=io.StringIO(), width=100)
+    return progress.bar(Console(file=io.StringIO(), width=100))
 
 
 def test_time_left_goes_by_each_models_own_speed(clock):
@@ -63,8 +63,10 @@ def test_epochs_that_a_checkpoint_saved_are_done_but_not_fast(clock):
 
 
 def test_plain_lines_without_a_terminal_now_and_then(clock):
-    console = plain()
-    with progress.Progress(planned(), console) as shown:
+    lines_of = plain()
+    console = lines_of.console
+    with lines_of:
+        shown = progress.Progress(planned(), lines_of)
         shown.started(0)
         for epoch in range(1, 11):
             clock[0] += 20
@@ -82,7 +84,8 @@ def test_plain_lines_without_a_terminal_now_and_then(clock):
 
 def test_a_bar_on_a_terminal(clock):
     console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
-    with progress.Progress(planned(), console) as shown:
+    with progress.bar(console) as shared:
+        shown = progress.Progress(planned(), shared)
         shown.started(0)
         clock[0] += 5
         shown.epoch(0, 5)

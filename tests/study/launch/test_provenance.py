@@ -2,6 +2,8 @@ import importlib.util
 import shutil
 import subprocess
 
+import pytest
+
 from study.launch import provenance
 
 
@@ -36,3 +38,18 @@ def test_the_commit_is_that_of_the_code_and_of_no_project_it_is_installed_in(tmp
     assert copied(path) == (git(tmp_path, "rev-parse", "HEAD"), False)
     path.write_text(path.read_text() + "\n")
     assert copied(path) == (git(tmp_path, "rev-parse", "HEAD"), True)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("a" * 40, ("a" * 40, False)),
+        ("a" * 40 + "-dirty", ("a" * 40, True)),
+        ("a" * 39, (None, None)),
+        ("; rm", (None, None)),
+        ("", (None, None)),
+    ],
+)
+def test_a_copy_without_history_is_told_its_commit(tmp_path, monkeypatch, told, expected):
+    monkeypatch.setenv("STUDY_COMMIT", told)
+    assert copied(tmp_path / "installed" / "provenance.py") == expected

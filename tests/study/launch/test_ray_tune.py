@@ -15,7 +15,7 @@ from study.errors import UserError
 from study.launch.cluster import CONNECT_SECONDS, connected, cure
 from study.launch.messages import Failed, Started
 from study.launch.plan import packs
-from study.launch.progress import Progress
+from study.launch.progress import Progress, bar
 from study.launch.ray_tune import Interrupted, Queue, _Deaths, launch
 from study.launch.recorder import Recorder
 from study.ledger.ledger import Ledger
@@ -62,9 +62,9 @@ def start(folder, train, packs=(PACK,)):
     """Launch packs: their ledger and what was printed."""
     dataset = data.load(str(idx.write(folder / "digits", idx.learnable())))
     ledger, console = Ledger(Storage(folder / "ledger")), Console(file=io.StringIO(), width=200)
-    recorder = Recorder(ledger, packs, {}, Progress(packs, console))
+    recorder = Recorder(ledger, packs, {}, Progress(packs, bar(console)))
     with connected(processes.ray_address()):
-        launch(Queue(packs, dataset, train, recorder, Launching()))
+        launch([Queue(packs, dataset, train, recorder, Launching())])
     return ledger, console.file.getvalue()
 
 

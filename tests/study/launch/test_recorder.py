@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from study.launch.messages import Epoch
-from study.launch.progress import Progress
+from study.launch.messages import Epoch, Started, Unfit
+from study.launch.progress import Progress, bar
 from study.launch.recorder import MOST_DEATHS, Recorder
 from study.ledger.ledger import Ledger
 from study.ledger.storage import Storage
@@ -21,7 +21,7 @@ def ledger(tmp_path):
 
 @pytest.fixture
 def recorder(ledger):
-    return Recorder(ledger, [PACK], {}, Progress([PACK], Console(file=io.StringIO())))
+    return Recorder(ledger, [PACK], {}, Progress([PACK], bar(Console(file=io.StringIO()))))
 
 
 def attempts(ledger):
@@ -87,3 +87,43 @@ def test_only_checkpoints_of_ended_packs_are_tidied_away(ledger):
     assert len(ledger.storage.names("checkpoints")) == 2
     checkpoints.delete_ended(ledger.storage, [PACK], {RUN2.run_id})
     assert ledger.storage.names("checkpoints") == [f"{'1' * 12}.pt"]
+
+
+def test_a_node_that_is_not_fit_is_named_once_and_costs_its_pack_nothing(ledger, recorder):
+    for _ in range(2 * MOST_DEATHS):
+        recorder.receive(0, Unfit("n7", "CUDA does not work: no driver"))
+        assert recorder.turns_away(0)
+        recorder.died(0, "the actor was killed")
+        assert not recorder.turns_away(0)
+    recorder.receive(0, STARTED)
+    recorder.receive(0, DONE)
+    printed = recorder._progress._console.file.getvalue()
+    assert printed.count("n7 is not used from now on: CUDA does not work: no driver\n") == 1
+    assert "died" not in printed
+    assert attempts(ledger) == 1
+
+
+@pytest.mark.parametrize(("mix", "turned_away"), [(False, True), (True, False)])
+def test_one_study_one_kind_of_device(ledger, mix, turned_away):
+    packs = [PACK.model_copy(update={"pack_id": str(k) * 12}) for k in range(3)]
+    recorder = Recorder(ledger, packs, {}, Progress(packs, bar(Console(file=io.StringIO()))), mix_devices=mix)
+    recorder.receive(0, Started("n1", device="NVIDIA H100"))
+    recorder.receive(1, Started("n2", device="NVIDIA T4"))
+    recorder.receive(2, Started("n3", device="NVIDIA H100"))
+    assert [recorder.turns_away(k) for k in range(3)] == [False, turned_away, False]
+    assert ("it would train on NVIDIA T4" in recorder._progress._console.file.getvalue()) == turned_away
+
+
+def test_attempts_of_earlier_launches_count(ledger, recorder):
+    recorder.receive(0, Started("here", attempts=2))
+    recorder.receive(0, Started("here", attempts=3))
+    recorder.receive(0, DONE)
+    assert attempts(ledger) == 2 + 2
+
+
+def test_a_closed_recorder_records_nothing(ledger, recorder):
+    recorder.receive(0, STARTED)
+    assert recorder.close()
+    assert not recorder.close()
+    recorder.receive(0, DONE)
+    assert ledger.records()[0] == {}

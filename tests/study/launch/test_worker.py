@@ -150,6 +150,24 @@ def test_an_error_every_time_fails_the_pack_and_keeps_its_last_lines(train, befo
     assert len(provenance.error.splitlines()) <= messages.ERROR_LINES
 
 
+def test_a_pack_that_is_resumed_counts_its_attempts(train, pack, before_epoch, tmp_path):
+    class Killed(BaseException):
+        """As if the process ended here."""
+
+    def kill(trained, model):
+        if trained in (2, 4):
+            raise Killed
+
+    before_epoch(kill)
+    for attempts in (0, 1):
+        with pytest.raises(Killed):
+            train()
+        state, _ = checkpoints.load(Storage(tmp_path), pack)
+        assert state["attempts"] == attempts + 1
+    started, *_ = train()
+    assert started.attempts == 2
+
+
 def test_a_diverged_run_is_complete_up_to_that_epoch(train, pack, undisturbed, before_epoch):
     def poison(trained, model):
         if trained == 2:

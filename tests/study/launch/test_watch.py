@@ -1,0 +1,91 @@
+"""What a launch watches while Ray Tune is at work: signals, errors of Ray, packs that wait; no Ray is started."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from study.config import Launching
+from study.errors import RayError
+from study.launch import cluster, ray_tune
+from study.launch.ray_tune import Interrupted, Watch
+
+
+def queue(**recorder):
+    return SimpleNamespace(knobs=Launching(), recorder=SimpleNamespace(**{"complete": False, "idle": True} | recorder))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(ray_tune, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(ray_tune, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(cluster, "missing", lambda knobs: f"{knobs.cpus_per_trial} CPU")
+
+
+def test_packs_that_wait_say_so_again_and_again(quick):
+    said = []
+    with ray_tune._patience([queue()], Watch(waiting=said.append)) as exhausted:
+        time.sleep(0.55)
+    assert 2 <= len(said) <= 5
+    assert set(said) == {"1 CPU"}
+    assert exhausted == []
+
+
+@pytest.mark.parametrize("state", [{"idle": False}, {"complete": True}])
+def test_nobody_waits_where_packs_are_trained_or_have_ended(quick, state):
+    said = []
+    with ray_tune._patience([queue(**state)], Watch(waiting=said.append, wait_minutes=0.001)) as exhausted:
+        time.sleep(0.3)
+    assert said == exhausted == []
+
+
+def test_waiting_ends_when_it_should(quick):
+    with ray_tune._patience([queue()], Watch(wait_minutes=0.002)) as exhausted:
+        time.sleep(0.4)
+    assert exhausted == ["1 CPU"]
+
+
+def test_a_signal_is_told_at_once_and_once_while_the_main_thread_is_busy():
+    told, heard = [], threading.Event()
+
+    def interrupted(name):
+        told.append((name, threading.current_thread() is threading.main_thread()))
+        heard.set()
+
+    with ray_tune._signals(interrupted) as noted:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert heard.wait(5)
+    assert told == [("SIGTERM", False)]
+    assert noted == ["SIGTERM", "SIGINT"]
+
+
+def test_an_error_after_the_last_record_is_none():
+    ended, open_ = SimpleNamespace(complete=True), SimpleNamespace(complete=False)
+    with ray_tune._errors([ended]):
+        raise FileNotFoundError("the folder that a job began in")
+    with pytest.raises(Interrupted, match="FileNotFoundError"), ray_tune._errors([ended, open_]):
+        raise FileNotFoundError("the folder that a job began in")
+    with pytest.raises(RayError, match="a node"), ray_tune._errors([open_]):
+        raise RayError("a node")
+
+
+def test_work_goes_on_in_a_folder_that_stays(tmp_path, monkeypatch):
+    """Ray may unpack a job's folder anew while it runs."""
+    job, scratch = tmp_path / "job", tmp_path / "scratch"
+    job.mkdir()
+    scratch.mkdir()
+    monkeypatch.chdir(job)
+    with ray_tune._inside(str(scratch)):
+        shutil.rmtree(job)
+        assert os.getcwd() == str(scratch)
+        job.mkdir()
+    assert os.getcwd() == str(job)
+    with ray_tune._inside(str(scratch)):
+        shutil.rmtree(job)
+    assert os.getcwd() == str(scratch), "there is nowhere to go back to"
+    monkeypatch.undo()
