@@ -66,14 +66,14 @@ def test_a_killed_driver_of_this_host_is_recognised_at_once(storage, tmp_path):
 
 
 def test_a_process_number_used_again_is_not_the_old_driver(storage):
-    leave(storage, host=socket.gethostname(), boot=lock._boot(), pid=os.getpid(), process_start="0")
+    leave(storage, host=socket.gethostname(), boot=lock.boot(), pid=os.getpid(), process_start="0")
     with Lock(storage):
         pass
 
 
 def test_a_process_number_of_another_container_says_nothing(storage, monkeypatch):
     """Two containers with the host's network share its name and its start, and count processes each for itself."""
-    leave(storage, host=socket.gethostname(), boot=lock._boot(), pid=2**22 + 1)
+    leave(storage, host=socket.gethostname(), boot=lock.boot(), pid=2**22 + 1)
     monkeypatch.setattr(lock.os, "readlink", lambda path: "pid:[another]")
     with pytest.raises(LockedError, match="if it is dead, its lock lapses 120 s after its last heartbeat"):
         Lock(storage).__enter__()
@@ -100,7 +100,7 @@ def test_a_lost_lock_is_noticed_and_left_to_its_new_owner(storage, monkeypatch):
 
 def test_of_two_that_take_over_one_has_the_study(storage, monkeypatch):
     """Both have read the dead driver's lock; the first has made its own before the second removes what it read."""
-    leave(storage, host=socket.gethostname(), boot=lock._boot(), pid=2**22 + 1)
+    leave(storage, host=socket.gethostname(), boot=lock.boot(), pid=2**22 + 1)
     second, rename = Lock(storage), Storage.rename
     with contextlib.ExitStack() as stack:
 
