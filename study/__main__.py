@@ -79,8 +79,9 @@ def run(
     from study import config_file
     from study.launch import session
 
+    more = (*more, f"launch.pack={pack}") if pack else more
     paths = [config, *(Path(word) for word in more if "=" not in word)]
-    overrides = [word for word in more if "=" in word] + ([f"launch.pack={pack}"] if pack else [])
+    overrides = [word for word in more if "=" in word]
     studies = [config_file.load(path, overrides, tell) for path in paths]
     names = [study.name for study in studies]
     if len(set(names)) < len(names):

@@ -1,15 +1,11 @@
-"""Studies on several machines by the files of configs/cluster: `ray up` and `ray submit`, `ray job submit`, Slurm."""
+"""Studies on machines of their own, by the files of configs/cluster: `ray job submit`."""
 
 import json
-import re
 import secrets
-import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests import machines, processes
 from tests.machines import Lab
@@ -17,7 +13,6 @@ from tests.processes import ROOT
 
 CLUSTER = ROOT / "configs" / "cluster"
 LIMITS = "--num-cpus=1 --object-store-memory=200000000"
-SLURM = ("slurmctld", "slurmd", "sbatch", "munged")
 
 pytestmark = [
     pytest.mark.slow,
@@ -48,49 +43,6 @@ def provenances(folder):
     return [json.loads(path.read_bytes())["provenance"] for path in (folder / "runs").iterdir()]
 
 
-def cluster_file(lab, head, worker):
-    """configs/cluster/local.yaml for two machines of a lab."""
-    tree = yaml.safe_load((CLUSTER / "local.yaml").read_text())
-    tree["cluster_name"] = f"lab-{secrets.token_hex(4)}"
-    tree["provider"] |= {"head_ip": head.address, "worker_ips": [worker.address]}
-    tree["auth"] = {"ssh_user": "root", "ssh_private_key": str(lab.key)}
-    tree |= {"min_workers": 1, "max_workers": 1, "file_mounts": {"~/study": str(ROOT)}}
-    for key in ("head_start_ray_commands", "worker_start_ray_commands"):
-        tree[key] = [f"{line} {LIMITS}" if "ray start" in line else line for line in tree[key]]
-    path = lab.folder / "local.yaml"
-    path.write_text(yaml.safe_dump(tree))
-    return path
-
-
-def test_ray_up_and_submit_while_a_machine_dies_and_others_join_of_which_one_is_not_fit(lab, longer, place):
-    head, worker, rotten, sound = (lab.add(f"n{k}") for k in range(1, 5))
-    shutil.copytree(ROOT / "study", rotten.home / "study" / "study")
-    changed = rotten.home / "study" / "study" / "seeding.py"
-    changed.write_text(changed.read_text() + "# of another version\n")
-    (sound.home / "study").symlink_to(ROOT)
-    path, folder = cluster_file(lab, head, worker), place / "storage" / "small"
-    # The runs of the undisturbed study, and as many again.
-    config = processes.config(place, **processes.LONGER, seeds=4)
-    lab.laptop.run("ray", "up", "-y", path)
-    study = ["run", config, "--report", "--address", "auto", "--wait-minutes", "2"]
-    process = lab.laptop.start("ray", "submit", path, CLUSTER / "run.py", "--", *study)
-    try:
-        until(process, lambda: len(list(folder.glob("checkpoints/*.pt"))) == 2, "a pack on each machine")
-        worker.kill()
-        for machine in (rotten, sound):
-            machine.run("ray", "start", f"--address={head.address}:6379", *LIMITS.split())
-        output, _ = process.communicate(timeout=240)
-    finally:
-        process.kill()
-    assert process.returncode == 0, output
-    found, expected = processes.results(folder), processes.results(longer)
-    assert [name for name in expected if found.get(name) != expected[name]] == []
-    assert "16 finished, of 16 runs planned" in output
-    assert {p["node"] for p in provenances(folder)} == {"n1", "n4"}, output
-    assert "n3 is not used from now on: its sources of study" in output
-    assert (folder / "report" / "index.html").exists()
-
-
 def test_a_submitted_job_is_stopped_and_submitted_again(lab, longer, place):
     head = lab.add("n1")
     token = secrets.token_hex(32)
@@ -117,83 +69,3 @@ def test_a_submitted_job_is_stopped_and_submitted_again(lab, longer, place):
     assert {(p["git_commit"], p["git_dirty"]) for p in told} == {(commit, True)}
     assert max(p["attempts"] for p in told) == 2, "the pack that was stopped"
     assert token not in first + second
-
-
-SETTINGS = """
-ClusterName=lab
-SlurmctldHost=laptop({laptop})
-SlurmUser=root
-SlurmdUser=root
-AuthType=auth/munge
-AuthInfo=socket=/run/munge.socket
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool.%n
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.%n.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.%n.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-MpiDefault=none
-ReturnToService=2
-KillWait=5
-{nodes}
-PartitionName=all Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP
-"""
-
-
-@pytest.fixture
-def slurm(lab):
-    """Slurm on two machines; commands of it are given on the laptop with these variables."""
-    folder = lab.folder / "slurm"
-    for name in ("state", "spool.n1", "spool.n2"):
-        (folder / name).mkdir(parents=True)
-    key = folder / "munge.key"
-    key.write_bytes(secrets.token_bytes(128))
-    key.chmod(0o400)
-    nodes = [lab.add("n1"), lab.add("n2")]
-    described = [f"NodeName={n.name} NodeAddr={n.address} CPUs=1 RealMemory=1000 State=UNKNOWN" for n in nodes]
-    path = folder / "slurm.conf"
-    path.write_text(SETTINGS.format(folder=folder, laptop=lab.laptop.address, nodes="\n".join(described)))
-    variables = {"SLURM_CONF": str(path)}
-    for machine in (lab.laptop, *nodes):
-        files = {name: f"--{name}-file=/run/munge.{name}" for name in ("pid", "log", "seed")}
-        machine.run("munged", "--force", f"--key-file={key}", "--socket=/run/munge.socket", *files.values())
-    lab.laptop.run("slurmctld", **variables)
-    for node in nodes:
-        node.run("slurmd", "-N", node.name, **variables)
-    return variables
-
-
-@pytest.mark.skipif(machines.lacking(*SLURM) is not None, reason=f"no Slurm to be had here: {machines.lacking(*SLURM)}")
-def test_a_slurm_job_is_requeued_before_its_time_is_up_and_goes_on(lab, slurm, longer, place):
-    config, folder = processes.config(place, **processes.LONGER), place / "storage" / "small"
-    output = place / "job.log"
-    options = [f"--chdir={ROOT}", f"--output={output}", "--cpus-per-task=1", "--parsable"]
-    # The machines of a lab share /tmp, but for /tmp/ray.
-    job = lab.laptop.run(
-        "sbatch", *options, CLUSTER / "study.slurm", config, **slurm, STUDY_RAY_TMPDIR="/tmp/ray/s"
-    ).strip()
-
-    def state():
-        told = lab.laptop.run("scontrol", "show", "job", job, **slurm)
-        return {key: re.search(rf"\b{key}=(\S+)", told)[1] for key in ("JobState", "Restarts", "ExitCode")}
-
-    try:
-        processes.until(lambda: len(list(folder.glob("checkpoints/*.pt"))) == 2, 120, "a pack on each machine")
-        # As Slurm does a minute and a half before the time limit.
-        lab.laptop.run("scancel", "--batch", "--signal=TERM", job, **slurm)
-        processes.until(lambda: state()["Restarts"] == "1", 60, "the requeue")
-        assert not (folder / "driver.lock").exists()
-        # Else Slurm would wait for two minutes.
-        lab.laptop.run("scontrol", "update", f"JobId={job}", "StartTime=now", **slurm)
-        processes.until(lambda: state()["JobState"] in ("COMPLETED", "FAILED", "CANCELLED"), 240, "the end of the job")
-    except (AssertionError, subprocess.SubprocessError) as error:
-        raise AssertionError(f"{error}\n{output.read_text() if output.exists() else 'no output'}") from None
-    assert state() == {"JobState": "COMPLETED", "Restarts": "1", "ExitCode": "0:0"}, output.read_text()
-    assert f"job {job} is requeued and goes on" in output.read_text()
-    processes.assert_same(folder, longer)
-    assert {p["node"] for p in provenances(folder)} == {"n1", "n2"}
-    assert (folder / "report" / "index.html").exists()

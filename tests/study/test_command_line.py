@@ -69,9 +69,9 @@ def test_where_only_ascii_can_be_written_a_question_mark_is_better_than_nothing(
 
 def test_a_width_of_packs_is_told_by_an_option_and_kept_to_resume(monkeypatch):
     seen = []
-    monkeypatch.setattr(session, "run", lambda study, console, options: seen.append((study, options)) or 0)
+    monkeypatch.setattr(session, "run", lambda studies, console, options: seen.append((studies, options)) or 0)
     assert cli(["run", "configs/quick.yaml", "--pack", "auto"], standalone_mode=False) == 0
-    ((study, options),) = seen
+    (((study,), options),) = seen
     assert study.launch.pack == "auto"
     assert options.again == "python -m study run configs/quick.yaml launch.pack=auto"
     with pytest.raises(UserError, match=r"launch\.pack: found 'wide'; allowed: learning_rates, auto, or a number"):
