@@ -193,3 +193,18 @@ def test_wandb_itself_publishes_the_offline_files_and_reads_the_same(server, tmp
     assert sync.check(str(folder), (), Console(file=text)) == 0, text.getvalue()
     assert sync.sync(str(folder), (), Console(file=text)) == 0
     assert_mirrored(server, folder)
+
+
+def test_a_key_from_netrc_logs_online_and_is_written_nowhere(server, tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY")
+    netrc = tmp_path / "home" / "netrc"
+    netrc.parent.mkdir()
+    netrc.write_text(f"machine 127.0.0.1:{server.port}\n  login user\n  password {processes.KEY}\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    code, output = launch(monkeypatch, config(tmp_path, "auto"))
+    assert code == 0, output
+    assert f"W&B has {RUNS} of {RUNS} runs\n" in output
+    assert processes.KEY not in output
+    assert_mirrored(server, tmp_path / "x" / "storage" / "small")
+    assert list((tmp_path / "wandb").rglob("*.wandb"))
+    assert processes.leaks(tmp_path) == [netrc]
