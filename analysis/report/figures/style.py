@@ -151,13 +151,16 @@ def _told(svg: str) -> str:
         noted, rest = group.split('">', 1)
         own, next_, after = rest.partition('<g id="')
         titles = [f"<title>{title}</title>" for title in noted.split(BETWEEN)]
-        if len(titles) > 1:
-            pieces = re.split(r"(<use [^>]*)/>", own)
-            for k, title in zip(range(1, len(pieces), 2), titles, strict=True):
+        pieces = re.split(r"(<use [^>]*)/>", own)
+        marks = range(1, len(pieces), 2)
+        if len(titles) == 1:
+            parts.append(f"<g>{titles[0]}" + rest)
+        elif len(titles) == len(marks):
+            for k, title in zip(marks, titles, strict=True):
                 pieces[k] += f">{title}</use>"
             parts.append("<g>" + "".join(pieces) + next_ + after)
-        else:
-            parts.append(f"<g>{titles[0]}" + rest)
+        else:  # matplotlib leaves out marks beyond the frame: which they are cannot be told, so none has a title
+            parts.append("<g>" + rest)
     return "".join(parts)
 
 

@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from statsmodels.stats.power import TTestPower
 
 from analysis import frames, text
@@ -413,6 +414,19 @@ def test_looks_follow_the_order_of_the_config_and_never_repeat_together():
     looks = style.looks(models)
     assert list(looks) == models
     assert len({(look.colour, look.marker) for look in looks.values()}) == len(models)
+
+
+def test_a_figure_with_marks_beyond_its_frame_is_saved_and_no_mark_has_the_value_of_another(tmp_path):
+    with style.applied():
+        figure = Figure()
+        axes = figure.subplots()
+        (dots,) = axes.plot([1, 2, 30], [1, 2, 3], "o")
+        axes.set_xlim(0, 3)
+        style.tell(dots, ["one", "two", "thirty"])
+        style.save(figure, tmp_path, "cut")
+    drawn = (tmp_path / "cut.svg").read_text()
+    assert "told:" not in drawn
+    assert "<title>" not in drawn
 
 
 def test_first_colours_are_told_apart_without_red_green_vision():
