@@ -159,7 +159,7 @@ def _told(svg: str) -> str:
             for k, title in zip(marks, titles, strict=True):
                 pieces[k] += f">{title}</use>"
             parts.append("<g>" + "".join(pieces) + next_ + after)
-        else:  # matplotlib leaves out marks beyond the frame: which they are cannot be told, so none has a title
+        else:  # matplotlib leaves out what has no place: which marks those are cannot be told, so none has a title
             parts.append("<g>" + rest)
     return "".join(parts)
 
