@@ -200,10 +200,11 @@ def new_digits_covers(x: NDArray, digits: int, truth: float) -> tuple[float, flo
     def within(half: float) -> float:
         return float(abs(mean - truth) <= half) if half > 0 else np.nan
 
+    half_over_seeds = stdtrit(seeds - 1, tail) * over_seeds
     return (
-        within(stdtrit(df, tail) * error),
+        within(max(stdtrit(df, tail) * error, half_over_seeds)),  # as `gap_over_images` gives it
         within(ndtri(tail) * bootstrap),
-        within(stdtrit(seeds - 1, tail) * over_seeds),
+        within(half_over_seeds),
     )
 
 
