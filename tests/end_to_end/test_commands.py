@@ -169,8 +169,11 @@ def test_a_config_mistake_is_one_line_and_exit_2(place):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("dataset=/nowhere", "dataset: found '/nowhere'; allowed: mnist, fashion_mnist, kmnist, or an existing folder"),
-        ("models=[lenet]", "models: found 'lenet'; allowed: lenet5, mlp, mlp_matched, or an import path"),
+        (
+            "dataset=/nowhere",
+            "dataset: found '/nowhere'; allowed: mnist, fashion_mnist, kmnist, qmnist, emnist/balanced",
+        ),
+        ("models=[lenet]", "models.0: found 'lenet', which is no model (did you mean lenet5?); allowed: lenet5, mlp"),
         ("training.validation_size=600", "training.validation_size: found 600; allowed: 1 to 599 for this dataset"),
         ("storage=ftp://x", "storage: found 'ftp://x'; allowed: a path, or an s3:// or gs:// URI"),
     ],
