@@ -10,6 +10,7 @@ import contextlib
 import netrc
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ PROJECT = "lenet5-vs-mlp"
 
 PATIENCE = 30.0
 """Seconds that the server has to answer, unless WANDB_INIT_TIMEOUT says otherwise."""
+
+END_SECONDS = 5.0
+"""Seconds that W&B's own process has to end when it is told to."""
 
 
 def api_key(environ: Mapping[str, str]) -> str | None:
@@ -106,15 +110,43 @@ def connect(entity: str | None, patience: float) -> tuple[wandb.Api, str, str]:
     return api, owner, server.settings.app_url
 
 
+def end(seconds: float = END_SECONDS) -> None:
+    """End W&B's own process, which starts again when it is needed; by force if it takes longer than `seconds`.
+
+    With a request under way to a server that has gone away it may not end for an hour, and we would wait for it.
+    """
+    import psutil
+    import wandb
+
+    def teardown() -> None:
+        # W&B ends us as its own process has ended: in this thread alone, and that only if it may.
+        with contextlib.suppress(SystemExit):
+            wandb.teardown()
+
+    ending = threading.Thread(target=teardown, daemon=True)
+    ending.start()
+    ending.join(seconds)
+    if ending.is_alive():
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.Error):
+                if "wandb-core" in child.name():
+                    child.kill()
+        ending.join(seconds)
+
+
 @contextlib.contextmanager
 def errors(entity: str | None, project: str) -> Iterator[None]:
-    """Raise what wandb raises as one line: UserError where key or config are at fault, PublishError elsewhere."""
+    """Raise what wandb raises as one line: UserError where key or config are at fault, PublishError elsewhere.
+
+    W&B's own process has ended by then.
+    """
     host = urlsplit(base_url(os.environ)).netloc
     try:
         yield
     except Exception as error:
         if not (isinstance(error, TimeoutError | ConnectionError) or type(error).__module__.startswith("wandb")):
             raise
+        end()
         text = mask(" ".join(str(error).split()))[:300]
         where = f"wandb.project: found {entity + '/' if entity else ''}{project}"
         if re.search(r"\b401\b|API key|relogin", text):

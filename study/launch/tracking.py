@@ -30,7 +30,7 @@ from study.errors import UserError
 from study.ledger.records import METRICS, Provenance, Record
 from study.ledger.runs import PlannedRun, Run
 from study.redaction import mask
-from study.wandb_access import CLOUD, PATIENCE, PROJECT, api_key, base_url, in_files, known, timeout
+from study.wandb_access import CLOUD, PATIENCE, PROJECT, api_key, base_url, end, in_files, known, timeout
 
 if TYPE_CHECKING:
     import wandb
@@ -446,7 +446,7 @@ class Tracker:
             _worker.away()
             self._online = False
             # Otherwise W&B would hold on to the ids of runs that it could not start.
-            wandb.teardown()
+            end()
             offline = replace(settings, mode="offline")
             self._runs = [open_run(offline, planned, self._where) for planned in self._planned]
 

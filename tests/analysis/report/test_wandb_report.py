@@ -13,6 +13,7 @@ from analysis import __main__ as command
 from analysis import frames
 from analysis.findings import build
 from analysis.report import wandb_report
+from study import wandb_access
 from study.errors import PublishError, UserError
 from tests import processes, synthetic, wandb_server
 
@@ -47,9 +48,9 @@ def server(tmp_path, monkeypatch):
         monkeypatch.setenv("WANDB_API_KEY", processes.KEY)
         monkeypatch.setenv("WANDB_DIR", str(tmp_path))
         monkeypatch.setenv("WANDB_INIT_TIMEOUT", "5")
-        wandb.teardown()
+        wandb_access.end()
         yield started
-        wandb.teardown()
+        wandb_access.end()
 
 
 @pytest.fixture
@@ -161,7 +162,7 @@ def test_what_keeps_from_publishing_is_one_line(server, data, findings, folder, 
     server.read_only.add("me")
     with pytest.raises(UserError, match=r"wandb.project: found lenet5-vs-mlp: .*permission denied"):
         wandb_report.publish(findings, data, folder)
-    wandb.teardown()
+    wandb_access.end()
     server.die()
     monkeypatch.setenv("WANDB_INIT_TIMEOUT", "2")
     with pytest.raises(PublishError, match="does not answer"):

@@ -16,7 +16,7 @@ import pytest
 import wandb
 from rich.console import Console
 
-from study import config_file
+from study import config_file, wandb_access
 from study.launch import cluster, messages, ray_tune, session, sync, tracking
 from study.ledger.ledger import Ledger
 from study.ledger.records import METRICS
@@ -46,9 +46,9 @@ def server(tmp_path, monkeypatch):
         monkeypatch.setenv("WANDB_API_KEY", processes.KEY)
         monkeypatch.setenv("WANDB_DIR", str(tmp_path))
         monkeypatch.setenv("WANDB_INIT_TIMEOUT", "2")
-        wandb.teardown()
+        wandb_access.end()
         yield started
-        wandb.teardown()
+        wandb_access.end()
 
 
 def config(folder, mode):
@@ -67,7 +67,7 @@ def launch(monkeypatch, path, after_first=lambda: None):
         ended = threading.Event()
         tracking._worker.do(ended.set)
         assert ended.wait(60)
-        wandb.teardown()
+        wandb_access.end()
 
     monkeypatch.setattr(cluster, "connected", lambda *_, **__: contextlib.nullcontext(None))
     monkeypatch.setattr(cluster, "lack", lambda *_: None)
@@ -113,7 +113,7 @@ def test_training_goes_on_and_one_command_publishes_the_rest(server, tmp_path, m
     assert found, output
     assert int(found[1]) == 0 if when == "before" else int(found[1]) <= 2
     assert f"{tmp_path}/wandb" in output
-    wandb.teardown()
+    wandb_access.end()
     heal(server)
     for _ in range(2):
         text = io.StringIO()

@@ -11,9 +11,9 @@ import sys
 import time
 
 import pytest
-import wandb
 from rich.console import Console
 
+from study import wandb_access
 from study.__main__ import cli
 from study.errors import LockedError, PublishError, UserError
 from study.launch import sync
@@ -45,9 +45,9 @@ def server(tmp_path, monkeypatch):
         monkeypatch.setenv("WANDB_API_KEY", processes.KEY)
         monkeypatch.setenv("WANDB_DIR", str(tmp_path))
         monkeypatch.setenv("WANDB_INIT_TIMEOUT", "2")
-        wandb.teardown()
+        wandb_access.end()
         yield started
-        wandb.teardown()
+        wandb_access.end()
 
 
 def told(command, folder, *overrides):
@@ -197,7 +197,7 @@ def test_whom_the_server_refuses_is_told_why(server, ledger, tmp_path):
     with pytest.raises(UserError, match=r"wandb.project: found nobody/lenet5-vs-mlp: .*entity nobody not found"):
         told(sync.sync, elsewhere)
     server.read_only.add("me")
-    wandb.teardown()
+    wandb_access.end()
     with pytest.raises(UserError, match=r"wandb.project: found lenet5-vs-mlp: .*permission denied"):
         told(sync.sync, ledger)
 
