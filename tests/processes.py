@@ -37,6 +37,9 @@ SMALL = {
 LONGER = {"training": {"epochs": 25, "batch_size": 8}}
 """Changes that make it take long enough to be disturbed."""
 
+PATIENCE = 600.0
+"""Seconds to wait for what takes a few on a quiet machine, before a test fails."""
+
 KEY = "0123456789abcdef0123456789abcdef01234567"
 """A W&B key as its own check of keys accepts it; no test may find it in a file or a line of output."""
 
@@ -97,7 +100,7 @@ def start(*arguments: object, own_ray: bool = False, **changes: str) -> subproce
     )
 
 
-def run(*arguments: object, timeout: float = 240, own_ray: bool = False, **changes: str) -> tuple[int, str]:
+def run(*arguments: object, timeout: float = PATIENCE, own_ray: bool = False, **changes: str) -> tuple[int, str]:
     """Run `python -m study …` to its end: exit code and everything it printed."""
     process = start(*arguments, own_ray=own_ray, **changes)
     try:
@@ -117,7 +120,7 @@ def kill(process: subprocess.Popen[str], wait: bool = True) -> None:
     process.stdout.close()
     if not wait:
         return
-    assert psutil.wait_procs(training, 60)[1] == [], "the killed driver's workers go on"
+    assert psutil.wait_procs(training, PATIENCE)[1] == [], "the killed driver's workers go on"
     for other in family:
         # Ray's agents would take a minute to notice.
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -134,12 +137,12 @@ def workers() -> list[psutil.Process]:
     return found
 
 
-def until(condition: Callable[[], object], seconds: float, what: str) -> None:
+def until(condition: Callable[[], object], what: str) -> None:
     """Wait for a condition."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > end:
-            raise AssertionError(f"waited {seconds} s for {what}")
+            raise AssertionError(f"waited {PATIENCE:.0f} s for {what}")
         time.sleep(0.02)
 
 

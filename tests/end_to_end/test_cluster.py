@@ -23,9 +23,9 @@ def test_a_lost_node_costs_nothing(longer, place, cluster):
     folder = place / "storage" / "small"
     process = processes.start("run", processes.config(place, **processes.LONGER), "--address", cluster.address)
     try:
-        processes.until(lambda: len(processes.durable(folder)) >= 2, 120, "an epoch on each node")
+        processes.until(lambda: len(processes.durable(folder)) >= 2, "an epoch on each node")
         cluster.remove_node(nodes[0], allow_graceful=False)
-        output, _ = process.communicate(timeout=240)
+        output, _ = process.communicate(timeout=processes.PATIENCE)
     finally:
         process.kill()
     assert process.returncode == 0, output
@@ -37,7 +37,7 @@ def test_a_lost_node_costs_nothing(longer, place, cluster):
 def test_more_than_this_machine_has_is_refused(place, knob):
     """Ray would wait for it for ever."""
     path, (key, found) = processes.config(place), knob.split("=")
-    code, output = processes.run("run", path, f"launch.{knob}", own_ray=True, timeout=60)
+    code, output = processes.run("run", path, f"launch.{knob}", own_ray=True)
     assert code == 2, output
     assert re.search(rf"^error: {path}: launch.{key}: found {found}; allowed: at most \d+$", output, re.MULTILINE)
 

@@ -100,7 +100,7 @@ def test_status_of_a_study_that_trains_elsewhere(place):
             seen.append(told(path))
             return f"driver: process {process.pid} on " in seen[-1] and " 2 running, " in seen[-1]
 
-        processes.until(training, 120, "status to tell of the training")
+        processes.until(training, "status to tell of the training")
         assert "0 finished, 0 diverged, 0 failed, 2 running, 6 missing, of 8 runs planned" in seen[-1]
         assert re.search(r" on \S+; (\d+ s|\d+ min|\d+ h \d+ min|\?) left", seen[-1]), seen[-1]
         # Model, learning rate, finished, diverged, failed, running, missing, planned: one pack of each model's two.

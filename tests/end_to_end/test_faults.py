@@ -42,9 +42,7 @@ def test_a_killed_worker_costs_nothing(longer, place):
     folder = place / "storage" / "small"
     for checkpoint in ("kept", "kept", "lost"):
         before = processes.durable(folder)
-        processes.until(
-            lambda before=before: processes.durable(folder) - before and processes.workers(), 60, "an epoch"
-        )
+        processes.until(lambda before=before: processes.durable(folder) - before and processes.workers(), "an epoch")
         training = processes.workers()
         if checkpoint == "lost":
             # As where a node goes, and with it what it alone had stored.
@@ -55,7 +53,7 @@ def test_a_killed_worker_costs_nothing(longer, place):
         training[0].kill()
         for worker in training[1:]:
             worker.resume()
-    output, _ = process.communicate(timeout=200)
+    output, _ = process.communicate(timeout=processes.PATIENCE)
     assert process.returncode == 0, output
     assert "its worker died; started again" in output
     assert "(raylet)" not in output, "said once, by us"
@@ -68,10 +66,10 @@ def test_the_death_of_ray_itself_ends_the_driver_and_loses_nothing(longer, place
     path = processes.config(place, **processes.LONGER)
     folder = place / "storage" / "small"
     process = processes.start("run", path, own_ray=True)
-    processes.until(lambda: processes.durable(folder), 60, "an epoch")
+    processes.until(lambda: processes.durable(folder), "an epoch")
     (raylet,) = [child for child in psutil.Process(process.pid).children() if child.name() == "raylet"]
     raylet.kill()
-    output, _ = process.communicate(timeout=180)
+    output, _ = process.communicate(timeout=processes.PATIENCE)
     assert process.returncode == 130, output
     assert "stopped by the death of Ray on this machine; every ended run is kept" in output
     assert "(raylet)" not in output, "said once, by us"
@@ -86,7 +84,7 @@ def test_an_interrupted_study_stops_soon_and_goes_on(longer, place):
     for number, own_ray in ((signal.SIGINT, True), (signal.SIGTERM, False)):
         before = processes.durable(folder)
         process = processes.start("run", path, own_ray=own_ray)
-        processes.until(lambda before=before: processes.durable(folder) - before, 60, "an epoch")
+        processes.until(lambda before=before: processes.durable(folder) - before, "an epoch")
         code, output, seconds = processes.stop(process, number)
         assert code == 130, output
         assert f"stopped by {number.name}" in output
@@ -104,7 +102,7 @@ def test_a_second_driver_is_refused_and_takes_over_once_the_first_is_dead(longer
     folder = place / "storage" / "small"
     process = processes.start("run", path)
     try:
-        processes.until(lambda: processes.durable(folder), 60, "an epoch")
+        processes.until(lambda: processes.durable(folder), "an epoch")
         code, output = processes.run("run", path)
         assert code == 4
         assert output.count("\n") == 1
@@ -122,7 +120,7 @@ def test_unusable_checkpoints_are_reported_and_trained_again(longer, place):
     path = processes.config(place, **processes.LONGER)
     folder = place / "storage" / "small"
     process = processes.start("run", path)
-    processes.until(lambda: len(list(folder.glob("checkpoints/*.pt"))) == 2, 60, "two checkpoints")
+    processes.until(lambda: len(list(folder.glob("checkpoints/*.pt"))) == 2, "two checkpoints")
     processes.kill(process)
     torn, foreign = sorted(folder.glob("checkpoints/*.pt"))
     content = torn.read_bytes()
@@ -178,9 +176,9 @@ def test_a_failing_model_is_recorded_and_the_study_goes_on(place, undisturbed):
     changes = {"PYTHONPATH": f"{processes.ROOT}:{place}", "WANDB_API_KEY": processes.KEY}
     # The plan is made while the model works; its training then fails.
     process = processes.start("run", path, own_ray=True, **changes)
-    processes.until((place / "storage" / "small" / "study.json").exists, 60, "the plan")
+    processes.until((place / "storage" / "small" / "study.json").exists, "the plan")
     flag.touch()
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=processes.PATIENCE)
     assert process.returncode == 1, output
     assert "2 finished, 2 failed, of 4 runs planned" in output
     assert "broken on purpose" in output
@@ -210,9 +208,9 @@ def test_a_pack_whose_worker_always_dies_fails_and_the_rest_goes_on(place, undis
     (place / "mymodels.py").write_text(source)
     path = processes.config(place, models=["mymodels:Fails", "mlp_matched"], seeds=1)
     process = processes.start("run", path, own_ray=True, PYTHONPATH=f"{processes.ROOT}:{place}")
-    processes.until((place / "storage" / "small" / "study.json").exists, 60, "the plan")
+    processes.until((place / "storage" / "small" / "study.json").exists, "the plan")
     flag.touch()
-    output, _ = process.communicate(timeout=200)
+    output, _ = process.communicate(timeout=processes.PATIENCE)
     assert process.returncode == 1, output
     assert "its worker died 5 times without a new epoch" in output
     assert "2 finished, 2 failed, of 4 runs planned" in output
@@ -229,9 +227,7 @@ def test_kill_after_kill_the_ledger_is_the_undisturbed_one(place):
     process = processes.start("run", path, own_ray=True)
     while process.poll() is None and sum(kills.values()) < 21:
         before = processes.durable(folder)
-        processes.until(
-            lambda b=before, p=process: processes.durable(folder) - b or p.poll() is not None, 90, "an epoch"
-        )
+        processes.until(lambda b=before, p=process: processes.durable(folder) - b or p.poll() is not None, "an epoch")
         time.sleep(rng.uniform(0, 0.3))
         if process.poll() is not None:
             break
@@ -242,7 +238,7 @@ def test_kill_after_kill_the_ledger_is_the_undisturbed_one(place):
         elif workers := processes.workers():
             rng.choice(workers).kill()
             kills["worker"] += 1
-    output, _ = process.communicate(timeout=400)
+    output, _ = process.communicate(timeout=processes.PATIENCE)
     assert process.returncode == 0, output
     assert sum(kills.values()) >= 20, kills
     assert min(kills.values()) >= 3, kills

@@ -48,15 +48,15 @@ def test_a_disk_that_fills_up_or_turns_read_only_stops_the_study_cleanly(longer,
     path = processes.config(place, storage=str(small_disk), **processes.LONGER)
     folder, ballast = small_disk / "small", small_disk / "ballast"
     process = processes.start("run", path)
-    processes.until(lambda: list(folder.glob("checkpoints/*.pt")), 60, "the first epoch")
+    processes.until(lambda: list(folder.glob("checkpoints/*.pt")), "the first epoch")
     fill(ballast)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=processes.PATIENCE)
     stopped(process.returncode, output)
     ballast.unlink()
 
     before = processes.durable(folder)
     process = processes.start("run", path)
-    processes.until(lambda: processes.durable(folder) - before, 60, "the next epoch")
+    processes.until(lambda: processes.durable(folder) - before, "the next epoch")
     remount = ["mount", "-o", "remount,{}", str(small_disk)]
     # Busy while a file is being written: tried again until it is between two.
     processes.until(
@@ -64,7 +64,7 @@ def test_a_disk_that_fills_up_or_turns_read_only_stops_the_study_cleanly(longer,
         30,
         "a moment to remount",
     )
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=processes.PATIENCE)
     stopped(process.returncode, output)
     subprocess.run([a.format("rw") for a in remount], check=True)
 

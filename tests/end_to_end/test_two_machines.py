@@ -57,7 +57,7 @@ def test_a_submitted_job_is_stopped_and_submitted_again(lab, longer, place):
     try:
         until(process, lambda: list(folder.glob("checkpoints/*.pt")), "an epoch")
         lab.laptop.run("ray", "job", "stop", *address, "first", **secret)
-        first, _ = process.communicate(timeout=60)
+        first, _ = process.communicate(timeout=processes.PATIENCE)
     finally:
         process.kill()
     assert "stopped by SIGTERM; every ended run is kept; to go on: python -m study run" in first

@@ -140,7 +140,7 @@ def test_masks_and_running_statistics_survive_a_killed_driver(study, place):
     code, output = processes.run("run", path, f"storage={undisturbed}", own_ray=True, **environment)
     assert code == 0, output
     process = processes.start("run", path, own_ray=True, **environment)
-    processes.until(lambda: processes.durable(folder), 60, "an epoch")
+    processes.until(lambda: processes.durable(folder), "an epoch")
     processes.kill(process)
     code, output = processes.run("run", path, own_ray=True, **environment)
     assert code == 0, output

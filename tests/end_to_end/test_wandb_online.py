@@ -83,10 +83,10 @@ def test_a_killed_worker_leaves_no_hole_on_the_server(longer, place):
         for _ in range(2):
             before = processes.durable(folder)
             processes.until(
-                lambda before=before: processes.durable(folder) - before and processes.workers(), 60, "an epoch"
+                lambda before=before: processes.durable(folder) - before and processes.workers(), "an epoch"
             )
             processes.workers()[0].kill()
-        output, _ = process.communicate(timeout=200)
+        output, _ = process.communicate(timeout=processes.PATIENCE)
     assert process.returncode == 0, output
     processes.assert_same(folder, longer)
     assert_mirrored(server, folder)
@@ -133,9 +133,9 @@ def test_a_server_lost_midway_costs_no_run(longer, place, fault):
         process = processes.start(
             "run", processes.config(place, wandb={"mode": "online"}, **processes.LONGER), **environment(server, place)
         )
-        processes.until(lambda: any(server.history.values()), 120, "the first epoch on the server")
+        processes.until(lambda: any(server.history.values()), "the first epoch on the server")
         fault(server)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=processes.PATIENCE)
         assert process.returncode == 0, output
         assert "Traceback" not in output
         processes.assert_same(folder, longer)
@@ -155,7 +155,7 @@ def test_an_interrupted_study_says_what_w_and_b_has_and_goes_on_there(longer, pl
     with wandb_server.serve() as server:
         own = environment(server, place)
         process = processes.start("run", path, **own)
-        processes.until(lambda: len(list(folder.glob("runs/*.json"))) >= 2, 120, "a pack's end")
+        processes.until(lambda: len(list(folder.glob("runs/*.json"))) >= 2, "a pack's end")
         code, output, _ = processes.stop(process, signal.SIGTERM)
         assert code == 130, output
         has, of, _ = command(output + f"python -m study sync {folder}\n", folder) if " of " in output else (0, 0, 0)

@@ -132,7 +132,7 @@ def test_interrupted_anywhere_it_goes_on(server, ledger):
     command = [sys.executable, "-m", "study", "sync", str(ledger)]
     for begun, number in ((1, signal.SIGKILL), (4, signal.SIGINT), (7, signal.SIGKILL)):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
-        processes.until(lambda begun=begun: len(server.runs) >= begun, 60, "a run to begin")
+        processes.until(lambda begun=begun: len(server.runs) >= begun, "a run to begin")
         process.send_signal(number)
         output, _ = process.communicate(timeout=60)
         assert b"Traceback" not in output, output

@@ -209,14 +209,14 @@ def checkpoints(storage):
 def test_a_study_in_an_object_store_outlives_kills_and_a_spell_of_503(bucket, gate, longer, place):
     path, storage = processes.config(place, **processes.LONGER), Storage(bucket) / "small"
     process = processes.start("run", path, f"storage={bucket}", own_ray=True)
-    processes.until(lambda: checkpoints(storage), 60, "a checkpoint")
+    processes.until(lambda: checkpoints(storage), "a checkpoint")
     gate.out_of_order = True
     time.sleep(9)
     gate.out_of_order = False
     for end in (lambda: processes.workers()[0].kill(), lambda: processes.kill(process)):
         before = checkpoints(storage)
         processes.until(
-            lambda before=before: checkpoints(storage) != before and processes.workers(), 60, "the next checkpoint"
+            lambda before=before: checkpoints(storage) != before and processes.workers(), "the next checkpoint"
         )
         end()
     code, output = processes.run("run", path, f"storage={bucket}", own_ray=True)
