@@ -15,7 +15,8 @@ import symtable
 import sys
 import sysconfig
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.metadata import distribution, packages_distributions
 from importlib.util import module_from_spec, resolve_name
 from pathlib import Path
 from types import ModuleType
@@ -266,7 +267,21 @@ def _is_users(module: ModuleType) -> bool:
     source = vars(module).get("__file__")
     if source is None or not source.endswith(".py") or top in sys.stdlib_module_names or not os.path.isfile(source):
         return False
-    return top == OURS or not source.startswith(_INSTALLED)
+    return top == OURS or not (source.startswith(_INSTALLED) or _is_installed(top, source))
+
+
+def _is_installed(top: str, source: str) -> bool:
+    """Whether a file is of a package installed elsewhere on the path, as by `pip install --target`."""
+    for name in _distributions().get(top, ()):
+        found = distribution(name)
+        # One in editable mode has its metadata there, but not its source; a folder of sources has no installer.
+        folder = os.path.join(str(found.locate_file("")), "")
+        if source.startswith(folder) and found.read_text("INSTALLER") is not None:
+            return True
+    return False
+
+
+_distributions = cache(packages_distributions)
 
 
 _PATHS = (*site.getsitepackages(), site.getusersitepackages(), *map(sysconfig.get_path, ("purelib", "platlib")))

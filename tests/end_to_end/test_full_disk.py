@@ -61,7 +61,6 @@ def test_a_disk_that_fills_up_or_turns_read_only_stops_the_study_cleanly(longer,
     # Busy while a file is being written: tried again until it is between two.
     processes.until(
         lambda: subprocess.run([a.format("ro") for a in remount], capture_output=True, check=False).returncode == 0,
-        30,
         "a moment to remount",
     )
     output, _ = process.communicate(timeout=processes.PATIENCE)

@@ -220,3 +220,22 @@ def test_a_module_whose_file_has_gone_is_in_nobodys_way(fingerprints, tmp_path, 
     monkeypatch.setitem(sys.modules, "gone", importlib.import_module("gone"))
     (tmp_path / "gone.py").unlink()
     assert fingerprints(names=["Other"])
+
+
+def test_a_package_installed_anywhere_on_the_path_is_not_the_users(tmp_path, monkeypatch):
+    theirs, other = tmp_path / "theirs", tmp_path / "other"
+    for folder, package in ((theirs, "apackage"), (other, "asource")):
+        (folder / package).mkdir(parents=True)
+        (folder / package / "__init__.py").write_text("from torch import nn\nWIDTH = 3\n")
+        (folder / f"{package}-1.dist-info").mkdir()
+        (folder / f"{package}-1.dist-info" / "METADATA").write_text(f"Name: {package}\nVersion: 1\n")
+        (folder / f"{package}-1.dist-info" / "top_level.txt").write_text(package)
+        monkeypatch.syspath_prepend(folder)
+    (theirs / "apackage-1.dist-info" / "INSTALLER").write_text("pip\n")
+    source._distributions.cache_clear()
+    try:
+        assert not source._is_users(importlib.import_module("apackage"))
+        assert source._is_users(importlib.import_module("asource")), "a folder of sources, as of an editable install"
+    finally:
+        source._distributions.cache_clear()
+        del sys.modules["apackage"], sys.modules["asource"]
