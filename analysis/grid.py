@@ -26,7 +26,8 @@ class Validation:
     rates: NDArray[np.float64]
     """Rates planned for this model, ascending [rate]."""
     score: NDArray[np.float64]
-    """Validation accuracy; guessing where a run diverged or collapsed, NaN where it failed or is missing."""
+    """Validation accuracy; guessing where a run diverged or collapsed, NaN where it failed or is missing. All NaN where
+    no run of any rate learned."""
     correct: NDArray[np.bool_] | None
     """Which validation images each run got right, bool [rate, seed, image]; all False where it did not learn.
 
@@ -118,7 +119,8 @@ def _validation(
     frames: Frames, runs: pd.DataFrame, rates: NDArray, cells: tuple[NDArray, NDArray], shape: tuple[int, int]
 ) -> Validation:
     ended = runs["state"].isin(["finished", "diverged"])
-    score = runs["final_val_accuracy"].where(runs["learned"], 1 / frames.classes).where(ended)
+    # Where nothing learned at any rate, no rate can be chosen: none has a score.
+    score = runs["final_val_accuracy"].where(runs["learned"], 1 / frames.classes).where(ended & runs["learned"].any())
     planned = np.unique(cells[0])
     found = frames.correct(list(runs.loc[runs["learned"], "run_id"]), "val")
     correct = None

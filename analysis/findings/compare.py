@@ -207,6 +207,10 @@ def compare(pair: Pair) -> tuple[Comparison, Robustness]:
         level=used.confidence,
     )
     new = _verdict_for_new_images(pair, over_seeds, at_verdict) if pair.independent else None
+    not_learned, at_chance = _count(pair, "not_learned"), asked.scored_at_chance.estimate
+    if any(not_learned.values()) and at_chance is not None:
+        over_seeds = paired.verdict_held_to_outcomes(over_seeds, at_chance)
+        new = new and paired.held_to_outcomes(new, at_chance, used.margin)
     errors = [float(1 - right.mean() / pair.n_images) if right.size else None for right in pair.right]
     found = Comparison(
         baseline=pair.baseline,
@@ -216,7 +220,7 @@ def compare(pair: Pair) -> tuple[Comparison, Robustness]:
         baseline_error_rate=errors[1],
         pairs=pair.basis.n,
         planned=pair.planned,
-        not_learned=_count(pair, "not_learned"),
+        not_learned=not_learned,
         absent=_count(pair, "absent"),
         seeds=over_seeds,
         images=over_images,
@@ -302,8 +306,10 @@ def best_of_n(pair: Pair) -> tuple[Estimate, ...]:
     """Expected gap with the validation-best of n learning rates, n = 1, 2, … up to all that both models have.
 
     Runs that diverged or collapsed score as guessing; failed and missing ones have no score. Both models choose among
-    the same rates: those at which each has an outcome.
+    the same rates: those at which each has an outcome. Nothing where one of them never learned.
     """
+    if not all(grid.learned.any() for grid in pair.grids):
+        return ()
     rows = np.flatnonzero(pair.grids[0].ended.any(axis=1) & pair.grids[1].ended.any(axis=1))
     rates = pair.grids[0].rates[rows]
     expected: list[NDArray] = []

@@ -187,6 +187,22 @@ class Comparison(Frozen):
     """Whether the verdicts for these test images and for new ones are both better, or both worse: what an unqualified
     "more accurate" needs."""
 
+    @property
+    def verdicts(self) -> str | None:
+        """Both verdicts as every place prints them; None where there is none."""
+        here, new = self.seeds.verdict.words, self.verdict_for_new_images
+        if here is None:
+            return None
+        if here == new:
+            return f"for these test images and for new ones: {here}"
+        return f"for these test images: {here}; for new images: {new or 'no verdict'}"
+
+    @property
+    def scored_at_chance(self) -> Estimate | None:
+        """The gap with runs that did not learn scored at chance; None where all at the selected rates learned."""
+        found = self.sensitivity["scored_at_chance"]
+        return found if any(self.not_learned.values()) and found.estimate is not None else None
+
 
 class Images(Frozen):
     """The same comparison image by image: null and empty without predictions or pairs."""

@@ -10,7 +10,8 @@ from analysis import text
 from analysis.findings.schema import Comparison, Findings
 from analysis.frames import Frames
 from analysis.grid import independent
-from analysis.stats.selection import Choice
+from analysis.stats.estimate import Estimate
+from analysis.stats.selection import Choice, Selection
 
 NAMED = 3
 """Unusable files that are named; the page names them all."""
@@ -31,13 +32,8 @@ def sentence(findings: Findings) -> str:
 def _paragraph(findings: Findings, comparison: Comparison) -> str:
     about, gap = findings.about, comparison.seeds
     candidate, baseline = about.settings.candidate, comparison.baseline
-    failed = comparison.not_learned
-    outcomes = f"{failed[candidate]} and {failed[baseline]} trainings did not learn"
     if gap.mean.estimate is None:
-        return (
-            f"{candidate} against {baseline}: no answer. In none of {comparison.planned} planned pairs of trainings "
-            f"did both models learn ({outcomes}, {_absent(findings, comparison)})."
-        )
+        return f"{candidate} against {baseline}: no answer. {_unanswered(findings, comparison)}."
     decimals = text.point_digits(gap.mean.low, gap.mean.high)
     # A dataset may be a folder of any name; a line break in that must not break the paragraph.
     dataset = " ".join(about.dataset.split())
@@ -46,18 +42,26 @@ def _paragraph(findings: Findings, comparison: Comparison) -> str:
         f"On the {about.n_test:,} test images of {dataset}, {candidate} misclassified {errors[0]} and {baseline}, with "
         f"{_size(findings, baseline)} parameters, {errors[1]}: a gap of {text.points(gap.mean.estimate, decimals)} "
         f"percentage points ({_ranges(findings, comparison)}), from {comparison.pairs} of "
-        f"{comparison.planned} planned pairs of trainings. {candidate} was ahead in {_pairs(comparison)}. "
+        f"{comparison.planned} planned pairs of trainings{_survivors(comparison)}. {candidate} was "
+        f"{_pairs(comparison)}. "
         f"{_outcomes(findings, comparison)}{_verdict(findings, comparison)}"
         f"{_both(findings, comparison)}{_alternatives(findings, baseline)}{_scope(findings)}"
     )
 
 
-def _absent(findings: Findings, comparison: Comparison) -> str:
-    """How many runs have no outcome, and of which models that holds at every learning rate."""
-    counts = " and ".join(str(n) for n in comparison.absent.values())
-    whole = [model for model in comparison.absent if findings.selection[model].mean.learning_rate is None]
-    everywhere = f", of {text.listed(whole)} at all learning rates" if whole else ""
-    return f"{counts} have no outcome{everywhere}"
+def _unanswered(findings: Findings, comparison: Comparison) -> str:
+    """Why there is no pair: what became of the runs of both models."""
+    rates = {model: findings.selection[model].mean.learning_rate for model in comparison.not_learned}
+    if not any(comparison.not_learned.values()):
+        never = [model for model, rate in rates.items() if rate is None]
+        why = f"{text.listed(never)} {'has' if len(never) == 1 else 'have'} no run with an outcome"
+        return why if never else "No seed has a run of both models at their selected learning rates"
+    counts = "; ".join(
+        f"{model} at {'all learning rates' if rate is None else text.plain(rate)}: {comparison.not_learned[model]} "
+        f"did not learn, {comparison.absent[model]} have no outcome"
+        for model, rate in rates.items()
+    )
+    return f"In none of {comparison.planned} planned pairs of trainings did both models learn ({counts})"
 
 
 def _ranges(findings: Findings, comparison: Comparison) -> str:
@@ -83,10 +87,31 @@ def _ranges(findings: Findings, comparison: Comparison) -> str:
     return "; ".join([*ranges, confidence] if known else ranges)
 
 
+def _survivors(comparison: Comparison) -> str:
+    """That the gap is one over pairs that learned, where not all did, and what it is with the other runs scored."""
+    at_chance = comparison.scored_at_chance
+    if at_chance is None:
+        return ""
+    return f", those in which both models learned; {_at_chance(comparison, at_chance)}"
+
+
+def _at_chance(comparison: Comparison, at_chance: Estimate) -> str:
+    failed = sum(comparison.not_learned.values())
+    others = "the run that did not learn" if failed == 1 else f"the {failed} runs that did not learn"
+    return (
+        f"with {others} scored at chance the gap is {text.points(at_chance.estimate)} points, from "
+        f"{text.of(at_chance.n, at_chance.planned)} pairs"
+    )
+
+
 def _pairs(comparison: Comparison) -> str:
-    """In how many of the pairs the candidate was ahead."""
-    wins, n = comparison.seeds.effect.wins, comparison.pairs
-    return ("its only pair" if wins else "none: there is one pair") if n == 1 else f"{wins} of these {n} pairs"
+    """In how many of the pairs the candidate was ahead, and the two level."""
+    found, n = comparison.seeds.effect, comparison.pairs
+    if n == 1:
+        how = "ahead" if found.wins else "behind" if found.losses else "level"
+        return f"{how} in the only pair"
+    level = f", level in {found.ties}" if found.ties else ""
+    return f"ahead in {found.wins} of these {n} pairs{level}"
 
 
 def _outcomes(findings: Findings, comparison: Comparison) -> str:
@@ -124,11 +149,7 @@ def _verdict(findings: Findings, comparison: Comparison) -> str:
             f"a threshold of {text.plain(100 * gap.verdict.margin)} points, not the one declared "
             f"({text.plain(100 * deviation.declared)}),"
         )
-    here, new = gap.verdict.words, comparison.verdict_for_new_images
-    said = f"for these test images: {here}; for new images: {new or 'no verdict'}"
-    if here == new:
-        said = f"for these test images and for new ones: {here}"
-    return f"Against {threshold} the verdict is{_families(findings)}, {said}. "
+    return f"Against {threshold} the verdict is{_families(findings)}, {comparison.verdicts}. "
 
 
 def _size(findings: Findings, baseline: str) -> str:
@@ -185,8 +206,10 @@ def warnings(findings: Findings, frames: Frames) -> Iterator[str]:
     """What a reader must know before quoting a number, one sentence each."""
     yield from (f"the analysis made is not the one declared: {d.words}" for d in findings.preregistration.deviations)
     yield from _without_outcome(frames)
+    yield from _survived(findings)
     for model, choice in findings.selection.items():
-        yield from _choice(frames, model, choice)
+        yield from _choice(findings, frames, model, choice)
+    yield from _unlike(findings)
     if not independent(frames.runs):
         yield (
             "the seeds are a factorial: runs share initial weights or batch orders, so they are not independent "
@@ -222,15 +245,63 @@ def _without_outcome(frames: Frames) -> Iterator[str]:
         yield f"{len(problems)} unusable files of the ledger enter no number: {names}"
 
 
-def _choice(frames: Frames, model: str, choice: Choice) -> Iterator[str]:
+def _survived(findings: Findings) -> Iterator[str]:
+    """One sentence for each gap that leaves out runs which did not learn."""
+    for c in findings.comparisons:
+        if c.scored_at_chance is not None and c.seeds.mean.estimate is not None:
+            yield (
+                f"{c.baseline}: the gap of {text.points(c.seeds.mean.estimate)} points is over the pairs in which both "
+                f"models learned; {_at_chance(c, c.scored_at_chance)}"
+            )
+
+
+def _unlike(findings: Findings) -> Iterator[str]:
+    """Where the models that are compared were not tuned alike: over other rates, or from other numbers of seeds."""
+    settings = findings.about.settings
+    models = [settings.candidate, *settings.baselines]
+    grids = {m: [c.learning_rate for c in findings.completeness if c.model == m] for m in models}
+    if len({tuple(sorted(rates)) for rates in grids.values()}) > 1:
+        tried = "; ".join(f"{model} {', '.join(map(text.plain, rates))}" for model, rates in grids.items())
+        yield f"the models were not tuned over the same learning rates: {tried}"
+    choices = {model: findings.selection[model].mean for model in models}
+    seeds = {model: choice.n[choice.index] for model, choice in choices.items() if choice.index is not None}
+    if len(set(seeds.values())) > 1:
+        counted = text.listed(f"{model} {n}" for model, n in seeds.items())
+        yield f"the selected learning rates rest on unequal numbers of seeds: {counted}"
+
+
+def _lost(findings: Findings, model: str, chosen: Selection) -> Iterator[str]:
+    """Why a rate lost whose runs that learned did better than the rate chosen: those that did not learn."""
+    counts = {c.learning_rate: c for c in findings.completeness if c.model == model}
+    own = [c for c in findings.configurations if c.model == model]
+    learned = {c.learning_rate: c.val_accuracy.estimate or 0.0 for c in own}
+    for rate, score in zip(sorted(learned), chosen.scores, strict=True):
+        failed, ended = counts[rate].collapsed + counts[rate].diverged, counts[rate].finished + counts[rate].diverged
+        if failed and chosen.learning_rate is not None and learned[rate] > learned[chosen.learning_rate]:
+            yield (
+                f"{model}: {text.plain(rate)} lost to {text.plain(chosen.learning_rate)} because "
+                f"{text.of(failed, ended)} runs did not learn, which lowered its mean validation accuracy from "
+                f"{text.percent(learned[rate])} to {text.percent(score)}; the runs that learned at "
+                f"{text.plain(chosen.learning_rate)} have {text.percent(learned[chosen.learning_rate])}"
+            )
+
+
+def _choice(findings: Findings, frames: Frames, model: str, choice: Choice) -> Iterator[str]:
     chosen = choice.mean
-    if chosen.learning_rate is None:
-        yield f"{model} has no run with an outcome, so no learning rate could be chosen for it"
-        return
     runs = frames.runs[frames.runs["model"] == model]
+    if chosen.learning_rate is None:
+        ended = runs["state"].isin(["finished", "diverged"]).any()
+        why = "learned at no learning rate" if ended else "has no run with an outcome"
+        yield f"{model} {why}, so no learning rate could be chosen for it"
+        return
     planned = runs["learning_rate"].value_counts().sort_index()
-    if not runs.loc[runs["learning_rate"] == chosen.learning_rate, "learned"].any():
-        yield f"{model} learned at no learning rate: {chosen.learning_rate:g} stands for all of them"
+    if lost := list(_lost(findings, model, chosen)):
+        yield from lost
+    elif ties := sum(s == chosen.scores[chosen.index or 0] for s in chosen.scores) - 1:
+        yield (
+            f"{model}: {ties + 1} learning rates have the same mean validation accuracy; the smallest, "
+            f"{chosen.learning_rate:g}, is used"
+        )
     elif chosen.at_edge and len(chosen.n) > 1:
         yield f"{model} does best at {chosen.learning_rate:g}, an edge of the grid: a better rate may lie outside"
     if len(set(chosen.n)) > 1 and chosen.index is not None:

@@ -165,11 +165,13 @@ def tile(findings: Findings, c: Comparison) -> Tile:
     new = f"no interval for new images: {images.declined}"
     if images.low is not None:
         new = f"{text.points_interval(images.low, images.high)} for new images ({level})"
+    at_chance = c.scored_at_chance
+    scored = [] if at_chance is None else [f"{text.points(at_chance.estimate)} with the others scored at chance"]
     return Tile(
         label=f"{findings.about.settings.candidate} − {c.baseline}",
         value=shown,
-        lines=(new, f"n = {text.of(c.pairs, c.planned)} pairs of trainings"),
-        verdict=c.seeds.verdict.words,
+        lines=(new, f"n = {text.of(c.pairs, c.planned)} pairs of trainings", *scored),
+        verdict=c.verdicts,
     )
 
 

@@ -28,8 +28,8 @@ def show(findings: Findings, console: Console) -> None:
         note = f"percentage points; intervals: {level}; p: exact sign-flip test over seeds, by Holm over all baselines"
         say(console, note, "dim")
         for c in findings.comparisons:
-            if c.seeds.verdict.words is not None:
-                say(console, f"{c.baseline}: {c.seeds.verdict.words}")
+            if c.verdicts is not None:
+                say(console, f"{c.baseline}: {c.verdicts}")
         say(console)
     _print(console, *_models(findings))
     say(console, "per cent; * selected on validation images; mean ± t over the runs that learned", "dim")

@@ -132,6 +132,8 @@ def values(findings: Findings) -> dict[str, Any]:
             found |= {f"gap/{c.baseline}/{name}/{part}": getattr(e, part) for part in ("estimate", "low", "high", "n")}
         found |= {
             f"gap/{c.baseline}/p_holm": c.p_holm,
+            f"gap/{c.baseline}/verdict": c.verdicts,
+            f"gap/{c.baseline}/scored_at_chance": c.sensitivity["scored_at_chance"].estimate,
             f"gap/{c.baseline}/candidate_rate": c.candidate_rate,
             f"gap/{c.baseline}/baseline_rate": c.baseline_rate,
         }

@@ -41,7 +41,7 @@ class Verdict(Frozen):
     equivalence_interval: Estimate
     """The same at 1 − 2α / B, as two one-sided tests need it."""
     largest_supported_margin: float | None
-    """Lower limit of `interval`, at least 0; null where there is no verdict."""
+    """Lower limit of `interval` where the verdict is better, else 0; null where there is no verdict."""
     tost: Estimate
     """Two one-sided t tests of equivalence within the margin."""
 
@@ -197,6 +197,24 @@ def held_to_test(words: str, n: int, p: float, alpha: float) -> str:
     return f"undecided: the interval excludes 0, but the exact test has p = {p:.2g}, above {alpha:.3g}"
 
 
+def held_to_outcomes(words: str, at_chance: float, margin: float) -> str:
+    """The verdict `words` over pairs that learned, if the gap with the other runs scored, `at_chance`, says it too.
+
+    Where the two disagree on the sign, or on whether the gap matters at all, there is no verdict; where they disagree
+    on the size alone, the size is undecided.
+    """
+    side = words.partition(" ")[0].rstrip(",")
+    toward = -at_chance if side == "worse" else at_chance
+    if side in ("better", "worse"):
+        if toward > 0:
+            large = toward > margin
+            contradicted = "by less" in words if large else "by more" in words
+            return f"{side}, size undecided" if contradicted else words
+    elif words != "practically equivalent" or abs(at_chance) < margin:
+        return words
+    return f"undecided: {words} over the pairs that learned, but not with the other runs scored at chance"
+
+
 def pairs_needed(alpha: float) -> int:
     """The fewest pairs with which the smallest two-sided p-value of the sign-flip test, 2 / 2ⁿ, is at most `alpha`."""
     return next(n for n in range(1, 2000) if 2.0 ** (1 - n) <= alpha * (1 + 1e-12))
@@ -280,7 +298,8 @@ def _verdict(k: NDArray[np.int64], n_images: int, level: float, margin: float, b
     words = largest = None
     if outer.interval and inner.interval:
         said = verdict(*outer.interval, *inner.interval, margin)
-        words, largest = held_to_test(said, k.size, sign_flip(k)[0], alpha), max(0.0, outer.interval[0])
+        words = held_to_test(said, k.size, sign_flip(k)[0], alpha)
+        largest = max(0.0, outer.interval[0]) if words.startswith("better") else 0.0
     return Verdict(
         words=words,
         seeds_needed=pairs_needed(alpha) if k.size < pairs_needed(alpha) else None,
@@ -317,6 +336,18 @@ def not_independent(gap: Gap, warning: str) -> Gap:
             effect=gap.effect.model_copy(update=dict(bouthillier=None)),
         )
     )
+
+
+def verdict_held_to_outcomes(gap: Gap, at_chance: float) -> Gap:
+    """The same numbers with the verdict that `held_to_outcomes` leaves."""
+    found = gap.verdict
+    if found.words is None or found.largest_supported_margin is None:
+        return gap
+    held = dict(
+        words=held_to_outcomes(found.words, at_chance, found.margin),
+        largest_supported_margin=min(found.largest_supported_margin, max(0.0, at_chance)),
+    )
+    return gap.model_copy(update=dict(verdict=found.model_copy(update=held)))
 
 
 # tests and intervals beside the primary ones

@@ -38,6 +38,9 @@ def gap_caption(findings: Findings, frames: Frames) -> Caption:
     """Caption of the primary comparison."""
     settings = findings.about.settings
     not_learned = each((c.baseline, n) for c in findings.comparisons if (n := sum(c.not_learned.values())))
+    scored = ((c.baseline, c.scored_at_chance) for c in findings.comparisons)
+    at_chance = each((baseline, text.points(e.estimate)) for baseline, e in scored if e is not None)
+    verdicts = "; ".join(f"{c.baseline}: {c.verdicts}" for c in findings.comparisons if c.verdicts)
     above = "Above: test accuracies of every pair, each joined by a line; black: their means. Below: t"
     return Caption(
         f"{above if _has_slopes(findings) else 'T'}est accuracy of {settings.candidate} minus that of the baseline, "
@@ -46,7 +49,9 @@ def gap_caption(findings: Findings, frames: Frames) -> Caption:
         f"seeds (this test set). Thin bars: {level(findings)} interval over seeds and test images (new images like "
         f"these). Grey: the margin of ±{text.plain(100 * settings.margin)} points. Planned pairs in "
         f"which both models learned: {pairs(findings)}."
-        + (f" Runs at these rates that did not learn and are not drawn: {not_learned}." if not_learned else ""),
+        + (f" Runs at these rates that did not learn and are not drawn: {not_learned}." if not_learned else "")
+        + (f" With them scored at chance the gap is {at_chance} points." if at_chance else "")
+        + (f" Verdict at {text.level(settings.verdict_level)}, {verdicts}." if verdicts else ""),
         _no_pairs(findings),
     )
 

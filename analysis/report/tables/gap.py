@@ -18,7 +18,7 @@ def gaps(findings: Findings, frames: Frames) -> Rows:
         digits = text.point_digits(mean.low, mean.high)
         rows.add(
             Baseline=words("baseline", c.baseline),
-            Verdict=words("verdict", c.seeds.verdict.words or text.DASH),
+            Verdict=words("verdict", c.verdicts or text.DASH),
             Errors=Cell(
                 f"{percent(c.candidate_error_rate)} / {percent(c.baseline_error_rate)}",
                 {
@@ -39,13 +39,19 @@ def gaps(findings: Findings, frames: Frames) -> Rows:
             ),
             Pairs=Cell(text.of(c.pairs, c.planned), {"pairs": c.pairs, "pairs_planned": c.planned}),
         )
+        if c.scored_at_chance is not None:
+            rows.remarks.append(
+                f"{c.baseline}: with runs that did not learn scored at chance, a gap of "
+                f"{text.points(c.scored_at_chance.estimate)}, from "
+                f"{text.of(c.scored_at_chance.n, c.scored_at_chance.planned)} pairs."
+            )
     return rows.captioned(
         f"Test accuracy of {settings.candidate} minus that of the baseline, in percentage points, each at the "
         "learning rate with the best mean validation accuracy. Errors: mean per cent of test images wrong, "
         f"candidate / baseline. Intervals at {text.level(settings.confidence)}: over seeds by t (this test set); and "
         "images: over seeds and test images (new images like these). p: exact "
         "sign-flip test, two-sided, by Holm over all baselines. Ahead: pairs won : tied : lost. Verdict at a "
-        f"margin of {text.plain(100 * settings.margin)} points, over seeds, at {text.level(settings.verdict_level)}. "
+        f"margin of {text.plain(100 * settings.margin)} points, at {text.level(settings.verdict_level)}. "
         "Pairs: those in which both models learned, of all planned.",
     )
 

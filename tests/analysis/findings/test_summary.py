@@ -1,13 +1,20 @@
 """The answer in words, and what a reader must know before quoting it."""
 
 import dataclasses
+import io
+import json
 
 import pytest
+from rich.console import Console
 from scipy import stats
 
-from analysis import frames
+from analysis import frames, text
 from analysis.findings.build import collect
+from analysis.report import page, terminal, wandb_report
+from analysis.report.figures import FIGURES
+from analysis.report.tables import TABLES
 from study.ledger import ledger
+from study.ledger.runs import PlannedRun, digest
 from tests import synthetic
 from tests.analysis.findings.studies import EVERY, FAST, MODELS, TWO
 from tests.synthetic import Truth
@@ -131,8 +138,7 @@ def test_a_model_without_any_outcome_leaves_true_counts(tmp_path):
     found = collect(frames.load(folder), FAST)
     (c,) = found.comparisons
     assert (c.pairs, c.planned, c.absent) == (0, 4, {"first": 12, "second": 0})
-    assert "In none of 4 planned pairs" in found.answer
-    assert "12 and 0 have no outcome, of first at all learning rates)" in found.answer
+    assert found.answer == "first against second: no answer. first has no run with an outcome."
     outcomes = found.robustness["second"].outcomes
     assert [outcomes[role].planned for role in ("candidate", "baseline")] == [12, 4]
 
@@ -146,3 +152,95 @@ def test_other_datasets_are_of_images_and_never_split_the_answer(dataset, words,
     assert f"On the 90 test {words}, first misclassified" in found.answer
     assert "digits" not in found.answer
     assert "\n" not in found.answer
+
+
+# runs that did not learn
+
+
+SURE = {"first": Truth(2.5, 2.0, 0.05), "second": Truth(2.0, 2.0, 0.05)}
+
+
+def one_of_eight(tmp_path, model):
+    states = {(model, 0.01, 3): "collapsed"}
+    options = dict(seeds=8, n_test=400, n_val=60, learning_rates=[0.01], states=states, analysis=FAST)
+    loaded = frames.load(synthetic.write(tmp_path, SURE, **options))
+    return loaded, collect(loaded)
+
+
+@pytest.mark.parametrize("model", SURE)
+def test_the_gap_is_given_with_and_without_the_runs_that_did_not_learn(model, tmp_path):
+    _, found = one_of_eight(tmp_path, model)
+    (c,) = found.comparisons
+    at_chance = c.sensitivity["scored_at_chance"].estimate
+    assert c.seeds.mean.estimate > 0.02
+    assert abs(at_chance) > 0.02
+    said = f"with the run that did not learn scored at chance the gap is {text.points(at_chance)} points, from 8 of 8"
+    assert f"from 7 of 8 planned pairs of trainings, those in which both models learned; {said} pairs. " in found.answer
+    assert any(said in warning for warning in found.warnings)
+    # A candidate that failed once in eight trainings is not better; a baseline that did is no less behind.
+    sure = model == "second"
+    assert (at_chance > 0) == c.unqualified == sure
+    assert ("first is the more accurate" in found.answer) == sure
+    words = "better by more than the margin"
+    if model == "first":
+        words = f"undecided: {words} over the pairs that learned, but not with the other runs scored at chance"
+        assert c.seeds.verdict.largest_supported_margin == 0
+    assert c.verdicts == f"for these test images and for new ones: {words}"
+
+
+def test_every_place_prints_the_same_verdict(tmp_path):
+    loaded, found = one_of_eight(tmp_path, "first")
+    (c,) = found.comparisons
+    printed = io.StringIO()
+    terminal.show(found, Console(file=printed, width=80))
+    places = [
+        found.answer,
+        printed.getvalue(),
+        page.tile(found, c).verdict,
+        TABLES["gaps"].table(found, loaded).shown.to_string(),
+        FIGURES["gap"].caption(found, loaded).text,
+        wandb_report.values(found)["gap/second/verdict"],
+    ]
+    assert [place for place in places if c.verdicts not in place] == []
+    assert "not shown to be more or less accurate" in page.headline(found)
+
+
+def test_a_rate_that_lost_by_one_run_is_told_apart_from_an_edge(tmp_path):
+    states = {("second", 0.01, 2): "diverged"}
+    found = collect(frames.load(synthetic.write(tmp_path, SURE, seeds=5, n_test=200, states=states, analysis=FAST)))
+    assert found.selection["second"].mean.at_edge
+    (why,) = [w for w in found.warnings if w.startswith("second: 0.01 lost to")]
+    scores = dict(zip((0.003, 0.01, 0.03), found.selection["second"].mean.scores, strict=True))
+    learned = next(c for c in found.configurations if (c.model, c.learning_rate) == ("second", 0.01)).val_accuracy
+    lowered = f"from {100 * learned.estimate:.2f}% to {100 * scores[0.01]:.2f}%"
+    assert f"1 of 5 runs did not learn, which lowered its mean validation accuracy {lowered}; the runs that" in why
+    assert not [w for w in found.warnings if "second does best" in w]
+
+
+def test_models_that_were_not_tuned_alike_are_warned_of(tmp_path):
+    states = {("second", 0.01, 4): "missing"}
+    folder = synthetic.write(tmp_path, SURE, seeds=5, n_test=200, states=states, analysis=FAST)
+    path = folder / "study.json"
+    study = json.loads(path.read_text())
+    for pack in study["packs"]:
+        runs = [PlannedRun.model_validate_json(json.dumps(run)) for run in pack["runs"]]
+        kept = [p for p in runs if (p.run.model, p.run.learning_rate) != ("first", 0.03)]
+        pack |= {
+            "pack_id": digest([p.run_id for p in kept]),
+            "runs": [json.loads(p.model_dump_json()) for p in kept],
+        }
+    path.write_text(json.dumps(study))
+    warnings = collect(frames.load(folder)).warnings
+    tried = "first 0.003, 0.01; second 0.003, 0.01, 0.03"
+    assert f"the models were not tuned over the same learning rates: {tried}" in warnings
+    assert "the selected learning rates rest on unequal numbers of seeds: first 5 and second 4" in warnings
+
+
+def test_no_rate_is_selected_where_nothing_learned(tmp_path):
+    states = dict.fromkeys([k for k in EVERY if k[0] == "second"], "diverged")
+    folder = synthetic.write(tmp_path, SURE, seeds=4, n_test=200, states=states, analysis=FAST)
+    found = collect(frames.load(folder))
+    assert found.selection["second"].mean.learning_rate is None
+    assert "second learned at no learning rate, so no learning rate could be chosen for it" in found.warnings
+    counts = "first at 0.01: 0 did not learn, 0 have no outcome; second at all learning rates: 12 did not learn, 0 have"
+    assert f"In none of 4 planned pairs of trainings did both models learn ({counts} no outcome)." in found.answer

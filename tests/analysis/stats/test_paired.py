@@ -13,7 +13,18 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 from analysis.stats.estimate import Estimate, Frozen
-from analysis.stats.paired import Gap, held_to_test, holm, mcnemar, paired, pairs_needed, sign_flip, t_interval, verdict
+from analysis.stats.paired import (
+    Gap,
+    held_to_outcomes,
+    held_to_test,
+    holm,
+    mcnemar,
+    paired,
+    pairs_needed,
+    sign_flip,
+    t_interval,
+    verdict,
+)
 from tests.analysis.grids import BASIS
 
 RNG = np.random.default_rng(20)
@@ -408,3 +419,24 @@ def test_mcnemar_counts_pairs_and_pools_nothing():
     with pytest.raises(ValueError, match="image"):
         mcnemar(c[0], b[0], 0.95, BASIS)
     assert mcnemar(np.empty((0, 5), bool), np.empty((0, 5), bool), 0.95, BASIS).pairs == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "at_chance", "held"),
+    [
+        ("better by more than the margin", 0.02, None),
+        ("better by more than the margin", 0.01, "better, size undecided"),
+        ("better by more than the margin", 0.0, "undecided: better by more than the margin over"),
+        ("better, by less than the margin", 0.02, "better, size undecided"),
+        ("better, by less than the margin", 0.005, None),
+        ("better, size undecided", -0.02, "undecided: better, size undecided over"),
+        ("worse by more than the margin", -0.02, None),
+        ("worse, by less than the margin", -0.02, "worse, size undecided"),
+        ("worse by more than the margin", 0.02, "undecided: worse by more than the margin over"),
+        ("practically equivalent", 0.005, None),
+        ("practically equivalent", -0.02, "undecided: practically equivalent over"),
+        ("undecided", 0.5, None),
+    ],
+)
+def test_a_verdict_holds_only_with_the_other_runs_scored_too(words, at_chance, held):
+    assert held_to_outcomes(words, at_chance, 0.01).startswith(held or words)
