@@ -54,8 +54,9 @@ def _unanswered(findings: Findings, comparison: Comparison) -> str:
     rates = {model: findings.selection[model].mean.learning_rate for model in comparison.not_learned}
     if not any(comparison.not_learned.values()):
         never = [model for model, rate in rates.items() if rate is None]
-        why = f"{text.listed(never)} {'has' if len(never) == 1 else 'have'} no run with an outcome"
-        return why if never else "No seed has a run of both models at their selected learning rates"
+        if not never:
+            return "No seed has a run of both models at their selected learning rates"
+        return f"{text.listed(never)} {'has' if len(never) == 1 else 'have'} no run with an outcome"
     counts = "; ".join(
         f"{model} at {'all learning rates' if rate is None else text.plain(rate)}: {comparison.not_learned[model]} "
         f"did not learn, {comparison.absent[model]} have no outcome"

@@ -244,3 +244,11 @@ def test_no_rate_is_selected_where_nothing_learned(tmp_path):
     assert "second learned at no learning rate, so no learning rate could be chosen for it" in found.warnings
     counts = "first at 0.01: 0 did not learn, 0 have no outcome; second at all learning rates: 12 did not learn, 0 have"
     assert f"In none of 4 planned pairs of trainings did both models learn ({counts} no outcome)." in found.answer
+
+
+def test_models_without_a_common_seed_have_no_answer_and_it_says_why(tmp_path):
+    states = {(m, r, s): "missing" for m, r, s in EVERY if (m == "first") == (s < 2)}
+    found = collect(frames.load(synthetic.write(tmp_path, TWO, seeds=4, n_test=100, states=states, analysis=FAST)))
+    assert found.answer == (
+        "first against second: no answer. No seed has a run of both models at their selected learning rates."
+    )
