@@ -56,18 +56,19 @@ class Machine:
             ["unshare", *flags, "sleep", "infinity"], stderr=subprocess.DEVNULL, start_new_session=True
         )
         self.pid = _child(self._outer.pid)
-        self._inside(f"hostname {name}; ip link set lo up; mount --make-rprivate /")
+        self.inside(f"hostname {name}; ip link set lo up; mount --make-rprivate /")
         # The python that runs these tests may live in the home that is about to be covered.
         for kept in {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), ROOT.resolve()}:
             if kept.is_relative_to(HOME):
                 target = self.home / kept.relative_to(HOME)
-                self._inside(f"mkdir -p {target} && mount --bind {kept} {target}")
-        self._inside(
+                self.inside(f"mkdir -p {target} && mount --bind {kept} {target}")
+        self.inside(
             f"mount --rbind {self.home} {HOME}; mkdir -p /tmp/ray; mount --bind {self.folder / 'ray'} /tmp/ray;"
             f"mount --bind {self.folder / 'run'} /run; mount --bind {lab.folder / 'hosts'} /etc/hosts"
         )
 
-    def _inside(self, script: str) -> None:
+    def inside(self, script: str) -> None:
+        """Run a script of the shell on this machine, such as one that mounts."""
         subprocess.run(self.command("sh", "-ec", script), check=True)
 
     def command(self, *arguments: object) -> list[str]:

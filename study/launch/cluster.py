@@ -245,7 +245,9 @@ def check(address: str, console: Console, config: StudyConfig | None = None) -> 
 
 def _ask_all(storage: str | None, mark: str) -> list[tuple[dict[str, Any], Facts | str, float]]:
     """Every node, what it says of itself or why it says nothing, and this machine's clock when it was asked for it."""
-    nodes = [info for info in ray.nodes() if info["Alive"]]
+    # Ray's own order is that of its random ids.
+    alive = (info for info in ray.nodes() if info["Alive"])
+    nodes = sorted(alive, key=lambda info: (info["NodeManagerHostname"], info["NodeManagerAddress"]))
     ask: Any = ray.remote(num_cpus=0, max_retries=0)(node.facts)
     refs = {}
     for info in nodes:

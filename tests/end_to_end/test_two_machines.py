@@ -1,18 +1,28 @@
-"""Studies on machines of their own, by the files of configs/cluster: `ray job submit`."""
+"""Studies on machines of their own, by the files of configs/cluster: `ray up` and `ray submit`, `ray job submit`,
+Slurm; and `cluster check`, which has to find each fault of a node.
+"""
 
 import json
+import re
 import secrets
+import shutil
+import subprocess
 import tempfile
+from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 
+from study.launch import node
 from tests import machines, processes
 from tests.machines import Lab
 from tests.processes import ROOT
 
 CLUSTER = ROOT / "configs" / "cluster"
 LIMITS = "--num-cpus=1 --object-store-memory=200000000"
+SLURM = ("slurmctld", "slurmd", "sbatch", "munged")
 
 pytestmark = [
     pytest.mark.slow,
@@ -29,10 +39,10 @@ def lab():
         lab.stop()
 
 
-def until(process, condition, what, seconds=150):
+def until(process, condition, what):
     """Wait for a condition while a process runs."""
     try:
-        processes.until(lambda: condition() or process.poll() is not None, seconds, what)
+        processes.until(lambda: condition() or process.poll() is not None, what)
         assert process.poll() is None, "it has ended"
     except AssertionError as error:
         process.kill()
@@ -41,6 +51,104 @@ def until(process, condition, what, seconds=150):
 
 def provenances(folder):
     return [json.loads(path.read_bytes())["provenance"] for path in (folder / "runs").iterdir()]
+
+
+@pytest.fixture
+def cluster(lab):
+    """Ray on two machines: the machines, and the variables with which it is joined."""
+    head, worker = lab.add("n1"), lab.add("n2")
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    head.run("ray", "start", "--head", *LIMITS.split(), "--include-dashboard=false", **token)
+    worker.run("ray", "start", f"--address={head.address}:6379", *LIMITS.split(), **token)
+    return head, worker, token
+
+
+def test_a_check_of_the_cluster_tells_each_fault_of_a_node_in_a_line(cluster, tmp_path):
+    place = tmp_path / "case"
+    head, worker, token = cluster
+    config, storage = processes.config(place), place / "storage"
+    storage.mkdir()
+
+    def check():
+        process = head.start("python", "-m", "study", "cluster", "check", config, "--address", "auto", **token)
+        lines = process.communicate(timeout=processes.PATIENCE)[0].splitlines()
+        return process.returncode, [line.rstrip() for line in lines if line]
+
+    code, (header, *table, expected, last) = check()
+    assert code == 0
+    assert header.split() == ["node", "CPUs", "GPUs", "memory", "fit"]
+    assert [re.sub(r"\d+ (GiB|free)", r"N \1", " ".join(line.split())) for line in table] == [
+        f"{name} 1 0 N GiB, N free yes" for name in ("n1", "n2")
+    ]
+    assert expected.endswith(f"numpy {np.__version__}, sources of study {node.sources()}")
+    assert last == f"storage: {storage}/small"
+
+    worker.inside(f"mount --bind {storage} {storage}; mount -o remount,ro,bind {storage}")
+    code, (*_, fault, _) = check()
+    assert code == 1
+    assert re.fullmatch(rf"n2: storage: cannot write {storage}/small/\S+: Read-only file system", fault)
+
+    # As on a machine with another numpy, another copy of this package, and a folder of its own.
+    numpy = metadata.distribution("numpy").locate_file(f"numpy-{np.__version__}.dist-info/METADATA")
+    source = Path(node.__file__)
+    for path, other in {
+        numpy: numpy.read_text().replace(f"\nVersion: {np.__version__}", "\nVersion: 1.0.0"),
+        source: source.read_text() + "# of another version\n",
+    }.items():
+        (place / path.name).write_text(other)
+        worker.inside(f"mount --bind {place / path.name} {path}")
+    (place / "own").mkdir()
+    worker.inside(f"umount {storage}; mount --bind {place / 'own'} {storage}")
+    code, (*_, package, version, shared, _) = check()
+    assert code == 1
+    assert package == f"n2: numpy 1.0.0, and the driver has {np.__version__}"
+    assert re.fullmatch(
+        rf"n2: its sources of study \([0-9a-f]{{12}}\) are not the driver's \({node.sources()}\)", version
+    )
+    assert shared.startswith(f"n2: its {storage}/small is not the driver's: what the driver wrote is not there")
+
+
+def cluster_file(lab, head, worker):
+    """configs/cluster/local.yaml for two machines of a lab."""
+    tree = yaml.safe_load((CLUSTER / "local.yaml").read_text())
+    tree["cluster_name"] = f"lab-{secrets.token_hex(4)}"
+    tree["provider"] |= {"head_ip": head.address, "worker_ips": [worker.address]}
+    tree["auth"] = {"ssh_user": "root", "ssh_private_key": str(lab.key)}
+    tree |= {"min_workers": 1, "max_workers": 1, "file_mounts": {"~/study": str(ROOT)}}
+    for key in ("head_start_ray_commands", "worker_start_ray_commands"):
+        tree[key] = [f"{line} {LIMITS}" if "ray start" in line else line for line in tree[key]]
+    path = lab.folder / "local.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def test_ray_up_and_submit_while_a_machine_dies_and_others_join_of_which_one_is_not_fit(lab, longer, place):
+    head, worker, rotten, sound = (lab.add(f"n{k}") for k in range(1, 5))
+    shutil.copytree(ROOT / "study", rotten.home / "study" / "study")
+    changed = rotten.home / "study" / "study" / "seeding.py"
+    changed.write_text(changed.read_text() + "# of another version\n")
+    (sound.home / "study").symlink_to(ROOT)
+    path, folder = cluster_file(lab, head, worker), place / "storage" / "small"
+    # The runs of the undisturbed study, and as many again.
+    config = processes.config(place, **processes.LONGER, seeds=4)
+    lab.laptop.run("ray", "up", "-y", path)
+    study = ["run", config, "--report", "--address", "auto", "--wait-minutes", "2"]
+    process = lab.laptop.start("ray", "submit", path, CLUSTER / "run.py", "--", *study)
+    try:
+        until(process, lambda: len(list(folder.glob("checkpoints/*.pt"))) == 2, "a pack on each machine")
+        worker.kill()
+        for machine in (rotten, sound):
+            machine.run("ray", "start", f"--address={head.address}:6379", *LIMITS.split())
+        output, _ = process.communicate(timeout=processes.PATIENCE)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    found, expected = processes.results(folder), processes.results(longer)
+    assert [name for name in expected if found.get(name) != expected[name]] == []
+    assert "16 finished, of 16 runs planned" in output
+    assert {p["node"] for p in provenances(folder)} == {"n1", "n4"}, output
+    assert "n3 is not used from now on: its sources of study" in output
+    assert (folder / "report" / "index.html").exists()
 
 
 def test_a_submitted_job_is_stopped_and_submitted_again(lab, longer, place):
@@ -62,10 +170,90 @@ def test_a_submitted_job_is_stopped_and_submitted_again(lab, longer, place):
         process.kill()
     assert "stopped by SIGTERM; every ended run is kept; to go on: python -m study run" in first
     assert not (folder / "driver.lock").exists()
-    second = lab.laptop.run(*submit, "--submission-id", "second", "--", *study, timeout=240, **secret)
+    second = lab.laptop.run(*submit, "--submission-id", "second", "--", *study, timeout=processes.PATIENCE, **secret)
     assert "succeeded" in second.lower()
     processes.assert_same(folder, longer)
     told = provenances(folder)
     assert {(p["git_commit"], p["git_dirty"]) for p in told} == {(commit, True)}
     assert max(p["attempts"] for p in told) == 2, "the pack that was stopped"
     assert token not in first + second
+
+
+SETTINGS = """
+ClusterName=lab
+SlurmctldHost=laptop({laptop})
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket=/run/munge.socket
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool.%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+MpiDefault=none
+ReturnToService=2
+KillWait=5
+{nodes}
+PartitionName=all Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+@pytest.fixture
+def slurm(lab):
+    """Slurm on two machines; commands of it are given on the laptop with these variables."""
+    folder = lab.folder / "slurm"
+    for name in ("state", "spool.n1", "spool.n2"):
+        (folder / name).mkdir(parents=True)
+    key = folder / "munge.key"
+    key.write_bytes(secrets.token_bytes(128))
+    key.chmod(0o400)
+    nodes = [lab.add("n1"), lab.add("n2")]
+    described = [f"NodeName={n.name} NodeAddr={n.address} CPUs=1 RealMemory=1000 State=UNKNOWN" for n in nodes]
+    path = folder / "slurm.conf"
+    path.write_text(SETTINGS.format(folder=folder, laptop=lab.laptop.address, nodes="\n".join(described)))
+    variables = {"SLURM_CONF": str(path)}
+    for machine in (lab.laptop, *nodes):
+        files = {name: f"--{name}-file=/run/munge.{name}" for name in ("pid", "log", "seed")}
+        machine.run("munged", "--force", f"--key-file={key}", "--socket=/run/munge.socket", *files.values())
+    lab.laptop.run("slurmctld", **variables)
+    for machine in nodes:
+        machine.run("slurmd", "-N", machine.name, **variables)
+    return variables
+
+
+@pytest.mark.skipif(machines.lacking(*SLURM) is not None, reason=f"no Slurm to be had here: {machines.lacking(*SLURM)}")
+def test_a_slurm_job_is_requeued_before_its_time_is_up_and_goes_on(lab, slurm, longer, place):
+    config, folder = processes.config(place, **processes.LONGER), place / "storage" / "small"
+    output = place / "job.log"
+    options = [f"--chdir={ROOT}", f"--output={output}", "--cpus-per-task=1", "--parsable"]
+    # The machines of a lab share /tmp, but for /tmp/ray.
+    job = lab.laptop.run(
+        "sbatch", *options, CLUSTER / "study.slurm", config, **slurm, STUDY_RAY_TMPDIR="/tmp/ray/s"
+    ).strip()
+
+    def state():
+        told = lab.laptop.run("scontrol", "show", "job", job, **slurm)
+        return {key: re.search(rf"\b{key}=(\S+)", told)[1] for key in ("JobState", "Restarts", "ExitCode")}
+
+    try:
+        processes.until(lambda: len(list(folder.glob("checkpoints/*.pt"))) == 2, "a pack on each machine")
+        # As Slurm does a minute and a half before the time limit.
+        lab.laptop.run("scancel", "--batch", "--signal=TERM", job, **slurm)
+        processes.until(lambda: state()["Restarts"] == "1", "the requeue")
+        assert not (folder / "driver.lock").exists()
+        # Else Slurm would wait for two minutes.
+        lab.laptop.run("scontrol", "update", f"JobId={job}", "StartTime=now", **slurm)
+        processes.until(lambda: state()["JobState"] in ("COMPLETED", "FAILED", "CANCELLED"), "the end of the job")
+    except (AssertionError, subprocess.SubprocessError) as error:
+        raise AssertionError(f"{error}\n{output.read_text() if output.exists() else 'no output'}") from None
+    assert state() == {"JobState": "COMPLETED", "Restarts": "1", "ExitCode": "0:0"}, output.read_text()
+    assert f"job {job} is requeued and goes on" in output.read_text()
+    processes.assert_same(folder, longer)
+    assert {p["node"] for p in provenances(folder)} == {"n1", "n2"}
+    assert (folder / "report" / "index.html").exists()
