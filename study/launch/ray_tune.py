@@ -290,6 +290,8 @@ def _errors(recorders: Sequence[Recorder]) -> Iterator[None]:
     try:
         yield
     except (RayError, tune.TuneError, OSError, RuntimeError) as error:
+        for recorder in recorders:
+            recorder.finish()
         if all(recorder.complete for recorder in recorders):
             return
         text = mask(" ".join(str(error).split())[:400])

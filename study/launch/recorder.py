@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from study.errors import StorageError
@@ -18,6 +20,9 @@ from study.training import checkpoints
 
 MOST_DEATHS = 5
 """A pack whose worker dies this often without a new epoch has failed; fewer deaths are not failures."""
+
+AT_ONCE = 32
+"""Packs whose records are written to an object store beside one another."""
 
 
 @dataclass
@@ -38,9 +43,21 @@ class PackState:
     """Its last worker's node was not fit for it: that worker's end is no death."""
     alive: bool = False
     """Whether a worker has it now, as far as we know."""
+    received: bool = False
+    """Its results have arrived, and its records are being written or there."""
     recorded: bool = False
     over: bool = False
     """It has failed, or was started again after its end: it must not be trained."""
+
+
+@dataclass(frozen=True)
+class Writing:
+    """Records of a pack that are on their way to the ledger."""
+
+    state: PackState
+    ended: Mapping[str, State]
+    """What becomes of its runs, by run_id."""
+    written: Future[None]
 
 
 def devices(records: Iterable[Record]) -> set[str]:
@@ -81,23 +98,34 @@ class Recorder:
         """Machines that cannot train its packs, and why."""
         self._devices = devices(ended.values())
         self._mix_devices = mix_devices
+        # A disk has no distance: what is written there is there before anything else happens.
+        self._at_once = 1 if ledger.storage.local else AT_ONCE
+        self._writers = ThreadPoolExecutor(self._at_once, "recorder")
+        self._writing: deque[Writing] = deque()
+        """Packs being written, oldest first."""
         self._closed = False
         self._receiving = threading.RLock()
 
     @property
     def complete(self) -> bool:
         """Whether every pack has ended."""
-        return all(state.recorded or state.over for state in self._states)
+        return all(state.recorded or state.over for state in self._states) and not self._writing
 
     @property
     def idle(self) -> bool:
         """Whether no worker has a pack, as far as is known."""
-        return not any(state.alive and not state.recorded and not state.over for state in self._states)
+        return not any(state.alive and not state.received and not state.over for state in self._states)
+
+    def finish(self) -> None:
+        """Wait until all that was received is written."""
+        with self._receiving:
+            self._settle(0)
 
     def close(self) -> bool:
-        """Record nothing from now on; False if that was so already."""
+        """Write what was received, and record nothing from then on; False if that was so already."""
         with self._receiving:
             before, self._closed = self._closed, True
+            self._settle(0)
             return not before
 
     def receive(self, index: int, message: Message) -> None:
@@ -110,29 +138,27 @@ class Recorder:
         state = self._states[index]
         if self.stopped or state.over:
             return
-        if state.recorded:
+        if state.received:
             # Its worker died between its last message and its end, and Tune has started it again.
             state.over = True
             return
         if isinstance(message, Epoch | Done) and message.warning:
             self._progress.warn(message.warning)
-        try:
-            match message:
-                case Started():
-                    self._started(state, message)
-                case Epoch(epoch=epoch):
-                    self._epoch(state, epoch)
-                case Done(records=records, published=published):
-                    self.published += published
-                    self._done(state, records)
-                case Failed(provenance=provenance):
-                    self._fail(state, provenance)
-                case Stopped(reason=reason):
-                    self.stopped = reason
-                case Unfit(node=node, reason=reason):
-                    self._turn_away(state, node, reason)
-        except StorageError as error:
-            self.stopped = str(error)
+        self._settle(self._at_once - 1)
+        match message:
+            case Started():
+                self._started(state, message)
+            case Epoch(epoch=epoch):
+                self._epoch(state, epoch)
+            case Done(records=records, published=published):
+                self.published += published
+                self._write(state, records)
+            case Failed(provenance=provenance):
+                self._fail(state, provenance)
+            case Stopped(reason=reason):
+                self.stopped = reason
+            case Unfit(node=node, reason=reason):
+                self._turn_away(state, node, reason)
 
     def cannot_start(self, index: int, node: str, reason: str) -> None:
         """The pack's worker could not start, since its node lacks what it takes: that is no death."""
@@ -151,7 +177,7 @@ class Recorder:
         """The pack's worker died, or could not even start; `error` is Ray's account of it."""
         with self._receiving:
             state = self._states[index]
-            if not (self._closed or self.stopped or state.over or state.recorded):
+            if not (self._closed or self.stopped or state.over or state.received):
                 self._died(state, error)
 
     def _died(self, state: PackState, error: str) -> None:
@@ -168,12 +194,8 @@ class Recorder:
         if state.deaths < MOST_DEATHS:
             return
         lines.append(f"its worker died {MOST_DEATHS} times without a new epoch; {why}")
-        try:
-            error = "\n".join(lines)
-            ended = Provenance(pack_id=pack.pack_id, pack_size=len(pack.runs), error=error, ended_at=now())
-            self._fail(state, ended)
-        except StorageError as refused:
-            self.stopped = str(refused)
+        error = "\n".join(lines)
+        self._fail(state, Provenance(pack_id=pack.pack_id, pack_size=len(pack.runs), error=error, ended_at=now()))
 
     def _turn_away(self, state: PackState, node: str, reason: str) -> None:
         state.turned_away = True
@@ -203,11 +225,6 @@ class Recorder:
             state.deaths = 0
         self._progress.epoch(state.index, epoch)
 
-    def _done(self, state: PackState, records: Sequence[tuple[Record, bytes | None]]) -> None:
-        self._write(state, records)
-        state.recorded = True
-        self._end(state)
-
     def _fail(self, state: PackState, provenance: Provenance) -> None:
         state.over = True
         nothing = dict.fromkeys(METRICS, ())
@@ -215,22 +232,37 @@ class Recorder:
             (Record(**dict(planned), state="failed", epochs=nothing, provenance=provenance), None)
             for planned in state.pack.runs
         ]
-        self._write(state, failed)
         self._progress.warn(f"pack {state.pack.pack_id} failed: {(provenance.error or '').splitlines()[-1]}")
-        self._end(state)
-
-    def _end(self, state: PackState) -> None:
-        checkpoints.delete(self._ledger.storage, state.pack)
-        self._progress.ended(state.index, [self._ended[planned.run_id] for planned in state.pack.runs])
+        self._write(state, failed)
 
     def _write(self, state: PackState, ended: Sequence[tuple[Record, bytes | None]]) -> None:
-        """Write the records of a pack's runs that have none yet."""
+        """Begin to write the records of a pack's runs that have none yet, and to remove its checkpoint after them."""
+        state.received = True
         fresh = []
         for record, predictions in ended:
             if record.run_id not in self._ended:
                 attempts = state.attempts + max(0, state.starts - 1) + record.provenance.attempts
                 provenance = record.provenance.model_copy(update={"attempts": attempts})
                 fresh.append((record.model_copy(update={"provenance": provenance}), predictions))
-        self._ledger.write_records(fresh)
         # Not the records themselves: those of a hundred thousand runs take a gigabyte.
-        self._ended |= {record.run_id: record.state for record, _ in fresh}
+        states = {record.run_id: record.state for record, _ in fresh}
+        self._writing.append(Writing(state, states, self._writers.submit(self._put, state.pack, fresh)))
+        self._settle(self._at_once - 1)
+
+    def _put(self, pack: Pack, ended: Sequence[tuple[Record, bytes | None]]) -> None:
+        self._ledger.write_records(ended)
+        checkpoints.delete(self._ledger.storage, pack)
+
+    def _settle(self, most: int) -> None:
+        """Take note of what has been written, and wait until at most so many packs are still being written."""
+        while self._writing and (len(self._writing) > most or self._writing[0].written.done()):
+            writing = self._writing.popleft()
+            try:
+                writing.written.result()
+            except StorageError as error:
+                self.stopped = self.stopped or str(error)
+                continue
+            state = writing.state
+            state.recorded = True
+            self._ended |= writing.ended
+            self._progress.ended(state.index, [self._ended[planned.run_id] for planned in state.pack.runs])

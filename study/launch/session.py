@@ -205,6 +205,7 @@ def _launch(studies: Sequence[_Study], console: Console, options: Options) -> in
             return 130
         finally:
             for study, recorder in zip(studies, recorders, strict=True):
+                recorder.finish()
                 study.published += recorder.published
     for study, recorder in zip(studies, recorders, strict=True):
         if study.lock.lost:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
 from study.config_file import validate
+from study.launch.messages import Done
 from study.launch.plan import packs, plan
+from study.launch.progress import Progress, bar
+from study.launch.recorder import Recorder
 from study.ledger import storage as storage_
 from study.ledger.ledger import Ledger, npz
 from study.ledger.records import METRICS, DatasetInfo, Launch, ModelInfo, Provenance, Record, Study
@@ -68,29 +74,47 @@ def one_by_one() -> None:
 
 
 def writing(n: int = 20) -> None:
-    """Packs of five that one driver records a second: file by file, as it was, and as it is."""
-    kept = files(5 * n)
-    packs_: dict[str, list[tuple[Record, bytes]]] = {}
+    """Packs of five that one driver records a second: file by file and pack by pack, as it was, and as it is."""
+    kept = files(50 * n)
+    ended: dict[str, list[tuple[Record, bytes | None]]] = {}
     for name in kept:
         if name.startswith("runs/"):
             record = Record.model_validate_json(kept[name])
-            found = packs_.setdefault(record.provenance.pack_id, [])
-            found.append((record, kept[f"predictions/{record.run_id}.npz"]))
+            ended.setdefault(record.provenance.pack_id, []).append((record, kept[f"predictions/{record.run_id}.npz"]))
+    study = Study.model_validate_json(kept["study.json"])
     rates = {}
     with object_store.serving(DELAY) as uri:
-        for arm in ("before", "after"):
+
+        def measured(arm: str, write: Callable[[Ledger], int]) -> None:
             ledger = Ledger(Storage(uri) / arm)
             began = time.perf_counter()
-            for pack in packs_.values():
-                if arm == "after":
-                    ledger.write_records(pack)
-                else:
-                    for record, predictions in pack:
-                        ledger.storage.write(f"predictions/{record.run_id}.npz", predictions)
-                        ledger.storage.write(f"runs/{record.run_id}.json", record.model_dump_json(indent=1).encode())
-            rates[arm] = round(len(packs_) / (time.perf_counter() - began), 2)
-    harness.record("storage_writing", packs=len(packs_), pack_size=5, delay=DELAY, **rates)
-    print(f"packs of five recorded a second: {rates['before']} file by file, {rates['after']} as it is")
+            rates[arm] = round(write(ledger) / (time.perf_counter() - began), 2)
+            assert len(ledger.storage.names("runs")) == len(ledger.storage.names("predictions"))
+
+        def file_by_file(ledger: Ledger) -> int:
+            for record, predictions in [run for pack in list(ended.values())[:n] for run in pack]:
+                ledger.storage.write(f"predictions/{record.run_id}.npz", predictions or b"")
+                ledger.storage.write(f"runs/{record.run_id}.json", record.model_dump_json(indent=1).encode())
+            return n
+
+        def pack_by_pack(ledger: Ledger) -> int:
+            for pack in list(ended.values())[:n]:
+                ledger.write_records(pack)
+            return n
+
+        def beside_one_another(ledger: Ledger) -> int:
+            progress = Progress(study.packs, bar(Console(file=io.StringIO())))
+            recorder = Recorder(ledger, study.packs, {}, progress)
+            for index, pack in enumerate(study.packs):
+                recorder.receive(index, Done(tuple(ended[pack.pack_id])))
+            recorder.finish()
+            assert recorder.complete
+            return len(study.packs)
+
+        for arm in (file_by_file, pack_by_pack, beside_one_another):
+            measured(arm.__name__, arm)
+    harness.record("storage_writing", packs=[n, n, len(study.packs)], pack_size=5, delay=DELAY, **rates)
+    print("packs of five recorded a second: " + ", ".join(f"{rate} {arm}" for arm, rate in rates.items()))
 
 
 def analysing(n: int) -> None:

@@ -1,6 +1,7 @@
 """A study kept in an object store: a real S3 server on this machine."""
 
 import contextlib
+import io
 import shutil
 import sys
 import threading
@@ -9,15 +10,19 @@ import time
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from rich.console import Console
 
 from analysis import __main__ as command_line
 from study.errors import LockedError, StorageError
+from study.launch.messages import Done
+from study.launch.progress import Progress, bar
+from study.launch.recorder import Recorder
 from study.ledger import lock
 from study.ledger.ledger import Ledger, npz
 from study.ledger.lock import Lock
 from study.ledger.storage import PAUSES, Storage
 from tests import processes, synthetic
-from tests.examples import PREDICTIONS, RUN2, record
+from tests.examples import PACK, PREDICTIONS, RUN2, STARTED, record
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIAABCDEFGHIJKLMNOP", "AWS_SECRET_ACCESS_KEY": "a-secret-of-this-test"}
 
@@ -142,6 +147,69 @@ def test_a_report_is_written_beside_the_study(bucket, server, tmp_path, monkeypa
     assert [storage.read(name) for name in names] == [path.read_bytes() for path in files]
     page = client(server).head_object(Bucket="bucket", Key=storage.path("report/index.html").removeprefix("bucket/"))
     assert page["ContentType"] == "text/html"
+
+
+@pytest.fixture
+def received(bucket, gate, monkeypatch):
+    """The recorder of twelve packs in a store that answers late, just after it has received the last; their runs."""
+    runs = [RUN2.model_copy(update={"learning_rate": 0.001 * k}) for k in range(1, 13)]
+    packs = []
+    for k, run in enumerate(runs):
+        planned = PACK.runs[0].model_copy(update={"run_id": run.run_id, "run": run})
+        packs.append(PACK.model_copy(update={"pack_id": f"{k:012}", "runs": (planned,)}))
+    ledger = Ledger(Storage(bucket) / "beside")
+    recorder = Recorder(ledger, packs, {}, Progress(packs, bar(Console(file=io.StringIO()))))
+    monkeypatch.setattr(gate, "requests", [])
+    monkeypatch.setattr(gate, "most_at_once", 0)
+    monkeypatch.setattr(gate, "delay", 0.2)
+    for index, run in enumerate(runs):
+        recorder.receive(index, STARTED)
+        recorder.receive(index, Done(((record(run), npz(PREDICTIONS)),)))
+    yield recorder, runs
+    recorder.finish()
+    for folder in ("runs", "predictions"):
+        for name in ledger.storage.names(folder):
+            ledger.storage.delete(f"{folder}/{name}")
+
+
+def test_packs_are_recorded_beside_one_another_each_record_after_what_its_run_predicted(received, gate):
+    recorder, runs = received
+    assert not recorder.complete, "none has been waited for"
+    assert recorder.idle
+    assert recorder._progress.numbers()["states"] == {}, "a run has ended when its record exists"
+    recorder.finish()
+    assert recorder.complete
+    assert recorder.stopped is None
+    assert recorder._progress.numbers()["states"] == {"finished": 12}
+    assert gate.most_at_once > 6
+    order = [path.rpartition("/")[2] for method, path in gate.requests if method == "PUT"]
+    for run in runs:
+        assert order.index(f"{run.run_id}.npz") < order.index(f"{run.run_id}.json")
+    records, problems = recorder._ledger.records()
+    assert (set(records), problems) == ({run.run_id for run in runs}, [])
+
+
+def test_what_was_received_is_written_before_a_study_is_given_back(received):
+    recorder, runs = received
+    assert recorder.close()
+    assert len(recorder._ledger.records()[0]) == len(runs)
+
+
+def test_a_pack_that_a_store_refuses_stops_the_study_and_is_not_counted(received, monkeypatch):
+    recorder, _ = received
+    recorder.finish()
+    recorder._states[3].received = recorder._states[3].recorded = False
+    run = RUN2.model_copy(update={"learning_rate": 0.5})
+
+    def refuse(self, ended):
+        raise StorageError("storage: cannot write: refused")
+
+    monkeypatch.setattr(Ledger, "write_records", refuse)
+    recorder.receive(3, Done(((record(run), npz(PREDICTIONS)),)))
+    recorder.finish()
+    assert recorder.stopped == "storage: cannot write: refused"
+    assert not recorder.complete
+    assert recorder._progress.numbers()["states"] == {"finished": 12}
 
 
 class OutOfOrder:
