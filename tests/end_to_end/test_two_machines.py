@@ -8,6 +8,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+import threading
 from importlib import metadata
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import yaml
 
 from study.launch import node
 from tests import machines, processes
-from tests.machines import Lab
+from tests.machines import Lab, lines
 from tests.processes import ROOT
 
 CLUSTER = ROOT / "configs" / "cluster"
@@ -63,8 +64,9 @@ def cluster(lab):
     return head, worker, token
 
 
-def test_a_check_of_the_cluster_tells_each_fault_of_a_node_in_a_line(cluster, tmp_path):
-    place = tmp_path / "case"
+def test_a_check_of_the_cluster_tells_each_fault_of_a_node_in_a_line_and_a_study_does_without_it(
+    cluster, undisturbed, place
+):
     head, worker, token = cluster
     config, storage = processes.config(place), place / "storage"
     storage.mkdir()
@@ -106,6 +108,13 @@ def test_a_check_of_the_cluster_tells_each_fault_of_a_node_in_a_line(cluster, tm
         rf"n2: its sources of study \([0-9a-f]{{12}}\) are not the driver's \({node.sources()}\)", version
     )
     assert shared.startswith(f"n2: its {storage}/small is not the driver's: what the driver wrote is not there")
+
+    worker.inside(f"umount {numpy}; umount {source}")
+    output = head.run("python", "-m", "study", "run", config, "--address", "auto", timeout=processes.PATIENCE, **token)
+    assert output.count(f"n2 is not used from now on: its {storage}/small is not the driver's") == 1
+    assert "died" not in output
+    assert {(p["node"], p["attempts"]) for p in provenances(storage / "small")} == {("n1", 1)}
+    processes.assert_same(storage / "small", undisturbed)
 
 
 def cluster_file(lab, head, worker):
@@ -177,6 +186,42 @@ def test_a_submitted_job_is_stopped_and_submitted_again(lab, longer, place):
     assert {(p["git_commit"], p["git_dirty"]) for p in told} == {(commit, True)}
     assert max(p["attempts"] for p in told) == 2, "the pack that was stopped"
     assert token not in first + second
+
+
+def test_a_submitted_job_keeps_its_study_in_an_object_store(lab, undisturbed, place):
+    """Both machines reach it by variables that they were started with; nothing else is shared."""
+    head, worker = lab.add("n1"), lab.add("n2")
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    keys = {"AWS_ACCESS_KEY_ID": "AKIAABCDEFGHIJKLMNOP", "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20)}
+    keys |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+    store = f"{lab.laptop.address}:5000"
+    server = lab.laptop.start("moto_server", "--host=0.0.0.0", "--port=5000")
+    try:
+        lines(server, ["Running on"])
+        # Else it would wait for somebody to read what it says of each request.
+        threading.Thread(target=server.communicate, daemon=True).start()
+        bucket = f"import boto3; boto3.client('s3', endpoint_url='http://{store}').create_bucket(Bucket='bucket')"
+        lab.laptop.run("python", "-c", bucket, **keys)
+        started = ["ray", "start", *LIMITS.split()]
+        head.run(*started, "--head", f"--dashboard-host={head.address}", **token, **keys)
+        worker.run(*started, f"--address={head.address}:6379", **token, **keys)
+        submit = ["ray", "job", "submit", "--address", f"http://{head.address}:8265", "--working-dir", ROOT]
+        config = processes.config(place, launch={"workers": 2})
+        storage = f"s3://bucket/studies?endpoint_override={store}&scheme=http"
+        study = ["python", "-m", "study", "run", config, f"storage={storage}", "--report", "--address", "auto"]
+        output = lab.laptop.run(
+            *submit, "--runtime-env", CLUSTER / "runtime_env.yaml", "--", *study, timeout=processes.PATIENCE, **token
+        )
+        kept = storage.replace("studies?", "studies/small?")
+        lab.laptop.run("python", "-m", "study", "export", kept, place / "small.zip", **keys)
+    finally:
+        server.kill()
+    assert "succeeded" in output.lower()
+    assert "studies/small/report/index.html" in output
+    assert keys["AWS_SECRET_ACCESS_KEY"] not in output
+    shutil.unpack_archive(place / "small.zip", place / "small")
+    processes.assert_same_records(place / "small", undisturbed)
+    assert {p["node"] for p in provenances(place / "small")} == {"n1", "n2"}
 
 
 SETTINGS = """
