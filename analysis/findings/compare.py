@@ -198,10 +198,12 @@ def compare(pair: Pair) -> tuple[Comparison, Robustness]:
     if not pair.independent:
         over_seeds = paired.not_independent(over_seeds, SHARED)
         over_images, at_verdict = over_images.warned(SHARED), at_verdict.warned(SHARED)
+    fewer = best_of_n(pair)
     asked = robustness.robustness(
         pair.grids,
         pair.rules,
         lambda rates: pair.over_images(rates, used.confidence),
+        fewer,
         n_images=pair.n_images,
         classes=pair.frames.classes,
         level=used.confidence,
@@ -229,7 +231,7 @@ def compare(pair: Pair) -> tuple[Comparison, Robustness]:
         mcnemar=None if pair.correct is None else paired.mcnemar(*pair.correct, used.confidence, pair.images_basis),
         p_holm=None,
         sensitivity=sensitivities(pair) | {name: getattr(asked, name) for name in ("scored_at_chance", "worst_case")},
-        best_of_n=best_of_n(pair),
+        best_of_n=fewer,
         independent=pair.independent,
         unqualified=any((over_seeds.verdict.words or "").startswith(w) and (new or "").startswith(w) for w in SIDES),
     )

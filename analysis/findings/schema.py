@@ -13,9 +13,11 @@ from analysis.stats.estimate import Basis, Estimate, Frozen
 from analysis.stats.selection import Choice
 from study.config import ResolvedAnalysis
 
-FORMAT = 3
+FORMAT = 4
 """Version of findings.json; it goes up when a key changes its meaning or goes away.
 
+4: `robustness.*.distinct` and `same_sign` count the estimates that differ from the primary one, those with fewer
+learning rates among them; where nothing learned, no rate is selected.
 3: test images for digits (`images`, `n_images`, "seeds and test images"), `not_learned` for runs that diverged or
 collapsed, error rates, `outperforming`; `seeds` in groups (`verdict`, `effect`, `checks`); a specification's numbers
 in its `gap`; verdicts need the exact test too, and there is one for new images; `settings` is the whole analysis

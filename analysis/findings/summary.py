@@ -11,6 +11,7 @@ from analysis.findings.schema import Comparison, Findings
 from analysis.frames import Frames
 from analysis.grid import independent
 from analysis.stats.estimate import Estimate
+from analysis.stats.robustness import Specification, coinciding
 from analysis.stats.selection import Choice, Selection
 
 NAMED = 3
@@ -183,14 +184,31 @@ def _both(findings: Findings, comparison: Comparison) -> str:
 
 
 def _alternatives(findings: Findings, baseline: str) -> str:
+    """What other analyses of the same runs give: how many other gaps, in which range, and which turn its sign."""
     asked = findings.robustness[baseline]
-    if asked.same_sign is None or not asked.alternatives:
+    main = next((s.gap.estimate for s in asked.specifications if s.primary), None)
+    if main is None or not asked.alternatives:
         return ""
-    if asked.distinct == 1:
+    if not asked.distinct:
         return f"All {asked.alternatives} alternative analyses of the same data give the same gap. "
-    different = f"{asked.distinct} different estimates"
-    count = f"{asked.same_sign} of {asked.alternatives} alternative analyses ({different})"
-    return f"The sign of the gap was the same in {count} of the same data. "
+    values = [c.first.gap.estimate or 0.0 for c in coinciding(asked.specifications)]
+    range_ = f"from {text.points(values[0])} to {text.points(values[-1])} points"
+    gaps = f"{asked.distinct} other {'gap' if asked.distinct == 1 else 'gaps'}, all gaps {range_}"
+    said = f"{asked.alternatives} alternative analyses of the same data give {gaps}"
+    if asked.same_sign is None:
+        return f"{said}. "
+    if asked.same_sign == asked.distinct:
+        return f"{said}, with the same sign. "
+    turned = [c for c in coinciding(asked.specifications) if (c.first.gap.estimate or 0.0) * main <= 0]
+    named = "; ".join(_way(c.first) for c in turned[:NAMED]) + ("; …" if len(turned) > NAMED else "")
+    return f"{said}; {asked.same_sign} of the {asked.distinct} have its sign, not so {named}. "
+
+
+def _way(spec: Specification) -> str:
+    """An alternative analysis by what it does otherwise than the primary one."""
+    usual = dict(selection="mean", outcomes="both learned", pairing="paired", transform="raw")
+    others = [getattr(spec, way) for way, value in usual.items() if getattr(spec, way) != value]
+    return ", ".join(others)
 
 
 def _scope(findings: Findings) -> str:

@@ -7,9 +7,6 @@ from collections.abc import Iterable
 from analysis import text
 from analysis.findings.schema import Findings
 
-WAYS = ("selection", "outcomes", "pairing", "transform", "population")
-"""What specifications differ in."""
-
 
 def each(pairs: Iterable[tuple[str, object]]) -> str:
     """Names with their values: "mlp 20 of 20, mlp_matched 20 of 20"."""

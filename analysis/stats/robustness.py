@@ -7,7 +7,8 @@ grids of candidate and baseline, rates their positions in these, one a seed, −
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Literal, get_args
 
@@ -31,6 +32,12 @@ SCORED: dict[Policy, tuple[str, ...]] = {
     "worst case": OUTCOMES,
 }
 """Which runs each policy gives a number."""
+
+WAYS = ("selection", "outcomes", "pairing", "transform", "population")
+"""What specifications differ in."""
+
+FEWER = "best of"
+"""How a selection among fewer rates is called."""
 
 Pairing = Literal["paired", "unpaired"]
 Transform = Literal["raw", "logit"]
@@ -83,28 +90,45 @@ class Robustness(Frozen):
     undefined: int
     """Specifications that these data give no estimate for."""
     alternatives: int
-    """Specifications other than the primary one ..."""
-    same_sign: int | None
-    """... and how many of them have its sign; None where it has no estimate."""
+    """Specifications other than the primary one."""
     distinct: int
-    """Different estimates among all of them: where every run learned, some specifications coincide."""
+    """Different estimates among them, other than the primary one: some specifications coincide ..."""
+    same_sign: int | None
+    """... and how many of these have its sign; null where it has no estimate, or is 0."""
+
+
+@dataclass(frozen=True)
+class Coinciding:
+    """Specifications that give the same estimate."""
+
+    first: Specification
+    """The one that departs least from the primary analysis."""
+    count: int
+    """How many they are."""
+    choices: Mapping[str, tuple[str, ...]]
+    """What they differ in → the choices that occur among them."""
 
 
 def robustness(
     models: Models,
     rules: Mapping[str, Rule],
     over_images: OverImages,
+    best_of_n: Sequence[Estimate] = (),
     *,
     n_images: int,
     classes: int,
     level: float,
 ) -> Robustness:
-    """Ask one comparison in every way; the first of `rules` is the primary one."""
+    """Ask one comparison in every way; the first of `rules` is the primary one.
+
+    `best_of_n` are the expected gaps with the best of n = 1, 2, … N rates; the last of them is the choice among all.
+    """
     primary = next(iter(rules.values()))
     tried = list(specifications(models, rules, over_images, n_images, classes, level))
-    found = [s for s in tried if s is not None]
+    found = [*(s for s in tried if s is not None), *fewer_rates(best_of_n[:-1])]
     main = next((s for s in found if s.primary), None)
     others = [s for s in found if not s.primary]
+    different = {_rounded(s) for s in others} - ({_rounded(main)} if main else set())
     return Robustness(
         outcomes={
             role: _outcomes_at(grid, rates, level)
@@ -117,8 +141,8 @@ def robustness(
         specifications=tuple(sorted(found, key=_estimate)),
         undefined=len(tried) - len(found),
         alternatives=len(others),
-        same_sign=None if main is None else sum(_sign(s) == _sign(main) for s in others),
-        distinct=len({round(_estimate(s), 12) for s in found}),
+        distinct=len(different),
+        same_sign=sum(value * _rounded(main) > 0 for value in different) if main and _rounded(main) else None,
     )
 
 
@@ -147,6 +171,36 @@ def specifications(
         if simple and len(rule) == 1:
             both = over_images(rule[0])
             yield None if both.low is None else Specification(**way, population="seeds and test images", gap=both)
+
+
+def fewer_rates(expected: Sequence[Estimate]) -> Iterator[Specification]:
+    """The specifications in which each model tries n = 1, 2, … of the learning rates."""
+    for n, gap in enumerate(expected, 1):
+        yield Specification(
+            selection=f"{FEWER} {n} {'rate' if n == 1 else 'rates'}",
+            outcomes="scored at chance",
+            pairing="unpaired",
+            transform="raw",
+            population="seeds",
+            gap=gap,
+        )
+
+
+def coinciding(specs: Sequence[Specification]) -> list[Coinciding]:
+    """The specifications by their estimates, each once, in ascending order."""
+    groups: dict[float, list[Specification]] = {}
+    for spec in specs:
+        groups.setdefault(_rounded(spec), []).append(spec)
+    return [
+        Coinciding(
+            first=min(
+                group, key=lambda s: (not s.primary, s.gap.low is None, s.population != "seeds", s.pairing != "paired")
+            ),
+            count=len(group),
+            choices={way: tuple(dict.fromkeys(getattr(s, way) for s in group)) for way in WAYS},
+        )
+        for _, group in sorted(groups.items())
+    ]
 
 
 def gap_by(
@@ -191,34 +245,29 @@ def gap_between(
     """The gap in accuracy from right test images [seed] of `n_images`, NaN where there is no number.
 
     Paired differences are taken between counts, as `paired.paired` takes them, so that the same gap is the same
-    float. On logits (of empirical odds, ½ added to right and wrong images, so that they are finite) it is turned back
-    into the gap in accuracy that the same shift makes at the baseline's mean logit.
+    float. On logits (of empirical odds, ½ added to right and wrong images, so that they are finite) the gap is that of
+    the accuracies whose logits are the two means. Both means are estimated: the interval is by the delta method, from
+    logits made linear about them, whose differences carry variances and covariance at once.
     """
-    if pairing == "paired":
+    if pairing == "unpaired":
+        c, b = (_on_scale(x[np.isfinite(x)], transform, n_images) for x in (c, b))
+        e = welch(c, b, level, basis.changed(n=min(c.size, b.size)))
+    else:
         both = np.isfinite(c - b)
-        c, b = c[both], b[both]
-    else:
-        c, b = c[np.isfinite(c)], b[np.isfinite(b)]
-    bounds = (-1.0, 1.0)
-    d = (c - b) / n_images if pairing == "paired" else None
-    if transform == "logit":
-        c, b = (logit((x + 0.5) / (n_images + 1)) for x in (c, b))
-        d, bounds = c - b if pairing == "paired" else None, (-np.inf, np.inf)
-    else:
-        c, b = c / n_images, b / n_images
-    if d is not None:
-        e = t_interval(d, level, basis, bounds)
-    else:
-        e = welch(c, b, level, basis.changed(n=min(c.size, b.size)), bounds)
-    if transform == "raw" or e.estimate is None:
-        return e
-    start = b.mean()
-    shifted = {
-        name: float(expit(start + value) - expit(start))
-        for name in ("estimate", "low", "high")
-        if (value := getattr(e, name)) is not None
-    }
-    return e.changed(**shifted)
+        d = (c - b)[both] / n_images
+        if transform == "logit":
+            d = np.subtract(*(_on_scale(x[both], transform, n_images) for x in (c, b)))
+        e = t_interval(d, level, basis)
+    return e if transform == "raw" else e.changed(method=f"{e.method}, on logits by the delta method")
+
+
+def _on_scale(right: NDArray, transform: Transform, n_images: int) -> NDArray[np.float64]:
+    """Accuracies [run]; on logits made linear about the mean logit, so that their mean is its accuracy."""
+    if transform == "raw" or not right.size:
+        return right / n_images
+    logits = logit((right + 0.5) / (n_images + 1))
+    center = float(expit(logits.mean()))
+    return center + center * (1 - center) * (logits - logits.mean())
 
 
 def scores_of(
@@ -365,9 +414,9 @@ def random_halves(values: ArrayLike, level: float, basis: Basis, *, splits: int,
     return basis.gives(excluded / splits, warning="a smoke test of the pipeline: the halves share their runs")
 
 
-def _sign(spec: Specification) -> float:
-    """Of the estimate; sums that differ from 0 by rounding alone count as 0."""
-    return float(np.sign(round(_estimate(spec), 12)))
+def _rounded(spec: Specification) -> float:
+    """The estimate; sums that differ by rounding alone are equal."""
+    return round(_estimate(spec), 12) + 0.0
 
 
 def _estimate(spec: Specification) -> float:

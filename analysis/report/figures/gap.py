@@ -18,9 +18,9 @@ from analysis.frames import Frames
 from analysis.report.figures import canvas, style
 from analysis.report.figures.canvas import Caption, Scene, legend, name_rows, spread, stacked
 from analysis.report.figures.style import COLUMN, INK, MARGIN, MUTED, PAGE
-from analysis.report.phrases import WAYS, each, level, pairs
+from analysis.report.phrases import each, level, pairs
 from analysis.stats.estimate import Estimate
-from analysis.stats.robustness import Specification
+from analysis.stats.robustness import FEWER, WAYS, Coinciding, Robustness, coinciding
 
 SLOPES = 6
 """Baselines whose pairs of accuracies fit side by side."""
@@ -234,15 +234,18 @@ def classes(scene: Scene) -> Figure:
 def specifications_caption(findings: Findings, frames: Frames) -> Caption:
     """Caption of the specification curve."""
     asked = curve_baselines(findings)
-    same = each((b, text.of(r.same_sign or 0, r.alternatives)) for b, r in findings.robustness.items() if b in asked)
+    robustness = {baseline: findings.robustness[baseline] for baseline in asked}
+    same = each((b, text.of(r.same_sign, r.distinct)) for b, r in robustness.items() if r.same_sign is not None)
     more = len(findings.comparisons) - len(asked)
-    cut = any(_without_zero(findings.robustness[baseline].specifications) for baseline in asked)
+    cut = any(_without_zero(drawn_specifications(found)) for found in robustness.values())
     axis = " Where it says so, the axis does not reach 0." if cut else ""
     return Caption(
-        "The gap by every combination of the choices below, in order of its estimate, with a "
-        f"{level(findings)} interval where one is defined. Black, and the dashed line: the primary analysis.{axis} "
-        f"Alternatives with the same sign: {same}. Descriptive, for specifications share data. Planned pairs that "
-        f"learned: {pairs(findings)}." + (f" Baselines that are in the table only: {more}." if more else ""),
+        "Every different estimate of the gap that the choices below give, in order, with a "
+        f"{level(findings)} interval where one is defined; each square is a choice that gives it. Black, and the "
+        f"dashed line: the primary analysis.{axis} Not drawn, but in the table: the gap when fewer learning rates are "
+        f"tried. Other estimates with the same sign, those counted: {same or 'none'}. Descriptive, for analyses share "
+        f"data. Planned pairs that learned: {pairs(findings)}."
+        + (f" Baselines that are in the table only: {more}." if more else ""),
         None if asked else "No pair of runs has learned.",
         wide=len(asked) > 1,
     )
@@ -251,7 +254,7 @@ def specifications_caption(findings: Findings, frames: Frames) -> Caption:
 @canvas.figure(section="robustness", title="Every way to analyse the same data", caption=specifications_caption)
 def specifications(scene: Scene) -> Figure:
     """Above: the gap by every way to analyse the same data, in order. Below: the choices behind each."""
-    asked = {b: scene.findings.robustness[b].specifications for b in curve_baselines(scene.findings)}
+    asked = {b: drawn_specifications(scene.findings.robustness[b]) for b in curve_baselines(scene.findings)}
     choices = _choices(scene.findings, asked)
     below = 0.115 * len(choices)
     figure = Figure(figsize=(PAGE if len(asked) > 1 else COLUMN, 1.7 + below))
@@ -259,18 +262,19 @@ def specifications(scene: Scene) -> Figure:
     panels = figure.subplots(2, len(asked), squeeze=False, sharex="col", gridspec_kw=heights)
     for (upper, lower), (baseline, specs) in zip(panels.T, asked.items(), strict=True):
         look = scene.looks[baseline]
-        primary = next((spec.gap.estimate for spec in specs if spec.primary), None)
+        primary = next((same.first.gap.estimate for same in specs if same.first.primary), None)
         if primary is not None:
             upper.axhline(100 * primary, color=MUTED, lw=0.6, ls=(0, (4, 2)))
         _gap_limits(upper, specs)
-        for x, spec in enumerate(specs, 1):
+        for x, same in enumerate(specs, 1):
+            spec = same.first
             colour = INK if spec.primary else look.colour
             if spec.gap.interval:
                 limits = [100 * limit for limit in spec.gap.interval]
                 upper.plot([x, x], limits, color=colour, lw=1.2 if spec.primary else 0.7)
             mark: dict[str, Any] = dict(marker="D", ms=4) if spec.primary else dict(marker="o", ms=2.4)
             upper.plot(x, 100 * (spec.gap.estimate or 0), color=colour, **mark)
-            rows = [choices.index((way, getattr(spec, way))) for way in WAYS]
+            rows = [choices.index((way, value)) for way in WAYS for value in same.choices[way]]
             lower.plot([x] * len(rows), rows, "s", ms=1.7, color=colour)
         upper.set_title(look.label)
         upper.tick_params(axis="x", length=0)
@@ -285,7 +289,7 @@ def specifications(scene: Scene) -> Figure:
                 lower.axhline(row + 0.5, color=MARGIN, lw=0.6)
         lower.set_xlim(0, len(specs) + 1)
         lower.set_xticks(_counting(len(specs)))
-        lower.set_xlabel("Specification, by its estimate")
+        lower.set_xlabel("Estimates, in order")
     labels = [
         value if row and choices[row - 1][0] == way else f"{way}: {value}" for row, (way, value) in enumerate(choices)
     ]
@@ -294,19 +298,25 @@ def specifications(scene: Scene) -> Figure:
     return figure
 
 
-def _limits(specs: Sequence[Specification]) -> tuple[float, float]:
+def drawn_specifications(asked: Robustness) -> list[Coinciding]:
+    """The different estimates, without those of fewer learning rates, beside which the others look alike."""
+    return coinciding([spec for spec in asked.specifications if not spec.selection.startswith(FEWER)])
+
+
+def _limits(specs: Sequence[Coinciding]) -> tuple[float, float]:
     """The lowest and the highest of all estimates and intervals, in percentage points."""
-    values = [100 * x for spec in specs for x in (spec.gap.estimate, spec.gap.low, spec.gap.high) if x is not None]
+    gaps = [same.first.gap for same in specs]
+    values = [100 * x for gap in gaps for x in (gap.estimate, gap.low, gap.high) if x is not None]
     return min(values), max(values)
 
 
-def _without_zero(specs: Sequence[Specification]) -> bool:
+def _without_zero(specs: Sequence[Coinciding]) -> bool:
     """Whether 0 lies so far from all of them that an axis with it would show nothing else."""
     low, high = _limits(specs)
     return max(low, -high) > high - low > 0
 
 
-def _gap_limits(axes: Axes, specs: Sequence[Specification]) -> None:
+def _gap_limits(axes: Axes, specs: Sequence[Coinciding]) -> None:
     """An axis on which the specifications can be told apart, with a line at 0 or a word on where that is."""
     low, high = _limits(specs)
     if not _without_zero(specs):
@@ -327,10 +337,17 @@ def _gap_limits(axes: Axes, specs: Sequence[Specification]) -> None:
     )
 
 
-def _choices(findings: Findings, asked: dict[str, tuple[Specification, ...]]) -> list[tuple[str, str]]:
+def _choices(findings: Findings, asked: dict[str, list[Coinciding]]) -> list[tuple[str, str]]:
     """Every (way, choice) among the specifications, way by way, the primary analysis' choice first."""
-    everything = sorted((s for specs in asked.values() for s in specs), key=lambda s: not s.primary)
-    return [(way, value) for way in WAYS for value in dict.fromkeys(getattr(s, way) for s in everything)]
+    everything = sorted((s for specs in asked.values() for s in specs), key=lambda s: not s.first.primary)
+    usual = [s.first for s in everything if s.first.primary]
+    found = {
+        way: dict.fromkeys(
+            [*(getattr(s, way) for s in usual), *(value for s in everything for value in s.choices[way])]
+        )
+        for way in WAYS
+    }
+    return [(way, value) for way, values in found.items() for value in values]
 
 
 def _counting(n: int) -> list[int]:

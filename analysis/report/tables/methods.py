@@ -7,8 +7,9 @@ from operator import attrgetter
 from analysis import text
 from analysis.findings.schema import Comparison, Findings
 from analysis.frames import Frames
-from analysis.report.phrases import WAYS, pairs
+from analysis.report.phrases import pairs
 from analysis.report.table import Cell, Rows, figures, interval, method_row, number, table, whole, words
+from analysis.stats.robustness import coinciding
 
 OVER_SEEDS = {
     "verdict.interval": ("interval of the verdict", "pp"),
@@ -82,26 +83,29 @@ def specifications(findings: Findings, frames: Frames) -> Rows:
     """Every way to analyse the same data."""
     rows = Rows()
     for baseline, asked in findings.robustness.items():
-        for s in asked.specifications:
-            ways = {way: getattr(s, way) for way in WAYS}
-            gap = s.gap
+        for same in coinciding(asked.specifications):
+            gap = same.first.gap
             limits: dict[str, object] = {"low": gap.low, "high": gap.high, "level": gap.level}
+            chosen = {way: ", ".join(values) for way, values in same.choices.items() if way != "population"}
             rows.add(
-                Baseline=words("baseline", baseline + (" ★" if s.primary else "")),
-                **{way.capitalize(): words(way, value) for way, value in ways.items()},
-                Gap=number("gap", gap.estimate, text.points(gap.estimate)),
+                Baseline=words("baseline", baseline + (" ★" if same.first.primary else "")),
+                Gap=number("gap", gap.estimate, text.points(gap.estimate, 3)),
                 Interval=Cell(text.points_interval(gap.low, gap.high), limits),
-                Pairs=Cell(text.of(gap.n, gap.planned), {"n": gap.n, "planned": gap.planned, "unit": gap.unit}),
+                Analyses=number("analyses", same.count, str(same.count)),
+                **{way.capitalize(): words(way, value) for way, value in chosen.items()},
+                Basis=Cell(text.rests_on(gap), {"n": gap.n, "planned": gap.planned, "unit": gap.unit}),
             )
         if asked.same_sign is not None:
             rows.remarks.append(
-                f"{baseline}: {text.of(asked.same_sign, asked.alternatives)} alternatives have the sign of the primary "
-                f"analysis; {asked.distinct} of the estimates differ, {asked.undefined} specifications give none."
+                f"{baseline}: {text.of(asked.same_sign, asked.distinct)} other estimates have the sign of the primary "
+                f"analysis; {asked.undefined} specifications give none."
             )
     return rows.captioned(
-        f"Gap in percentage points, in order, with {text.level(findings.about.settings.confidence)} intervals where "
-        "one is defined; ★ the primary analysis. Unpaired: runs of the model with fewer stand for the pairs. "
-        "Descriptive: specifications share data.",
+        "Every different estimate of the gap, in percentage points and in order, the number of analyses that give it, "
+        f"and the choices that occur among these; ★ the primary analysis. Intervals at "
+        f"{text.level(findings.about.settings.confidence)} over seeds (this test set), where one is defined, of the "
+        "first of the choices named. Best of 1 rate, of 2 rates …: each model tries only so many learning rates, "
+        "expected over all ways to pick them. Descriptive: analyses share data.",
     )
 
 

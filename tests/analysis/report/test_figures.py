@@ -344,7 +344,7 @@ def test_runs_that_diverged_in_their_first_epoch_are_counted_in_their_panel(tmp_
 
 def test_specifications_can_be_told_apart(drawn):
     findings, *_ = drawn
-    specs = findings.robustness["mlp"].specifications
+    specs = gap.drawn_specifications(findings.robustness["mlp"])
     figure, texts = drawn_alone(drawn, "specifications")
     low, high = gap._limits(specs)
     bottom, top = figure.axes[0].get_ylim()

@@ -9,11 +9,12 @@ from scipy import stats
 from scipy.special import expit, logit
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from analysis.stats.robustness import outcomes, random_halves, robustness, sensitivity
+from analysis.stats.robustness import coinciding, gap_between, outcomes, random_halves, robustness, sensitivity
 from analysis.stats.selection import fixed, reselected
 from tests.analysis.grids import BASIS, grid
 
 N_IMAGES, CLASSES = 1000, 10
+REPLICATIONS = 3000
 OPTIONS = dict(n_images=N_IMAGES, classes=CLASSES, level=0.95)
 RNG = np.random.default_rng(11)
 
@@ -131,8 +132,31 @@ def test_logit_is_turned_back_into_a_gap_in_accuracy():
     result = asked(c, b, {"mean": constant(0)})
     found = find(result, outcomes="both learned", transform="logit", pairing="paired").gap
     assert found.estimate == pytest.approx(expit(x.mean()) - expit(y.mean()), rel=1e-10)
-    low, high = DescrStatsW(x - y).tconfint_mean()
-    assert_allclose((found.low, found.high), expit(y.mean() + np.array([low, high])) - expit(y.mean()), rtol=1e-10)
+    # By hand: the slopes of expit at both means, and the covariance of the two over seeds.
+    p, q = expit(x.mean()), expit(y.mean())
+    slopes = np.array([p * (1 - p), -q * (1 - q)])
+    half = stats.t.ppf(0.975, 5) * np.sqrt(slopes @ np.cov(x, y) @ slopes / 6)
+    assert_allclose((found.low, found.high), (p - q - half, p - q + half), rtol=1e-10)
+    apart = find(result, outcomes="both learned", transform="logit", pairing="unpaired").gap
+    parts = slopes**2 * [x.var(ddof=1) / 6, y.var(ddof=1) / 6]
+    df = parts.sum() ** 2 / (parts**2 / 5).sum()
+    assert apart.high - apart.estimate == pytest.approx(stats.t.ppf(0.975, df) * np.sqrt(parts.sum()), rel=1e-10)
+
+
+@pytest.mark.parametrize("pairing", ["paired", "unpaired"])
+@pytest.mark.parametrize("n_seeds", [5, 20, 50])
+def test_intervals_on_logits_cover_as_they_say(n_seeds, pairing):
+    """Counts of right images whose logits are normal with a correlation of 0.3, or of 0 where seeds are unpaired."""
+    rng = np.random.default_rng(n_seeds)
+    means, rho = np.array([4.5, 3.55]), 0.3 if pairing == "paired" else 0.0
+    cov = np.diag([0.1, 0.06]) @ [[1, rho], [rho, 1]] @ np.diag([0.1, 0.06])
+    logits = rng.multivariate_normal(means, cov, (REPLICATIONS, n_seeds))
+    n_images = 10**9  # so that rounding to whole images says nothing
+    right = np.rint((n_images + 1) * expit(logits) - 0.5)
+    truth = expit(means[0]) - expit(means[1])
+    found = [gap_between(c, b, pairing, "logit", n_images, 0.95, BASIS) for c, b in right.transpose(0, 2, 1)]
+    covered = np.mean([e.low <= truth <= e.high for e in found])
+    assert abs(covered - 0.95) < 4 * np.sqrt(0.95 * 0.05 / REPLICATIONS)
 
 
 def test_logit_of_a_perfect_network_is_finite():
@@ -140,7 +164,7 @@ def test_logit_of_a_perfect_network_is_finite():
     b = grid([[900, 901, 902, 903]])
     result = asked(c, b, {"mean": constant(0, n_seeds=4)})
     found = find(result, outcomes="both learned", transform="logit", pairing="paired").gap
-    assert 0 < found.low < found.estimate < found.high < 0.1
+    assert 0 < found.low < found.estimate < found.high < 0.101
 
 
 def test_cross_fitting_takes_each_seeds_own_rate():
@@ -172,10 +196,35 @@ def test_the_curve_is_sorted_and_counts_signs_of_the_alternatives():
     estimates = [s.gap.estimate for s in result.specifications]
     assert estimates == sorted(estimates)
     assert len(estimates) == 16
-    assert (result.alternatives, result.same_sign, result.undefined) == (15, 7, 2)
     # Every run learned, so scoring and pairing change no point: raw and logit are all that differs, for each rate.
-    assert result.distinct == 4
+    assert (result.alternatives, result.distinct, result.same_sign, result.undefined) == (15, 3, 1, 2)
     assert sum(s.primary for s in result.specifications) == 1
+
+
+def test_equal_estimates_are_one_row_that_says_how_many_analyses_give_it():
+    c, b = model(0.93), model(0.80)
+    rules = {"mean": constant(0), "median": constant(0)}
+    fewer = [BASIS.gives(gap) for gap in (-0.2, 0.1, 0.13)]
+    result = robustness((c, b), rules, no_images, fewer, **OPTIONS)
+    first, second, *rest = coinciding(result.specifications)
+    assert (first.count, first.choices["selection"], first.first.gap.estimate) == (1, ("best of 1 rate",), -0.2)
+    assert (second.count, second.choices["selection"], second.choices["outcomes"]) == (
+        1,
+        ("best of 2 rates",),
+        ("scored at chance",),
+    )
+    assert [same.count for same in rest] == [8, 8]  # raw and logit; the best of all rates is what "mean" is
+    (primary,) = [same for same in rest if same.first.primary]
+    assert primary.choices["transform"] == ("raw",)
+    assert set(primary.choices["selection"]) == {"mean", "median"}
+    assert set(primary.choices["pairing"]) == {"paired", "unpaired"}
+    assert (result.alternatives, result.distinct, result.same_sign) == (17, 3, 2)
+
+
+def test_a_gap_of_zero_has_no_sign_that_others_could_share():
+    c = model(0.9)
+    result = asked(c, c, {"mean": constant(0)})
+    assert (result.alternatives, result.distinct, result.same_sign) == (7, 0, None)
 
 
 def test_scored_runs_get_no_interval():
@@ -208,7 +257,10 @@ def test_few_seeds_decline_and_never_crash(n_seeds):
         b = grid(np.full((1, n_seeds), 940), second)
         result = asked(c, b, {"mean": constant(0, n_seeds=n_seeds)})
         assert all(s.gap.low is None for s in result.specifications)
-        assert (result.same_sign is None) == (n_seeds == 0 or (first, second) != ("learned", "learned"))
+        primary = [s for s in result.specifications if s.primary]
+        assert (
+            (not primary) == (result.same_sign is None) == (n_seeds == 0 or (first, second) != ("learned", "learned"))
+        )
 
 
 def test_no_choice_gives_no_estimate():
