@@ -1,11 +1,13 @@
 import gc
+import os
 import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests import processes
+from study import wandb_access
+from tests import processes, wandb_server
 
 # As in a study's workers; two threads on two busy cores wait for each other most of the time.
 torch.set_num_threads(1)
@@ -54,3 +56,18 @@ def place(undisturbed):
     folder = parent / f"case{len(list(parent.iterdir()))}"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A W&B server on this machine, and this process as that of somebody who has a key for it."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    with wandb_server.serve() as started:
+        monkeypatch.setenv("WANDB_BASE_URL", started.url)
+        monkeypatch.setenv("WANDB_API_KEY", processes.KEY)
+        monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+        monkeypatch.setenv("WANDB_INIT_TIMEOUT", "5")
+        wandb_access.end()
+        yield started
+        wandb_access.end()

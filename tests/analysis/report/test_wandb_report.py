@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import zipfile
 
 import pytest
@@ -15,7 +14,7 @@ from analysis.findings import build
 from analysis.report import wandb_report
 from study import wandb_access
 from study.errors import PublishError, UserError
-from tests import processes, synthetic, wandb_server
+from tests import synthetic
 
 wandb = pytest.importorskip("wandb")
 pytest.importorskip("wandb_workspaces")
@@ -37,20 +36,6 @@ def data(ledger):
 @pytest.fixture(scope="module")
 def findings(data):
     return build.collect(data, {})
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    with wandb_server.serve() as started:
-        monkeypatch.setenv("WANDB_BASE_URL", started.url)
-        monkeypatch.setenv("WANDB_API_KEY", processes.KEY)
-        monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-        monkeypatch.setenv("WANDB_INIT_TIMEOUT", "5")
-        wandb_access.end()
-        yield started
-        wandb_access.end()
 
 
 @pytest.fixture

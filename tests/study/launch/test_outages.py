@@ -4,7 +4,6 @@ trained in this process, one after another, by what a worker does with each.
 
 import contextlib
 import io
-import os
 import re
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from study.launch import cluster, messages, ray_tune, session, sync, tracking
 from study.ledger.ledger import Ledger
 from study.ledger.records import METRICS
 from study.ledger.storage import Storage
-from tests import processes, wandb_server
+from tests import processes
 
 pytestmark = pytest.mark.slow
 RUNS = 4
@@ -35,20 +34,11 @@ FAULTS = {
 }
 
 
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
+@pytest.fixture(autouse=True)
+def worker(monkeypatch):
+    """A worker that has not logged yet, and has little patience."""
     monkeypatch.setattr(tracking, "_worker", tracking._Worker())
     monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 1.0)
-    with wandb_server.serve() as started:
-        monkeypatch.setenv("WANDB_BASE_URL", started.url)
-        monkeypatch.setenv("WANDB_API_KEY", processes.KEY)
-        monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-        monkeypatch.setenv("WANDB_INIT_TIMEOUT", "2")
-        wandb_access.end()
-        yield started
-        wandb_access.end()
 
 
 def config(folder, mode):

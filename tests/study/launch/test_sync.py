@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 import shutil
 import signal
@@ -21,7 +20,7 @@ from study.ledger import lock
 from study.ledger.ledger import Ledger
 from study.ledger.records import METRICS
 from study.ledger.storage import Storage
-from tests import examples, processes, synthetic, wandb_server
+from tests import examples, processes, synthetic
 
 STATES = {("b", 0.01, 0): "failed", ("b", 0.01, 1): "diverged", ("b", 0.03, 0): "missing"}
 MODELS = {"a": synthetic.Truth(2.2, 2.0, 0.25), "b": synthetic.Truth(2.0, 2.0, 0.25)}
@@ -33,21 +32,6 @@ def ledger(tmp_path_factory):
     """A study of 12 planned runs: 9 have finished, one diverged, one failed, one is missing."""
     options = dict(seeds=2, epochs=4, n_test=60, n_val=40, shape=(2, 2), states=STATES)
     return synthetic.write(tmp_path_factory.mktemp("sync"), MODELS, **options)
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    """The server, and this process as that of somebody who has a key for it."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    with wandb_server.serve() as started:
-        monkeypatch.setenv("WANDB_BASE_URL", started.url)
-        monkeypatch.setenv("WANDB_API_KEY", processes.KEY)
-        monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-        monkeypatch.setenv("WANDB_INIT_TIMEOUT", "2")
-        wandb_access.end()
-        yield started
-        wandb_access.end()
 
 
 def told(command, folder, *overrides):
