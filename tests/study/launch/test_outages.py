@@ -48,7 +48,8 @@ def config(folder, mode):
 def launch(monkeypatch, path, after_first=lambda: None):
     """Run the study of a config as the command does; its exit code, what it said, and for how long packs waited."""
 
-    def train(queue, lost):
+    def train(queues, watch):
+        (queue,) = queues
         for index, pack in enumerate(queue.packs):
             queue.train(pack, queue.data, lambda message, index=index: queue.recorder.receive(index, message))
             if index == 0:
@@ -63,7 +64,7 @@ def launch(monkeypatch, path, after_first=lambda: None):
     monkeypatch.setattr(cluster, "lack", lambda *_: None)
     monkeypatch.setattr(ray_tune, "launch", train)
     text = io.StringIO()
-    code = session.run(config_file.load(path), Console(file=text, width=400), session.Options(again="again"))
+    code = session.run([config_file.load(path)], Console(file=text, width=400), session.Options(again="again"))
     return code, text.getvalue()
 
 
@@ -118,21 +119,22 @@ def test_what_stops_a_launch_leaves_the_count_and_the_command(server, tmp_path, 
     path = config(tmp_path, "online")
     folder = tmp_path / "x" / "storage" / "small"
 
-    def stop(queue, lost):
+    def stop(queues, watch):
+        (queue,) = queues
         pack = queue.packs[0]
         queue.train(pack, queue.data, lambda message: queue.recorder.receive(0, message))
         del server.runs[f"small-{pack.runs[0].run_id}"]
         raise ray_tune.Interrupted("SIGTERM")
 
-    def refuse(queue, lost):
-        queue.recorder.receive(0, messages.Stopped("no room"))
+    def refuse(queues, watch):
+        queues[0].recorder.receive(0, messages.Stopped("no room"))
 
     monkeypatch.setattr(cluster, "connected", lambda *_, **__: contextlib.nullcontext(None))
     monkeypatch.setattr(cluster, "lack", lambda *_: None)
     for train, expected in ((stop, 130), (refuse, 3)):
         monkeypatch.setattr(ray_tune, "launch", train)
         text = io.StringIO()
-        code = session.run(config_file.load(path), Console(file=text, width=400), session.Options(again="again"))
+        code = session.run([config_file.load(path)], Console(file=text, width=400), session.Options(again="again"))
         assert code == expected, text.getvalue()
         assert f"W&B has 1 of 2 runs; the others are in the ledger, {folder}" in text.getvalue()
         assert f"python -m study sync {folder}\n" in text.getvalue()
