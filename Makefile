@@ -1,21 +1,27 @@
 # `make` and `make help` list what there is. Every target makes the environment it needs.
 CONFIG  ?= configs/quick.yaml
 STORAGE ?=
-LEDGER  ?= analysis/published/paper/paper.zip
+LEDGER  ?=
 PYTHON  ?= python3
 BIN     := .venv/bin
 STUDY    = $(CONFIG) $(if $(STORAGE),storage=$(STORAGE))
 
-.PHONY: help study test fast lint bench calibration clean
+.PHONY: help study paper test fast lint bench calibration clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo '  make study CONFIG=configs/paper.yaml STORAGE=/elsewhere    another study, kept in another place'
+	@echo '  make paper LEDGER=results/mine                             of a study that is trained already'
 	@echo '  make study PYTHON=python3.12                               another Python, 3.11 or newer'
 
 study: .venv/ready ## Train the quick study on MNIST and write its report: minutes on two cores
 	$(BIN)/python -m study run $(STUDY) --report
+
+# A study that is trained already, or an archive, is named by LEDGER; nothing is trained then.
+paper: .venv/ready ## The same, and the draft of a paper: LaTeX, and its PDF where LaTeX is installed
+	$(if $(LEDGER),,$(BIN)/python -m study run $(STUDY))
+	$(BIN)/python -m analysis $(or $(LEDGER),"$$($(BIN)/python -m study where $(STUDY))") --paper
 
 test: .venv/ready lint ## Lint, and run all tests: 20 minutes on two cores
 	$(BIN)/python -m pytest
@@ -33,7 +39,7 @@ bench: .venv/ready ## Measure speed and memory (tests/benchmarks): half an hour
 
 calibration: .venv/ready ## Simulate how often the intervals and tests keep their promise: hours
 	$(BIN)/python -m analysis.calibration --processes 2 --date "$$(date -u +%F)" --out analysis/published/calibration \
-		--ledger $(LEDGER)
+		--ledger $(or $(LEDGER),analysis/published/paper/paper.zip)
 
 # The environment is made anew whenever what it should hold has changed.
 .venv/ready: setup.cfg constraints.txt

@@ -17,7 +17,7 @@ from analysis import frames
 from analysis.findings import build, costs
 from analysis.findings.across import across
 from analysis.report import across as across_report
-from analysis.report import figures, latex, page, tables, terminal, wandb_report
+from analysis.report import figures, latex, page, paper, tables, terminal, wandb_report
 from study import cli as command_line
 from study.errors import StorageError, UserError
 from study.ledger.storage import Storage
@@ -34,6 +34,7 @@ from study.ledger.storage import Storage
     help="Which test images belong together: an id a line, a .npy file, or the labels of QMNIST.",
 )
 @click.option("--out", metavar="DIR_OR_URI", help="Where the report is written. Default: report/ beside the study.")
+@click.option("--paper", "as_paper", is_flag=True, help="Write the draft of a paper as well, and compile it.")
 @click.option("--wandb", is_flag=True, help="Write the study's own run on W&B as well, with report and ledger.")
 def cli(
     source: str,
@@ -42,6 +43,7 @@ def cli(
     require_complete: bool,
     clusters: str | None,
     out: str | None,
+    as_paper: bool,
     wandb: bool,
 ) -> None:
     """Answer the study's question, and write its findings, tables, figures and report.
@@ -55,7 +57,8 @@ def cli(
         _complete(data)
     findings = build.collect(data, block)
     with _folder(report) as folder:
-        _write(findings, data, folder)
+        floats = _write(findings, data, folder)
+        pdf = _paper(findings, data, folder, floats) if as_paper else None
         address = wandb_report.publish(findings, data, folder) if wandb else None
     if as_json:
         click.echo(findings.to_json(), nl=False)
@@ -63,6 +66,13 @@ def cli(
     console = Console()
     terminal.show(findings, console)
     console.print(f"report: {report.address('index.html')}", markup=False, highlight=False, soft_wrap=True)
+    if as_paper:
+        said = (
+            f"paper: {report.address(pdf.name)}"
+            if pdf
+            else f"paper: {report.address('latex/main.tex')}; {paper.ABSENT}"
+        )
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
     if address:
         console.print(f"W&B: {address}", markup=False, highlight=False, soft_wrap=True)
 
@@ -112,17 +122,28 @@ def across_cli(sources: tuple[str, ...], out: Path) -> None:
     console.print(f"across studies: {out / 'across.md'}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _write(findings: build.Findings, data: frames.Frames, folder: Path) -> None:
+def _write(findings: build.Findings, data: frames.Frames, folder: Path) -> list[Path]:
+    """Write the report into `folder`; the tables and figures for LaTeX."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "findings.json").write_text(findings.to_json(), encoding="utf-8")
         (folder / "costs.json").write_text(costs.to_json(data, findings), encoding="utf-8")
         tables.write(findings, data, folder / "tables")
         figures.draw(findings, data, folder / "figures")
-        latex.write(findings, data, folder / "latex")
+        floats = latex.write(findings, data, folder / "latex")
         page.write(findings, data, folder)
+        return floats
     except OSError as error:
         raise StorageError(f"{folder}: cannot write the report: {error.strerror or error}") from error
+
+
+def _paper(findings: build.Findings, data: frames.Frames, folder: Path, floats: list[Path]) -> Path | None:
+    """Write the draft of a paper into `folder`; its PDF, or None where no LaTeX is installed."""
+    try:
+        paper.write(findings, data, folder / "latex", floats)
+        return paper.compiled(folder)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot write the paper: {error.strerror or error}") from error
 
 
 def _beside(source: str) -> Storage:

@@ -1,4 +1,4 @@
-"""make study, with a stand-in for Python that only notes what it is asked to do."""
+"""make study and make paper, with a stand-in for Python that only notes what it is asked to do."""
 
 import re
 import subprocess
@@ -13,12 +13,12 @@ exit {code}
 """
 
 
-def make(folder, *arguments, code=0):
+def make(folder, *arguments, target="study", code=0):
     """Exit code that make's recipe ended with (0 if it went well), and the commands it gave."""
     python = folder / "python"
     python.write_text(PYTHON.format(code=code))
     python.chmod(0o755)
-    command = ["make", "--silent", "--old-file=.venv/ready", f"--file={ROOT / 'Makefile'}", "study", f"BIN={folder}"]
+    command = ["make", "--silent", "--old-file=.venv/ready", f"--file={ROOT / 'Makefile'}", target, f"BIN={folder}"]
     done = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, check=False)
     recipe = int(done.stderr.split("Error ")[1].split()[0]) if done.returncode else 0
     return recipe, (folder / "calls").read_text().splitlines()
@@ -31,6 +31,15 @@ def test_a_study_is_trained_and_reported_by_one_command(tmp_path):
 def test_storage_is_given_where_the_user_gives_it(tmp_path):
     _, calls = make(tmp_path, "CONFIG=a.yaml", "STORAGE=/there")
     assert calls == ["-m study run a.yaml storage=/there --report"]
+
+
+def test_a_paper_is_that_of_a_study_which_is_trained_first(tmp_path):
+    _, calls = make(tmp_path, "CONFIG=a.yaml", target="paper")
+    assert calls == ["-m study run a.yaml", "-m study where a.yaml", "-m analysis  --paper"]
+
+
+def test_a_paper_of_a_ledger_trains_nothing(tmp_path):
+    assert make(tmp_path, "LEDGER=a.zip", target="paper") == (0, ["-m analysis a.zip --paper"])
 
 
 @pytest.mark.parametrize("code", [1, 2, 130])
