@@ -148,7 +148,10 @@ def _told(svg: str) -> str:
     before, *groups = re.split(rf'<g id="{TOLD}', svg)
     parts = [before]
     for group in groups:
-        noted, rest = group.split('">', 1)
+        noted, closed, rest = re.split(r'"(/?)>', group, maxsplit=1)
+        if closed:  # nothing of it was drawn
+            parts.append(rest)
+            continue
         own, next_, after = rest.partition('<g id="')
         titles = [f"<title>{title}</title>" for title in noted.split(BETWEEN)]
         pieces = re.split(r"(<use [^>]*)/>", own)

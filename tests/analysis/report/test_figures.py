@@ -1,6 +1,7 @@
 """Every figure is drawn, the same bytes each time, with its caption; or its caption says why not."""
 
 import re
+from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
@@ -426,6 +427,19 @@ def test_a_figure_with_marks_that_are_not_drawn_is_saved_and_no_mark_has_the_val
     drawn = (tmp_path / "cut.svg").read_text()
     assert "told:" not in drawn
     assert "<title>" not in drawn
+
+
+def test_a_series_without_a_mark_is_saved(tmp_path):
+    with style.applied():
+        figure = Figure()
+        axes = figure.subplots()
+        style.tell(*axes.plot([], [], "o"), ["never seen"])
+        style.tell(*axes.plot([1], [1], "o"), ["seen"])
+        style.save(figure, tmp_path, "empty")
+    drawn = (tmp_path / "empty.svg").read_text()
+    assert "<title>seen</title>" in drawn
+    assert "never seen" not in drawn
+    ElementTree.fromstring(drawn)
 
 
 def test_first_colours_are_told_apart_without_red_green_vision():
