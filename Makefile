@@ -6,7 +6,7 @@ PYTHON  ?= python3
 BIN     := .venv/bin
 STUDY    = $(CONFIG) $(if $(STORAGE),storage=$(STORAGE))
 
-.PHONY: help study paper test fast lint bench calibration clean
+.PHONY: help study paper test fast lint bench calibration published clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bench: .venv/ready ## Measure speed and memory (tests/benchmarks): half an hour
 calibration: .venv/ready ## Simulate how often the intervals and tests keep their promise: hours
 	$(BIN)/python -m analysis.calibration --processes 2 --date "$$(date -u +%F)" --out analysis/published/calibration \
 		--ledger $(or $(LEDGER),analysis/published/paper/paper.zip)
+
+published: .venv/ready ## Make the reports, papers and links of analysis/published anew: a minute a study
+	$(BIN)/python -m analysis published analysis/published
 
 # The environment is made anew whenever what it should hold has changed.
 .venv/ready: setup.cfg constraints.txt

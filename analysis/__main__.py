@@ -1,4 +1,4 @@
-"""The command line: python -m analysis DIR_OR_ZIP_OR_URI, and python -m analysis across DIR_OR_ZIP_OR_URI …."""
+"""The command line: python -m analysis DIR_OR_ZIP_OR_URI, and python -m analysis across, wandb or published …."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from analysis import frames
 from analysis.findings import build, costs
 from analysis.findings.across import across
 from analysis.report import across as across_report
-from analysis.report import figures, latex, page, paper, tables, terminal, wandb_report
+from analysis.report import figures, latex, page, paper, published, tables, terminal, wandb_report
 from study import cli as command_line
 from study.errors import StorageError, UserError
 from study.ledger.storage import Storage
@@ -122,6 +122,24 @@ def across_cli(sources: tuple[str, ...], out: Path) -> None:
     console.print(f"across studies: {out / 'across.md'}", markup=False, highlight=False, soft_wrap=True)
 
 
+@click.command(name="published", context_settings=command_line.SETTINGS)
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR")
+def published_cli(folder: Path) -> None:
+    """Make the reports and papers of studies anew from their archives, DIR/NAME/NAME.zip, with a page of links."""
+    archives = published.archives(folder)
+    if not archives:
+        raise UserError(f"{folder}: found no study; allowed: a folder that holds NAME/NAME.zip")
+    studies = []
+    for archive in archives:
+        data = frames.load(archive)
+        findings = build.collect(data)
+        floats = _write(findings, data, archive.parent)
+        pdf = _paper(findings, data, archive.parent, floats)
+        click.echo(f"{archive}: made anew{'' if pdf else f'; {paper.ABSENT}'}")
+        studies.append((archive, findings))
+    click.echo(f"links: {published.write(folder, studies)}")
+
+
 def _write(findings: build.Findings, data: frames.Frames, folder: Path) -> list[Path]:
     """Write the report into `folder`; the tables and figures for LaTeX."""
     try:
@@ -205,7 +223,7 @@ def _parse(overrides: tuple[str, ...]) -> dict[str, Any]:
 
 def main() -> None:
     """Run the command line; a user's mistake is one line and never a traceback."""
-    others = {"across": across_cli, "wandb": wandb_cli}
+    others = {"across": across_cli, "published": published_cli, "wandb": wandb_cli}
     if sys.argv[1:2] and sys.argv[1] in others:
         # A folder of this name is given as ./across.
         command_line.run(others[sys.argv.pop(1)])

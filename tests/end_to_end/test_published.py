@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -10,11 +11,13 @@ import pytest
 from analysis import frames, text
 from analysis.findings import build, schema
 from analysis.findings.schema import Findings
+from analysis.report import latex, paper, published, tables
 from study import config_file
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "analysis" / "published" / "paper"
-AGAIN = "python -m analysis analysis/published/paper/paper.zip --out analysis/published/paper"
+ARCHIVES = published.archives(PUBLISHED.parent)
+AGAIN = "make published"
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +40,33 @@ def test_every_key_of_the_findings_is_described():
 
 
 @pytest.mark.slow
-def test_the_findings_come_from_the_ledger_published_with_them():
-    found = build.collect(frames.load(str(PUBLISHED / "paper.zip"))).to_json()
-    assert found == (PUBLISHED / "findings.json").read_text(encoding="utf-8"), f"write them anew: {AGAIN}"
+@pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.stem)
+def test_findings_tables_and_paper_come_from_the_ledger_published_with_them(archive, tmp_path):
+    data = frames.load(archive.relative_to(ROOT))
+    found = build.collect(data)
+    assert found.to_json() == (archive.parent / "findings.json").read_text(encoding="utf-8"), f"anew: {AGAIN}"
+    written = tables.write(found, data, tmp_path / "tables")
+    floats = latex.write(found, data, tmp_path / "latex")
+    written += [*floats, *paper.write(found, data, tmp_path / "latex", floats)]
+    stale = [p for p in written if p.read_bytes() != (archive.parent / p.relative_to(tmp_path)).read_bytes()]
+    assert stale == [], f"anew: {AGAIN}"
+
+
+def test_every_study_published_is_linked_with_its_numbers(tmp_path):
+    assert PUBLISHED / "paper.zip" in ARCHIVES
+    shutil.copytree(PUBLISHED.parent, tmp_path / "published", ignore=shutil.ignore_patterns("figures", "tables"))
+    found = [(path, Findings.model_validate_json((path.parent / "findings.json").read_text())) for path in ARCHIVES]
+    links = published.write(tmp_path / "published", found)
+    assert links.read_text() == (PUBLISHED.parent / published.INDEX).read_text(), f"anew: {AGAIN}"
+    assert links.read_text().count("paper.pdf") == len(ARCHIVES)
+
+
+@pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.stem)
+def test_every_file_that_a_published_page_links_is_there(archive):
+    page = (archive.parent / "index.html").read_text(encoding="utf-8")
+    links = set(re.findall(r'href="((?!https?:|#)[^"]+)"', page.partition("<main>")[0] + page.partition("<main>")[2]))
+    assert len(links) > 50
+    assert [link for link in sorted(links) if not (archive.parent / link).exists()] == []
 
 
 def test_the_analysis_published_is_the_one_the_config_declares(findings):

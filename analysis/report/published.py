@@ -1,0 +1,56 @@
+"""A page of links to studies that are published together: each with its archive, findings, report and paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from analysis import text
+from analysis.findings.schema import Comparison, Findings
+from analysis.report import paper
+
+INDEX = "README.md"
+FILES = {"report": "index.html", "paper": paper.PDF, "findings": "findings.json"}
+"""What a study's folder is linked for, as far as it is there, beside its archive."""
+
+
+def archives(folder: Path) -> list[Path]:
+    """The studies published in `folder`: NAME/NAME.zip, by name."""
+    return [path for path in sorted(folder.glob("*/*.zip")) if path.stem == path.parent.name]
+
+
+def write(folder: Path, studies: Iterable[tuple[Path, Findings]]) -> Path:
+    """Write the page of links into `folder`, for archives and the findings that lie beside each; its path."""
+    lines = [
+        "# Published studies",
+        "",
+        "Every gap is the test accuracy of the candidate minus that of the baseline, in percentage points, with its "
+        "intervals over seeds / over seeds and test images. `make published` makes everything here anew from the archives.",
+        "",
+        "| study | dataset | gap | files |",
+        "|---|---|---|---|",
+    ]
+    for archive, findings in studies:
+        gaps = "<br>".join(_gap(findings, c) for c in findings.comparisons) or text.DASH
+        links = {name: file for name, file in FILES.items() if (archive.parent / file).exists()}
+        links |= {"archive": archive.name}
+        shown = ", ".join(f"[{name}]({archive.parent.name}/{file})" for name, file in links.items())
+        about = findings.about
+        lines.append(f"| {text.markdown(about.name)} | {text.markdown(about.dataset)} | {gaps} | {shown} |")
+    if (folder / "calibration.md").exists():
+        lines += ["", "[How often the intervals and tests keep their promise](calibration.md) is simulated."]
+    path = folder / INDEX
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def _gap(findings: Findings, c: Comparison) -> str:
+    """The gap to one baseline, as a cell of Markdown."""
+    names = text.markdown(f"{findings.about.settings.candidate} against {c.baseline}")
+    mean, images = c.seeds.mean, c.images
+    if mean.estimate is None:
+        return f"{names}: no answer"
+    limits = " / ".join(text.points_interval(e.low, e.high) for e in (mean, images))
+    level = text.level(findings.about.settings.confidence)
+    n = text.of(c.pairs, c.planned)
+    return f"{names}: {text.points(mean.estimate)} ({limits}; {level}, n = {n})"
