@@ -25,7 +25,8 @@ def write(folder: Path, studies: Iterable[tuple[Path, Findings]]) -> Path:
         "# Published studies",
         "",
         "Every gap is the test accuracy of the candidate minus that of the baseline, in percentage points, with its "
-        "intervals over seeds / over seeds and test images. `make published` makes everything here anew from the archives.",
+        "intervals over seeds / over seeds and test images. `make published` makes everything here anew from the "
+        "archives.",
         "",
         "| study | dataset | gap | files |",
         "|---|---|---|---|",
