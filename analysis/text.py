@@ -162,10 +162,25 @@ def points(x: float | None, digits: int = 2) -> str:
 
 
 def point_digits(low: float | None, high: float | None) -> int:
-    """Decimals for an interval of fractions in percentage points: three where it is narrower than 0.1."""
+    """Decimals for an interval of fractions in percentage points: three where it is narrower than 0.1.
+
+    More where a limit would else round to 0: on which side of 0 it lies is what a reader looks for.
+    """
     if low is None or high is None:
         return 2
-    return 2 if 100 * (high - low) >= 0.1 else 3
+    digits = 2 if 100 * (high - low) >= 0.1 else 3
+    while digits < 6 and any(limit and not round(100 * limit, digits) for limit in (low, high)):
+        digits += 1
+    return digits
+
+
+def duration(hours: float) -> str:
+    """A time in the unit that people read it in: 4.4 min, 1.5 h, 120 h."""
+    seconds = 3600 * hours
+    for unit, size in (("s", 60), ("min", 3600)):
+        if seconds < size:
+            return f"{plain(float(f'{60 * seconds / size:.2g}'))} {unit}"
+    return f"{plain(float(f'{hours:.2g}'))} h" if hours < 100 else f"{count(hours)} h"
 
 
 def points_interval(low: float | None, high: float | None) -> str:

@@ -174,7 +174,11 @@ class _Study:
             learned = part[part["learned"]]
             basis = _basis(learned["run_id"], len(part))
             sd = learned[[f"final_{name}" for name in METRICS]].std(ddof=1)
-            numbers: dict[str, Any] = {}
+            test = learned["final_test_accuracy"]
+            numbers: dict[str, Any] = dict(
+                test_accuracy_median=float(test.median()) if len(test) else None,
+                test_accuracy_range=(float(test.min()), float(test.max())) if len(test) else None,
+            )
             for name in METRICS:
                 highest = 1.0 if name.endswith("accuracy") else np.inf
                 numbers[name] = self._mean(learned[f"final_{name}"], basis, highest)

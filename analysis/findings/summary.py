@@ -46,7 +46,8 @@ def _paragraph(findings: Findings, comparison: Comparison) -> str:
         f"{comparison.planned} planned pairs of trainings{_survivors(comparison)}. {candidate} was "
         f"{_pairs(comparison)}. "
         f"{_outcomes(findings, comparison)}{_verdict(findings, comparison)}"
-        f"{_both(findings, comparison)}{_alternatives(findings, baseline)}{_scope(findings)}"
+        f"{_both(findings, comparison)}{_halves(findings, baseline)}"
+        f"{_alternatives(findings, baseline)}{_scope(findings)}"
     )
 
 
@@ -78,7 +79,8 @@ def _ranges(findings: Findings, comparison: Comparison) -> str:
         else f"{text.points_interval(seeds.low, seeds.high)} allowing for training luck",
         f"no interval for {sample}: {images.declined}"
         if images.low is None
-        else f"{text.points_interval(images.low, images.high)} allowing also for {sample}",
+        else f"{'the same' if images.interval == seeds.interval else text.points_interval(images.low, images.high)} "
+        f"allowing also for {sample}",
     ]
     if images.low is not None and images.n < comparison.pairs:
         ranges[1] += f", from the {text.of(images.n, comparison.pairs)} pairs whose predictions are there"
@@ -122,17 +124,22 @@ def _outcomes(findings: Findings, comparison: Comparison) -> str:
     shares = [roles[role].not_learned for role in ("candidate", "baseline")]
     models = (findings.about.settings.candidate, comparison.baseline)
     failed = [comparison.not_learned[model] for model in models]
-    each = [
-        f"{n or 'none'} of {e.n} of {model}"
-        + (f" ({text.level(e.level)} limit {text.percent(e.high, 0)})" if e.high else "")
-        for n, e, model in zip(failed, shares, models, strict=True)
-    ]
+    limits = [f" ({text.level(e.level)} limit {text.percent(e.high, 0)})" if e.high else "" for e in shares]
+    if any(failed) or shares[0].n != shares[1].n:
+        each = [
+            f"{n or 'none'} of {e.n} trainings of {model} failed to learn{limit}"
+            for n, e, model, limit in zip(failed, shares, models, limits, strict=True)
+        ]
+    elif shares[0].n == 1:
+        each = [f"neither model's only training failed to learn{limits[0]}"]
+    else:
+        each = [f"none of {shares[0].n} trainings of either model failed to learn{limits[0]}"]
     chosen = {(model, findings.selection[model].mean.learning_rate) for model in models}
     others = [c for c in findings.completeness if c.model in models and (c.model, c.learning_rate) not in chosen]
     elsewhere = sum(c.diverged + c.collapsed for c in others)
     ended = sum(c.finished + c.diverged for c in others)
-    rest = f"; at other rates {elsewhere} of {ended}" if elsewhere else ""
-    return f"At the selected rates {' and '.join(each)} did not learn{rest}. "
+    rest = f"; at other rates {elsewhere} of {ended} did" if elsewhere else ""
+    return f"At the selected rates {' and '.join(each)}{rest}. "
 
 
 def _verdict(findings: Findings, comparison: Comparison) -> str:
@@ -181,6 +188,20 @@ def _both(findings: Findings, comparison: Comparison) -> str:
     if comparison.seeds.verdict.words is None:
         return ""
     return "This does not show that either model is the more accurate. "
+
+
+def _halves(findings: Findings, baseline: str) -> str:
+    """That the gap is not the same in both halves of the test file, where their intervals do not meet."""
+    crossed = findings.images[baseline].crossed
+    halves = () if crossed is None else crossed.halves
+    known = [(e, e.interval) for e in halves if e.interval is not None]
+    if len(known) < 2 or max(low for _, (low, _) in known) <= min(high for _, (_, high) in known):
+        return ""
+    first, second = (f"{text.points(e.estimate)} ({text.points_interval(*limits)})" for e, limits in known)
+    return (
+        f"The gap is not the same throughout the test file: {first} in its first half, {second} in its second, at "
+        f"{text.level(known[0][0].level)} for new images. "
+    )
 
 
 def _alternatives(findings: Findings, baseline: str) -> str:

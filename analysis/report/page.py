@@ -266,7 +266,7 @@ def recipe(findings: Findings) -> list[tuple[str, str]]:
     facts = [
         ("Dataset", f"{about.dataset}, SHA-256 {about.dataset_sha256[:12]}…"),
         (
-            "Digits",
+            "Images",
             f"{text.count(about.n_train)} train, {text.count(about.n_val)} validation, {text.count(about.n_test)} test",
         ),
         ("Learning rates", ", ".join(map(text.plain, about.learning_rates))),

@@ -54,3 +54,12 @@ def test_what_did_not_learn_stays_visible(study):
     assert (counts["lenet5", 0.1].finished, counts["lenet5", 0.1].collapsed) == (4, 1)
     accuracy = {(c.model, c.learning_rate): c.test_accuracy for c in findings.configurations}
     assert (accuracy["lenet5", 0.1].n, accuracy["lenet5", 0.1].planned) == (3, 4)
+
+
+def test_median_and_range_are_those_of_the_runs_that_learned(study):
+    frames, findings = study
+    runs = frames.runs[frames.runs["learned"]].groupby(["model", "learning_rate"])["final_test_accuracy"]
+    for c in findings.configurations:
+        own = sorted(runs.get_group((c.model, c.learning_rate)))
+        assert c.test_accuracy_range == (own[0], own[-1])
+        assert c.test_accuracy_median == pytest.approx((own[(len(own) - 1) // 2] + own[len(own) // 2]) / 2)

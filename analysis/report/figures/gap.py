@@ -147,7 +147,7 @@ def sweep_caption(findings: Findings, frames: Frames) -> Caption:
         "Baselines are set slightly apart." if len(findings.sweep) > 1 else "",
         f"Planned pairs: {counts}.",
     ]
-    missing = None if drawn else "At no learning rate did both models train."
+    missing = None if drawn else "At no learning rate did both models learn."
     return Caption(" ".join(filter(None, said)), missing)
 
 

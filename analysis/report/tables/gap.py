@@ -82,7 +82,7 @@ def sweep(findings: Findings, frames: Frames) -> Rows:
     return rows.captioned(
         f"Percentage points, over seeds (this test set); {text.level(findings.about.settings.confidence)} t interval "
         "for each rate alone, and simultaneous band. p: exact sign-flip test, unadjusted and by Holm over all "
-        "baselines and learning rates. Trained: of the runs with an outcome, candidate / baseline.",
+        "baselines and learning rates. Learned: of the runs with an outcome, candidate / baseline.",
     )
 
 
@@ -125,8 +125,8 @@ def components(findings: Findings, frames: Frames) -> Rows:
             rows.add(
                 Baseline=words("baseline", baseline),
                 Component=words("component", c.name),
-                Variance=rows.estimate("variance", c.variance, figures(value)),
-                Raw=number("raw", c.raw, figures(c.raw)),
+                Variance=rows.estimate("variance", c.variance, _squared(value)),
+                Raw=number("raw", c.raw, _squared(c.raw)),
                 SD=number("sd", spread, text.DASH if spread is None else figures(100 * spread)),
                 Pairs=Cell(text.of(c.variance.n, c.variance.planned), {}),
             )
@@ -138,9 +138,14 @@ def components(findings: Findings, frames: Frames) -> Rows:
             )
     return rows.captioned(
         "Components of variance of one pair's difference on one test image (right minus right: −1, 0 or 1), by two-way "
-        "crossed analysis of variance. A negative one prints as 0 beside its raw value; none is truncated inside a "
-        "standard error. SD: its root, in percentage points.",
+        "crossed analysis of variance, in squared percentage points. A negative one prints as 0 beside its raw value; "
+        "none is truncated inside a standard error. SD: its root, in percentage points.",
     )
+
+
+def _squared(variance: float | None) -> str:
+    """A variance of fractions, in squared percentage points."""
+    return figures(None if variance is None else 1e4 * variance)
 
 
 def _holm(rows: Rows, c: Comparison) -> Cell:

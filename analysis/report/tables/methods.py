@@ -9,6 +9,7 @@ from analysis.findings.schema import Comparison, Findings
 from analysis.frames import Frames
 from analysis.report.phrases import pairs
 from analysis.report.table import Cell, Rows, figures, interval, method_row, number, table, whole, words
+from analysis.stats.estimate import Estimate
 from analysis.stats.robustness import coinciding
 
 OVER_SEEDS = {
@@ -36,15 +37,23 @@ def checks(findings: Findings, frames: Frames) -> Rows:
     rows = Rows()
     for c in findings.comparisons:
         for name, (what, unit) in OVER_SEEDS.items():
-            method_row(rows, c.baseline, what, attrgetter(name)(c.seeds), unit)
-        _criterion(rows, c)
+            e = attrgetter(name)(c.seeds)
+            if _says_nothing_new(name, e, c):
+                continue
+            method_row(rows, c.baseline, "rank-sum test, unpaired" if "rank-sum" in e.method else what, e, unit)
         _supported(rows, c)
-        method_row(rows, c.baseline, "interval of the verdict", c.images_verdict, "pp")
+        if c.images_verdict.interval != c.images.interval:
+            method_row(rows, c.baseline, "interval of the verdict", c.images_verdict, "pp")
         crossed = findings.images[c.baseline].crossed
         if crossed is not None:
             method_row(rows, c.baseline, "crossed bootstrap", crossed.bootstrap, "pp")
             for half, e in zip(("first", "second"), crossed.halves, strict=True):
                 method_row(rows, c.baseline, f"{half} half of the test images", e, "pp")
+        if c.seeds.effect.bouthillier is not None:
+            rows.remarks.append(
+                f"Bouthillier et al. (2021) would call the difference to {c.baseline} {c.seeds.effect.bouthillier}, "
+                "from the interval of the probability of outperforming."
+            )
         if c.mcnemar is not None:
             rows.remarks.append(
                 f"McNemar's exact test of each of {c.mcnemar.pairs} pairs of networks against {c.baseline}, each by "
@@ -59,13 +68,10 @@ def checks(findings: Findings, frames: Frames) -> Rows:
     )
 
 
-def _criterion(rows: Rows, c: Comparison) -> None:
-    """What Bouthillier et al. would say, quoted as theirs."""
-    won = c.seeds.effect.outperforming
-    if c.seeds.effect.bouthillier is not None:
-        criterion = c.seeds.effect.bouthillier
-        method = f"Bouthillier et al. (2021), from the interval of the probability of outperforming: {criterion}"
-        method_row(rows, c.baseline, "Bouthillier et al.'s criterion", won.changed(method=method))
+def _says_nothing_new(name: str, e: Estimate, c: Comparison) -> bool:
+    """Whether a row would repeat the primary interval, or say of a gap far from 0 that it is not equivalent to 0."""
+    repeated = name.startswith("verdict.") and e.interval is not None and e.interval == c.seeds.mean.interval
+    return repeated or (name == "verdict.tost" and text.p_value(e.p_value) == "1.00")
 
 
 def _supported(rows: Rows, c: Comparison) -> None:

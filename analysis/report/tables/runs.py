@@ -19,7 +19,8 @@ def configurations(findings: Findings, frames: Frames) -> Rows:
     counts = {(c.model, c.learning_rate): c for c in findings.completeness}
     for c in findings.configurations:
         chosen = findings.selection[c.model].mean.learning_rate == c.learning_rate
-        test, val, loss = c.test_accuracy, c.val_accuracy, c.test_loss
+        test, val = c.test_accuracy, c.val_accuracy
+        lowest, highest = c.test_accuracy_range or (None, None)
         rows.add(
             Model=words("model", c.model),
             Rate=number("learning_rate", c.learning_rate, rate(c.learning_rate, chosen=chosen)),
@@ -28,15 +29,19 @@ def configurations(findings: Findings, frames: Frames) -> Rows:
                 "Test %": rows.estimate("test_accuracy", test, percent(test.estimate)),
                 "SD": number("test_accuracy_sd", c.test_accuracy_sd, percent(c.test_accuracy_sd)),
                 "Interval": number("test_low", test.low, percent_interval(test)),
-                "Test loss": rows.estimate("test_loss", loss, figures(loss.estimate)),
-                "Trained": Cell(text.of(test.n, test.planned), {"n": test.n, "planned": test.planned}),
+                "Median": number("test_accuracy_median", c.test_accuracy_median, percent(c.test_accuracy_median)),
+                "Range": Cell(
+                    text.percent_interval(lowest, highest, sign=""),
+                    {"test_accuracy_lowest": lowest, "test_accuracy_highest": highest},
+                ),
+                "Learned": Cell(text.of(test.n, test.planned), {"n": test.n, "planned": test.planned}),
                 "Did not learn": words("not_learned", _outcomes(counts[c.model, c.learning_rate])),
             },
         )
     return rows.captioned(
         "Mean over the runs that learned, of all planned; ★ the rate selected by mean validation accuracy; SD of test "
-        f"accuracy with n − 1, and the {text.level(findings.about.settings.confidence)} t interval of its mean over "
-        "seeds, both in per cent.",
+        f"accuracy with n − 1, the {text.level(findings.about.settings.confidence)} t interval of its mean over "
+        "seeds, and its median and range over runs, which say more where a few runs lie far off; in per cent.",
     )
 
 
@@ -76,13 +81,19 @@ def training(findings: Findings, frames: Frames) -> Rows:
 def completeness(findings: Findings, frames: Frames) -> Rows:
     """What became of every planned run."""
     rows = Rows()
+    smooth = [c for c in findings.completeness if not (c.collapsed or c.diverged or c.failed or c.missing)]
     for c in findings.completeness:
+        if c in smooth:
+            continue
         states = {name: getattr(c, name) for name in ("finished", "collapsed", "diverged", "failed", "missing")}
         rows.add(
             Model=words("model", c.model),
             Rate=number("learning_rate", c.learning_rate, rate(c.learning_rate)),
             **{name.capitalize(): number(name, k, text.of(k, c.planned)) for name, k in states.items()},
         )
+    if smooth:
+        learned = f"{text.count(sum(c.planned for c in smooth))} planned runs of {len(smooth)}"
+        rows.remarks.append(f"All {learned} other configurations learned.")
     return rows.captioned(
         "Finished runs include the collapsed, whose final training accuracy stayed below twice that of guessing. "
         "Diverged and collapsed runs are outcomes of training; failed and missing ones are the absence of one and "
@@ -99,6 +110,8 @@ def outcomes(findings: Findings, frames: Frames) -> Rows:
             shares.setdefault(model, findings.robustness[c.baseline].outcomes[role].not_learned)
     rows = Rows()
     for model, share in shares.items():
+        if share.estimate == 0:
+            continue  # the answer says so, with the limit
         rows.add(
             Model=words("model", model),
             **{
@@ -139,9 +152,9 @@ def not_learned(findings: Findings, frames: Frames) -> Rows:
     )
 
 
-@table(section="planning", title="Hours that a narrower interval would take")
+@table(section="planning", title="Time that a narrower interval would take")
 def hours(findings: Findings, frames: Frames) -> Rows:
-    """Hours that the seeds for a narrower interval would take."""
+    """Time that the seeds for a narrower interval would take."""
     rows = Rows()
     for cost in costs.of_more_seeds(frames, findings):
         rows.add(
@@ -150,8 +163,8 @@ def hours(findings: Findings, frames: Frames) -> Rows:
                 "Half-width": number("half_width", cost["half_width"], f"±{text.plain(100 * cost['half_width'])}"),
                 "Population": words("population", cost["population"]),
                 "Seeds": number("seeds", cost["seeds"], text.count(cost["seeds"])),
-                "Hours, selected rates": _hours("hours_at_selected_rates", cost),
-                "Hours, whole grid": _hours("hours_of_whole_grid", cost),
+                "Selected rates": _hours("hours_at_selected_rates", cost),
+                "Whole grid": _hours("hours_of_whole_grid", cost),
             },
         )
     timed = text.of(int(frames.runs["train_seconds"].notna().sum()), len(frames.runs))
@@ -163,7 +176,7 @@ def hours(findings: Findings, frames: Frames) -> Rows:
 
 
 def _hours(name: str, cost: dict[str, Any]) -> Cell:
-    return number(name, cost[name], text.plain(cost[name]))
+    return number(name, cost[name], text.duration(cost[name]))
 
 
 def _outcomes(counts: Counts) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 
+import numpy as np
 import pytest
 from rich.console import Console
 from scipy import stats
@@ -68,7 +69,8 @@ def test_the_answer_says_what_the_findings_say(findings):
     assert "with one training set and one split." in findings.answer
     # None of 6 and none of 5 trainings that ended: 1 − 0.025^(1/n). Elsewhere one diverged, of 12 and 11.
     learned = (
-        "At the selected rates none of 6 of lenet5 (95% limit 46%) and none of 5 of mlp (95% limit 52%) did not learn"
+        "At the selected rates none of 6 trainings of lenet5 failed to learn (95% limit 46%) and none of 5 trainings "
+        "of mlp failed to learn (95% limit 52%); at other rates "
     )
     assert learned in findings.answer
     assert "10.6 times as many" in findings.answer
@@ -252,3 +254,27 @@ def test_models_without_a_common_seed_have_no_answer_and_it_says_why(tmp_path):
     assert found.answer == (
         "first against second: no answer. No seed has a run of both models at their selected learning rates."
     )
+
+
+def test_halves_of_the_test_file_that_differ_are_in_the_answer(tmp_path):
+    folder = synthetic.write(tmp_path, SURE, seeds=6, n_test=400, n_val=60, learning_rates=[0.01], analysis=FAST)
+    loaded = frames.load(folder)
+    assert "throughout the test file" not in collect(loaded).answer
+    # The baseline errs on every image of the second half.
+    models = loaded.runs.set_index("run_id")["model"]
+    wrong = (loaded.test_labels + 1) % 10
+    second = np.arange(400) >= 200
+    predictions = {
+        run_id: p | ({"test": np.where(second, wrong, p["test"])} if models[run_id] == "second" else {})
+        for run_id, p in loaded.predictions.items()
+    }
+    found = collect(dataclasses.replace(loaded, predictions=predictions))
+    first, last = found.images["second"].crossed.halves
+    said = f"{text.points(first.estimate)} ({text.points_interval(*first.interval)}) in its first half"
+    assert f"The gap is not the same throughout the test file: {said}, {text.points(last.estimate)} (" in found.answer
+
+
+def test_trainings_that_all_learned_are_said_once(tmp_path):
+    folder = synthetic.write(tmp_path, SURE, seeds=6, n_test=100, n_val=60, learning_rates=[0.01], analysis=FAST)
+    said = "At the selected rates none of 6 trainings of either model failed to learn (95% limit 46%). "
+    assert said in collect(frames.load(folder)).answer

@@ -21,6 +21,10 @@ NASTY = r"my_pkg.nets:My<Net>&%_#$~^\{}|\"[x]--``"
         (text.plain, 1e-4, "0.0001"),
         (text.plain, 20.0, "20"),
         (text.plain, 3e-7, "3e-07"),
+        (text.duration, 0.074, "4.4 min"),
+        (text.duration, 0.004, "14 s"),
+        (text.duration, 1.25, "1.2 h"),
+        (text.duration, 1234.5, "1,234 h"),
         (text.p_value, 2 / 2**20, "< 0.001"),
         (text.p_value, 0.00421, "0.0042"),
         (text.p_value, 0.0421, "0.042"),
@@ -44,6 +48,10 @@ def test_narrow_intervals_get_three_decimals():
     assert text.points_interval(0.0052, 0.0064) == "+0.52 to +0.64"
     assert text.points_interval(0.0052, 0.0054) == "+0.520 to +0.540"
     assert text.points_interval(None, None) == "—"
+    # A limit on one side of 0 is not printed as 0; one that is 0 is.
+    assert text.points_interval(0.00002, 0.0064) == "+0.002 to +0.640"
+    assert text.points_interval(-0.0064, -0.0000004) == "−0.64000 to −0.00004"
+    assert text.points_interval(0.0, 0.0064) == "0.00 to +0.64"
 
 
 def test_short_names_stay_distinct():

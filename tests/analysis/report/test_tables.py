@@ -118,9 +118,40 @@ def test_checks_name_the_population_the_criterion_and_the_margin_supported(study
     assert {"seeds", "seeds and test images"} <= set(shown["Population"])
     for c in findings.comparisons:
         own = shown[shown["Baseline"] == c.baseline].drop_duplicates("What").set_index("What")
-        assert c.seeds.effect.bouthillier in own.loc["Bouthillier et al.'s criterion", "Method"]
+        said = f"Bouthillier et al. (2021) would call the difference to {c.baseline} {c.seeds.effect.bouthillier}, "
+        assert any(note.startswith(said) for note in table(study, "checks").notes)
         supported = own.loc["largest supported margin (pp)", "Estimate"]
         assert supported == text.points(c.seeds.verdict.largest_supported_margin)
+
+
+def test_no_row_repeats_the_primary_interval_or_tells_that_a_large_gap_is_not_none(study):
+    findings, _ = study
+    shown = table(study, "checks").shown
+    for c in findings.comparisons:
+        own = shown[shown["Baseline"] == c.baseline]
+        # Of two baselines, 1 − 2α / 2 is the level of the primary interval.
+        assert c.seeds.verdict.equivalence_interval.interval == c.seeds.mean.interval
+        assert "interval of equivalence (pp)" not in set(own["What"])
+        assert "interval of the verdict (pp)" in set(own["What"])
+        assert ("equivalence (TOST)" in set(own["What"])) == (text.p_value(c.seeds.verdict.tost.p_value) != "1.00")
+
+
+def test_an_exact_rank_sum_test_is_called_one(study):
+    findings, _ = study
+    shown = table(study, "checks").data
+    unpaired = shown[shown["what"].isin(["rank-sum test, unpaired", "Brunner–Munzel, unpaired"])]
+    assert len(unpaired) == len(findings.comparisons)
+    for (_, row), c in zip(unpaired.iterrows(), findings.comparisons, strict=True):
+        assert row["what"].startswith("rank-sum") == (c.seeds.checks.brunner_munzel.estimate in (0, 1))
+
+
+def test_only_configurations_in_which_something_failed_have_rows(study):
+    findings, _ = study
+    smooth = [c for c in findings.completeness if not c.collapsed + c.diverged + c.failed + c.missing]
+    shown = table(study, "completeness")
+    assert 0 < len(shown.shown) == len(findings.completeness) - len(smooth)
+    learned = f"All {sum(c.planned for c in smooth)} planned runs of {len(smooth)} other configurations learned."
+    assert learned in shown.notes
 
 
 def test_the_choice_of_every_learning_rate_is_shown(study):
@@ -153,5 +184,5 @@ def test_a_negative_component_prints_as_0_beside_its_raw_value(study):
     changed = crossed.model_copy(update=dict(components=(seeds, *crossed.components[1:])))
     images = {**findings.images, "mlp": findings.images["mlp"].model_copy(update=dict(crossed=changed))}
     shown = table((findings.model_copy(update=dict(images=images)), data), "components")
-    assert list(shown.shown.iloc[0][["Variance", "Raw", "SD"]]) == ["0", "−1.5e−07", "0"]
+    assert list(shown.shown.iloc[0][["Variance", "Raw", "SD"]]) == ["0", "−0.0015", "0"]
     assert any(f"{text.percent(crossed.image_share, 0)} of the squared standard error" in note for note in shown.notes)
