@@ -131,9 +131,9 @@ class Configuration(Frozen):
     """Mean final validation loss, nats."""
     train_loss: Estimate
     """Mean final loss on the images trained on, in evaluation mode, nats."""
-    test_accuracy_median: float | None
+    test_accuracy_median: float | None = None
     """Median final test accuracy; null where no run learned."""
-    test_accuracy_range: tuple[float, float] | None
+    test_accuracy_range: tuple[float, float] | None = None
     """The lowest and the highest; null where no run learned."""
     test_accuracy_sd: float | None
     """SD over runs (n − 1); null for fewer than two."""
