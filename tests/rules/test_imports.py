@@ -18,7 +18,7 @@ ORDER = {
         "training",
         "launch",
     ],
-    "analysis": ["frames", "grid", "stats", "text", "findings", "report", "calibration"],
+    "analysis": ["frames", "grid", "stats", "text", "findings", "report", "calibration", "examples"],
 }
 """Each package imports only from those to its left; `__main__` stands at the end and may import all of them."""
 
@@ -36,7 +36,7 @@ ONLY_IN = {
     "wandb_workspaces": ["analysis/report/wandb_report.py"],
     "torch": ["study/training/", "study/launch/"],
     "torchvision": ["study/training/"],
-    "matplotlib": ["analysis/report/figures/"],
+    "matplotlib": ["analysis/report/figures/", "analysis/examples/"],
     "seaborn": ["analysis/report/figures/"],
 }
 """Libraries, and the only files or folders that import them."""
