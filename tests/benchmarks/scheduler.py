@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import ray
 from ray.cluster_utils import Cluster
 from rich.console import Console
@@ -42,6 +43,9 @@ SECONDS = 5.0
 
 MEMORY = 2**28
 """Bytes of object store that a made-up node has."""
+
+WORKER = 2**29
+"""Bytes that a worker which trains nothing may take, once it has imported torch and Ray: 0.4 GiB of its own."""
 
 
 class Timed(Recorder):
@@ -117,14 +121,18 @@ def nothing() -> Dataset:
 
 
 def slots(n: int) -> None:
-    """Packs that take a while on the made-up GPUs of several nodes, all of them raylets on this machine."""
+    """Packs that take a while on the made-up GPUs of several nodes, all of them raylets on this machine.
+
+    There are as many GPUs as its memory has room for workers, 64 at most.
+    """
+    gpus = min(GPUS, int(0.8 * psutil.virtual_memory().available / WORKER / NODES))
     todo = planned(data.load("mnist"), models=["mlp_matched"], seeds=n)
-    print(f"{n:,} packs of six runs, {SECONDS:g} s each, on {NODES} nodes of {GPUS} made-up GPUs")
+    print(f"{n:,} packs of six runs, {SECONDS:g} s each, on {NODES} nodes of {gpus} made-up GPUs")
     head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": MEMORY}
     made_up = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(NODES):
-            made_up.add_node(num_cpus=GPUS, num_gpus=GPUS, object_store_memory=MEMORY)
+            made_up.add_node(num_cpus=gpus, num_gpus=gpus, object_store_memory=MEMORY)
         with tempfile.TemporaryDirectory() as folder:
             driver = Timed(folder, todo)
             began = time.perf_counter()
@@ -136,18 +144,19 @@ def slots(n: int) -> None:
     busy = sum(
         max(0.0, min(end, driver.ends[-1]) - start) for start, end in zip(driver.starts, driver.ends, strict=True)
     )
-    full = driver.starts[NODES * GPUS - 1] - began if len(driver.starts) >= NODES * GPUS else None
+    full = driver.starts[NODES * gpus - 1] - began if len(driver.starts) >= NODES * gpus else None
+    rate = n / (driver.ends[-1] - driver.starts[0])
     harness.record(
-        "slots", packs=n, records=written, nodes=NODES, gpus=NODES * GPUS, seconds_a_pack=SECONDS,
+        "slots", packs=n, records=written, nodes=NODES, gpus=NODES * gpus, seconds_a_pack=SECONDS,
         seconds=round(seconds, 1), slots_used=len(driver.slots), packs_a_slot=sorted(driver.slots.values()),
         all_busy_after=full and round(full, 1), busy=round(busy / (driver.ends[-1] - driver.starts[0]), 1),
-        driver_mib=round(harness.resident()),
+        rate=round(rate, 2), driver_mib=round(harness.resident()),
     )  # fmt: skip
     print(
-        f"{len(driver.slots)} of {NODES * GPUS} slots used, {min(driver.slots.values())} packs or more on each, ",
+        f"{len(driver.slots)} of {NODES * gpus} slots used, {min(driver.slots.values())} packs or more on each, ",
         end="",
     )
-    print(f"{n / (driver.ends[-1] - driver.starts[0]):.1f} packs a second, {written:,} records")
+    print(f"{rate:.1f} packs a second, {written:,} records")
 
 
 def wait_only(pack: Pack, data: Dataset, report: Report) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -43,6 +42,19 @@ began = time.perf_counter()
 found = frames.load(sys.argv[1])
 print(time.perf_counter() - began, len(found.predictions), harness.peak())
 """
+
+MEASURED = """
+import re, runpy, sys, time
+from pathlib import Path
+began, module = time.perf_counter(), sys.argv.pop(1)
+try:
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+except SystemExit as ended:
+    assert not ended.code, ended.code
+peak = re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]
+print(time.perf_counter() - began, time.process_time(), peak)
+"""
+"""Runs a module as a command; then its seconds, those of the processor, and its peak in KiB."""
 
 
 def main() -> None:
@@ -117,20 +129,23 @@ def writing(n: int = 20) -> None:
     print("packs of five recorded a second: " + ", ".join(f"{rate} {arm}" for arm, rate in rates.items()))
 
 
-def analysing(n: int) -> None:
-    """The whole report of so many runs, their ledger on this machine."""
+def analysing(n: int, names: Sequence[str] = ("status", "report")) -> None:
+    """`study status` and the whole report of so many runs, their ledger on this machine."""
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files(n).items():
-            path = Path(folder) / name
+            path = Path(folder) / "study" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "analysis", folder], check=True, capture_output=True)
-        seconds = time.perf_counter() - began
-    peak = max(before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
-    harness.record("analysis_large", runs=n, seconds=round(seconds, 1), peak_mib=round(peak))
-    print(f"python -m analysis of {n:,} runs on this machine: {seconds:.0f} s, at most {peak:,.0f} MiB")
+        for name in names:
+            words = {"status": ["study", "status"], "report": ["analysis"]}[name]
+            command = [sys.executable, "-c", MEASURED, *words, f"{folder}/study"]
+            told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            seconds, processor, peak = map(float, told.splitlines()[-1].split())
+            harness.record(
+                "large", command=name, runs=n, seconds=round(seconds, 1), processor_seconds=round(processor, 1),
+                peak_mib=round(peak / 1024),
+            )  # fmt: skip
+            print(f"{name} of {n:,} runs on this machine: {seconds:.0f} s, at most {peak / 1024:,.0f} MiB", flush=True)
 
 
 def reading(n: int) -> None:
