@@ -20,7 +20,7 @@ from study.ledger.storage import Storage
 
 @dataclass(frozen=True)
 class Truth:
-    """A model's digits are right with probability Φ(μ + τ z_i + ω u_s): z per digit, u per seed, standard normal."""
+    """A model's images are right with probability Φ(μ + τ z_i + ω u_s): z per image, u per seed, standard normal."""
 
     mu: float
     tau: float = 3.4

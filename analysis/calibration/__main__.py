@@ -1,8 +1,8 @@
 """Do the intervals cover and do the tests keep their level? `python -m analysis.calibration` asks simulated truth.
 
 What the replications leave unresolved is simulated anew, MORE times as often. Each interval is scored against its own
-truth: those over seeds against the gap on this test set, those over seeds and digits against the gap on new digits.
-The interval over seeds is scored against the gap on new digits too, which it does not promise to cover.
+truth: those over seeds against the gap on this test set, those over seeds and images against the gap on new images.
+The interval over seeds is scored against the gap on new images too, which it does not promise to cover.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from statsmodels.stats.proportion import proportion_confint
 from analysis.calibration import coverage
 from analysis.calibration.coverage import FAST, SEEDS, SIGN_FLIP, SLOW, Hits, Only, T
 from analysis.calibration.fit import fit
-from analysis.calibration.simulation import DIGITS, SCENARIOS, Scenario
+from analysis.calibration.simulation import IMAGES, SCENARIOS, Scenario
 from analysis.frames import load
 from study.errors import UserError
 
 REPLICATIONS = 20_000
 MORE = 4
 
-THIS, NEW = "this test set", "new digits"
+THIS, NEW = "this test set", "new images"
 
 REACHES = (0.935, 0.965)
 """Coverage that counts as 95%."""
@@ -110,14 +110,14 @@ def calibrate(
 
 
 def _scores(scenario: Scenario, replications: int, stream: np.random.SeedSequence) -> list[Score]:
-    over_seeds, over_digits = (np.random.default_rng(s) for s in stream.spawn(2))
+    over_seeds, over_images = (np.random.default_rng(s) for s in stream.spawn(2))
     band = scenario == SCENARIOS[0]
 
     def here(replications: int, only: Only = None) -> Hits:
         return coverage.on_this_test_set(scenario, replications, over_seeds, band, only)
 
     def anew(replications: int, only: Only = None) -> Hits:
-        return coverage.on_new_digits(scenario, max(1, replications // SLOW), over_digits, only)
+        return coverage.on_new_images(scenario, max(1, replications // SLOW), over_images, only)
 
     found: list[Score] = []
     for target, layer in ((THIS, here), (NEW, anew)):
@@ -135,9 +135,9 @@ def markdown(scores: list[Score], replications: int, seed: int, date: str | None
     lines = [
         "# Calibration",
         "",
-        f"Coverage of 95% intervals and size of 5% tests in simulated studies of {DIGITS:,} test digits; "
+        f"Coverage of 95% intervals and size of 5% tests in simulated studies of {IMAGES:,} test images; "
         f"{replications:,} replications "
-        f"({replications // SLOW:,} for BCa, the band and new digits), seed {seed}{f', {date}' if date else ''}. "
+        f"({replications // SLOW:,} for BCa, the band and new images), seed {seed}{f', {date}' if date else ''}. "
         f"Cells that these left unresolved were simulated anew, {MORE} times as often, and are marked ×{MORE}.",
         "",
         f"*Reaches*: the whole 95% Monte-Carlo interval lies inside {100 * REACHES[0]:g} to {100 * REACHES[1]:g}% "

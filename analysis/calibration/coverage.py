@@ -15,7 +15,7 @@ from scipy import stats
 from scipy.special import ndtri, stdtrit
 
 from analysis.calibration import simulation
-from analysis.calibration.simulation import DIGITS, Scenario
+from analysis.calibration.simulation import IMAGES, Scenario
 from analysis.stats import sweep
 from analysis.stats.crossed import error_from
 from analysis.stats.paired import sign_flip
@@ -23,7 +23,7 @@ from analysis.stats.paired import sign_flip
 LEVEL = 0.95
 SEEDS = (5, 10, 20, 50)
 SLOW = 5
-"""What is slow (BCa, band, digits) is replicated this many times less."""
+"""What is slow (BCa, band, images) is replicated this many times less."""
 
 TEST_SETS = 10
 RESAMPLES = 999
@@ -38,7 +38,7 @@ FAST = (T, WELCH, RATIO, SIGN_FLIP)
 """What is replicated in full."""
 BCA = "BCa bootstrap over seeds"
 BAND = f"simultaneous band over {RATES} rates"
-NEW_DIGITS = ("crossed analysis of variance", "pigeonhole bootstrap (its exact variance)", T)
+NEW_IMAGES = ("crossed analysis of variance", "pigeonhole bootstrap (its exact variance)", T)
 
 Hits = dict[tuple[int, str], NDArray[np.float64]]
 """(number of seeds, method) → hits."""
@@ -61,7 +61,7 @@ def on_this_test_set(
     each = max(1, replications // TEST_SETS)
     few = max(1, each // SLOW)
     for _ in range(TEST_SETS):
-        sides = scenario.digits(rng)
+        sides = scenario.images(rng)
         models = scenario.candidate, scenario.baseline
         accuracies = np.array(list(map(simulation.accuracy_here, models, sides)))
         truth = float(np.subtract(*accuracies))
@@ -80,39 +80,39 @@ def on_this_test_set(
                 continue
             c, b = (simulation.draw(p, (each, n), rng) for p in counts)
             k = c - b
-            trained = rng.random((each, n)) < (1 - scenario.collapse) ** 2
+            learned = rng.random((each, n)) < (1 - scenario.collapse) ** 2
             found = {}
             if T in wanted:
-                found[T] = t_covers(k / DIGITS, trained, truth)
+                found[T] = t_covers(k / IMAGES, learned, truth)
             if WELCH in wanted:
-                found[WELCH] = welch_covers(c, b, trained, truth * DIGITS)
+                found[WELCH] = welch_covers(c, b, learned, truth * IMAGES)
             if RATIO in wanted:
-                found[RATIO] = ratio_covers(DIGITS - c, DIGITS - b, trained, float(np.divide(*(1 - accuracies))))
+                found[RATIO] = ratio_covers(IMAGES - c, IMAGES - b, learned, float(np.divide(*(1 - accuracies))))
             if BCA in wanted:
-                found[BCA] = bca_covers(k[:few] / DIGITS, truth, rng)
+                found[BCA] = bca_covers(k[:few] / IMAGES, truth, rng)
             if SIGN_FLIP in wanted:
-                found[SIGN_FLIP] = sign_flip_rejects(k, trained)
+                found[SIGN_FLIP] = sign_flip_rejects(k, learned)
             if BAND in wanted:
                 rates = np.subtract(*(simulation.draw(p, (few, n, RATES), rng) for p in counts))
-                found[BAND] = band_covers(rates, truth * DIGITS, sweep.signs(n, int(rng.integers(2**31))))
+                found[BAND] = band_covers(rates, truth * IMAGES, sweep.signs(n, int(rng.integers(2**31))))
             for method, values in found.items():
                 hits.setdefault((n, method), []).append(values)
     return {key: np.concatenate(values) for key, values in hits.items()}
 
 
-def t_covers(d: NDArray, trained: NDArray, truth: float) -> NDArray[np.float64]:
-    """Whether the t interval of each row of `d` [replication, seed] covers, from the pairs that `trained`."""
-    n, mean, variance = _moments(d, trained)
+def t_covers(d: NDArray, learned: NDArray, truth: float) -> NDArray[np.float64]:
+    """Whether the t interval of each row of `d` [replication, seed] covers, from the pairs that `learned`."""
+    n, mean, variance = _moments(d, learned)
     with np.errstate(invalid="ignore", divide="ignore"):
         half = stats.t.ppf((1 + LEVEL) / 2, np.maximum(n - 1, 1)) * np.sqrt(variance / n)
-    lowest = np.where(trained, d, np.inf).min(1)
-    highest = np.where(trained, d, -np.inf).max(1)
+    lowest = np.where(learned, d, np.inf).min(1)
+    highest = np.where(learned, d, -np.inf).max(1)
     return np.where((n > 1) & (highest > lowest), np.abs(mean - truth) <= half, np.nan)
 
 
-def welch_covers(c: NDArray, b: NDArray, trained: NDArray, truth: float) -> NDArray[np.float64]:
+def welch_covers(c: NDArray, b: NDArray, learned: NDArray, truth: float) -> NDArray[np.float64]:
     """Whether Welch's interval for the difference of means of `c` and `b` [replication, seed] covers."""
-    (n, mean_c, var_c), (_, mean_b, var_b) = _moments(c, trained), _moments(b, trained)
+    (n, mean_c, var_c), (_, mean_b, var_b) = _moments(c, learned), _moments(b, learned)
     with np.errstate(invalid="ignore", divide="ignore"):
         squared = (var_c + var_b) / n
         df = squared**2 * (n - 1) / ((var_c / n) ** 2 + (var_b / n) ** 2)
@@ -120,21 +120,21 @@ def welch_covers(c: NDArray, b: NDArray, trained: NDArray, truth: float) -> NDAr
     return np.where((n > 1) & (squared > 0), covers, np.nan)
 
 
-def ratio_covers(c: NDArray, b: NDArray, trained: NDArray, truth: float) -> NDArray[np.float64]:
+def ratio_covers(c: NDArray, b: NDArray, learned: NDArray, truth: float) -> NDArray[np.float64]:
     """Whether the delta-method interval for the ratio of mean errors `c`, `b` [replication, seed] covers."""
-    (_, mean_c, _), (_, mean_b, _) = _moments(c, trained), _moments(b, trained)
+    (_, mean_c, _), (_, mean_b, _) = _moments(c, learned), _moments(b, learned)
     with np.errstate(invalid="ignore", divide="ignore"):
         log_ratio = np.log(mean_c / mean_b)
         relative = c / mean_c[:, None] - b / mean_b[:, None]
-    return t_covers(log_ratio[:, None] + relative, trained, float(np.log(truth)))
+    return t_covers(log_ratio[:, None] + relative, learned, float(np.log(truth)))
 
 
-def _moments(x: NDArray, trained: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-    """Number, mean and variance (ddof = 1) of each row's cells that `trained` [replication, seed]."""
-    n = trained.sum(1)
+def _moments(x: NDArray, learned: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Number, mean and variance (ddof = 1) of each row's cells that `learned` [replication, seed]."""
+    n = learned.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(trained, x, 0).sum(1) / n
-        return n, mean, (np.where(trained, x - mean[:, None], 0) ** 2).sum(1) / (n - 1)
+        mean = np.where(learned, x, 0).sum(1) / n
+        return n, mean, (np.where(learned, x - mean[:, None], 0) ** 2).sum(1) / (n - 1)
 
 
 def bca_covers(d: NDArray, truth: float, rng: np.random.Generator, batch: int = 50) -> NDArray[np.float64]:
@@ -152,9 +152,9 @@ def bca_covers(d: NDArray, truth: float, rng: np.random.Generator, batch: int = 
     return np.concatenate(hits)
 
 
-def sign_flip_rejects(k: NDArray, trained: NDArray) -> NDArray[np.float64]:
+def sign_flip_rejects(k: NDArray, learned: NDArray) -> NDArray[np.float64]:
     """Whether the sign-flip test of each row of `k` [replication, seed] rejects."""
-    return np.array([sign_flip(row[own])[0] <= 1 - LEVEL for row, own in zip(k, trained, strict=True)], float)
+    return np.array([sign_flip(row[own])[0] <= 1 - LEVEL for row, own in zip(k, learned, strict=True)], float)
 
 
 def band_covers(k: NDArray, truth: float, flips: NDArray) -> NDArray[np.float64]:
@@ -168,33 +168,33 @@ def band_covers(k: NDArray, truth: float, flips: NDArray) -> NDArray[np.float64]
     return hits
 
 
-# over seeds and digits, on new digits
+# over seeds and images, on new images
 
 
-def on_new_digits(scenario: Scenario, replications: int, rng: np.random.Generator, only: Only = None) -> Hits:
-    """Every method of NEW_DIGITS against the gap on new digits. Fewer seeds are the first of those with most."""
+def on_new_images(scenario: Scenario, replications: int, rng: np.random.Generator, only: Only = None) -> Hits:
+    """Every method of NEW_IMAGES against the gap on new images. Fewer seeds are the first of those with most."""
     sizes = [n for n in SEEDS if only is None or any(seeds == n for seeds, _ in only)]
-    hits = {n: np.empty((replications, len(NEW_DIGITS))) for n in sizes}
+    hits = {n: np.empty((replications, len(NEW_IMAGES))) for n in sizes}
     for r in range(replications):
         x = simulation.differences(scenario, max(sizes), rng)
-        trained = rng.random(len(x)) < (1 - scenario.collapse) ** 2
+        learned = rng.random(len(x)) < (1 - scenario.collapse) ** 2
         for n in sizes:
-            hits[n][r] = new_digits_covers(x[:n][trained[:n]], DIGITS, scenario.gap)
-    found = {(n, method): hits[n][:, m] for n in sizes for m, method in enumerate(NEW_DIGITS)}
+            hits[n][r] = new_images_covers(x[:n][learned[:n]], IMAGES, scenario.gap)
+    found = {(n, method): hits[n][:, m] for n in sizes for m, method in enumerate(NEW_IMAGES)}
     return {key: values for key, values in found.items() if only is None or key in only}
 
 
-def new_digits_covers(x: NDArray, digits: int, truth: float) -> tuple[float, float, float]:
-    """Whether each of NEW_DIGITS covers; `x` [seed, digit] without the digits, of `digits`, where all entries are 0."""
+def new_images_covers(x: NDArray, images: int, truth: float) -> tuple[float, float, float]:
+    """Whether each of NEW_IMAGES covers; `x` [seed, image] without the images, of `images`, where all entries are 0."""
     seeds = len(x)
     if seeds < 2:
         return np.nan, np.nan, np.nan
-    ms_s, ms_d, ms_r = squares = sparse_mean_squares(x, digits)
-    mean = float(x.sum()) / (seeds * digits)
-    error, df = error_from(squares, seeds, digits)
-    a, b = 1 - 1 / seeds, 1 - 1 / digits
-    bootstrap = np.sqrt((a * ms_s + b * ms_d + a * b * ms_r) / (seeds * digits))
-    over_seeds = np.sqrt(ms_s / digits / seeds)
+    ms_s, ms_d, ms_r = squares = sparse_mean_squares(x, images)
+    mean = float(x.sum()) / (seeds * images)
+    error, df = error_from(squares, seeds, images)
+    a, b = 1 - 1 / seeds, 1 - 1 / images
+    bootstrap = np.sqrt((a * ms_s + b * ms_d + a * b * ms_r) / (seeds * images))
+    over_seeds = np.sqrt(ms_s / images / seeds)
     tail = (1 + LEVEL) / 2
 
     def within(half: float) -> float:
@@ -208,12 +208,12 @@ def new_digits_covers(x: NDArray, digits: int, truth: float) -> tuple[float, flo
     )
 
 
-def sparse_mean_squares(x: NDArray, digits: int) -> tuple[float, float, float]:
-    """`digits.mean_squares` of `x` [seed, digit] and as many columns of zeros as make up `digits`, from sums alone."""
+def sparse_mean_squares(x: NDArray, images: int) -> tuple[float, float, float]:
+    """`crossed.mean_squares` of `x` [seed, image] and as many columns of zeros as make up `images`, from sums alone."""
     seeds = len(x)
     rows, columns = x.sum(1, dtype=np.int64), x.sum(0, dtype=np.int64)
-    correction = float(rows.sum()) ** 2 / (seeds * digits)
-    ss_s = float(rows @ rows) / digits - correction
+    correction = float(rows.sum()) ** 2 / (seeds * images)
+    ss_s = float(rows @ rows) / images - correction
     ss_d = float(columns @ columns) / seeds - correction
     ss_r = float(np.count_nonzero(x)) - correction - ss_s - ss_d
-    return ss_s / (seeds - 1), ss_d / (digits - 1), ss_r / ((seeds - 1) * (digits - 1))
+    return ss_s / (seeds - 1), ss_d / (images - 1), ss_r / ((seeds - 1) * (images - 1))

@@ -23,7 +23,7 @@ CLOSEST = 0.9999
 
 
 def fit(frames: Frames) -> list[Scenario]:
-    """One scenario a baseline: both models at their selected learning rates, over the runs that trained.
+    """One scenario a baseline: both models at their selected learning rates, over the runs that learned.
 
     Raises UserError where a model has fewer than two such runs, or no image that some run gets wrong.
     """

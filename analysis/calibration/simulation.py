@@ -1,7 +1,7 @@
 """Simulated truth: networks whose gap is known, for checking that intervals cover and tests keep their level.
 
-A digit is right with probability Φ(μ + τ z + ω u): z its difficulty for the model, u the luck of the seed, all
-standard normal; the difficulties of one digit for two models are correlated, the luck of their seeds is not.
+An image is right with probability Φ(μ + τ z + ω u): z its difficulty for the model, u the luck of the seed, all
+standard normal; the difficulties of one image for two models are correlated, the luck of their seeds is not.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from numpy.polynomial.hermite_e import hermegauss
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-DIGITS = 10_000
+IMAGES = 10_000
 CERTAIN = 5.0
-"""A digit this many SDs from the threshold goes one way in all but 3 in 10⁷ trainings: it is not drawn."""
+"""An image this many SDs from the threshold goes one way in all but 3 in 10⁷ trainings: it is not drawn."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Model:
 
     @property
     def accuracy(self) -> float:
-        """Expected accuracy on new digits: Φ(μ / √(1 + τ² + ω²))."""
+        """Expected accuracy on new images: Φ(μ / √(1 + τ² + ω²))."""
         return float(ndtr(self.mu / np.sqrt(1 + self.tau**2 + self.omega**2)))
 
     def with_accuracy(self, accuracy: float) -> Model:
@@ -37,12 +37,12 @@ class Model:
         return replace(self, mu=float(ndtri(accuracy)) * np.sqrt(1 + self.tau**2 + self.omega**2))
 
     def ease(self, z: NDArray) -> NDArray:
-        """How far each digit lies from the threshold, from its difficulties `z`, for a seed of average luck."""
+        """How far each image lies from the threshold, from its difficulties `z`, for a seed of average luck."""
         return self.mu + self.tau * z
 
 
 CANDIDATE = Model(8.27, 3.50, 0.055)
-"""98.85% accurate, 0.08 points of SD over seeds on 10,000 digits."""
+"""98.85% accurate, 0.08 points of SD over seeds on 10,000 images."""
 BASELINE = Model(7.34, 3.32, 0.050)
 """98.28%, 0.10 points."""
 
@@ -55,23 +55,23 @@ class Scenario:
     candidate: Model = CANDIDATE
     baseline: Model = BASELINE
     correlation: float = 0.7
-    """Of a digit's difficulties for the two models; 1 makes them the same."""
+    """Of an image's difficulties for the two models; 1 makes them the same."""
     collapse: float = 0.0
     """Share of runs that do not train; a pair needs both of its runs."""
 
     @property
     def gap(self) -> float:
-        """On new digits."""
+        """On new images."""
         return self.candidate.accuracy - self.baseline.accuracy
 
     @property
     def identical(self) -> bool:
-        """Whether the gap is 0 on every set of digits."""
+        """Whether the gap is 0 on every set of images."""
         return self.correlation == 1 and self.candidate == self.baseline
 
-    def digits(self, rng: np.random.Generator, digits: int = DIGITS) -> tuple[NDArray, NDArray]:
-        """The ease of new digits [digit] for candidate and baseline."""
-        z, other = rng.standard_normal((2, digits))
+    def images(self, rng: np.random.Generator, images: int = IMAGES) -> tuple[NDArray, NDArray]:
+        """The ease of new images [image] for candidate and baseline."""
+        z, other = rng.standard_normal((2, images))
         z_baseline = self.correlation * z + np.sqrt(1 - self.correlation**2) * other  # z itself for a correlation of 1
         return self.candidate.ease(z), self.baseline.ease(z_baseline)
 
@@ -93,15 +93,15 @@ SCENARIOS = (
 
 
 def accuracy_here(model: Model, ease: NDArray) -> float:
-    """Expected accuracy on the digits of this `ease` [digit], over seeds: the mean of Φ(ease / √(1 + ω²))."""
+    """Expected accuracy on the images of this `ease` [image], over seeds: the mean of Φ(ease / √(1 + ω²))."""
     return float(ndtr(ease / np.sqrt(1 + model.omega**2)).mean())
 
 
 def right_counts(model: Model, ease: NDArray) -> NDArray[np.float64]:
-    """Distribution of the number of right digits over seeds, for digits of this `ease` [digit]: probabilities [count].
+    """Distribution of the number of right images over seeds, for images of this `ease` [image]: probabilities [count].
 
     Given the luck u the count is Poisson-binomial; u is integrated out by Gauss–Hermite quadrature, so drawing from
-    the result is drawing every digit of every run.
+    the result is drawing every image of every run.
     """
     luck, weights = _normal(30)
     uncertain = ease[np.abs(ease) < CERTAIN]
@@ -125,12 +125,12 @@ def draw(probabilities: NDArray, shape: int | Sequence[int], rng: np.random.Gene
     return np.searchsorted(np.cumsum(probabilities), rng.random(shape), side="right").clip(max=probabilities.size - 1)
 
 
-def differences(scenario: Scenario, seeds: int, rng: np.random.Generator, digits: int = DIGITS) -> NDArray[np.int8]:
-    """Fresh seeds on fresh digits, int8 [seed, digit]: 1 where only the candidate is right, −1 where only the baseline.
+def differences(scenario: Scenario, seeds: int, rng: np.random.Generator, images: int = IMAGES) -> NDArray[np.int8]:
+    """Fresh seeds on fresh images, int8 [seed, image]: 1 where only the candidate is right, −1 where only the baseline.
 
-    Left out are those of the `digits` that are surely right, or surely wrong, for both: their difference is 0.
+    Left out are those of the `images` that are surely right, or surely wrong, for both: their difference is 0.
     """
-    sides = scenario.digits(rng, digits)
+    sides = scenario.images(rng, images)
     uncertain = [np.abs(ease) < CERTAIN for ease in sides]
     may_differ = uncertain[0] | uncertain[1] | ((sides[0] > 0) != (sides[1] > 0))
     right = []

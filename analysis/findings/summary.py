@@ -127,7 +127,7 @@ def _outcomes(findings: Findings, comparison: Comparison) -> str:
     limits = [f" ({text.level(e.level)} limit {text.percent(e.high, 0)})" if e.high else "" for e in shares]
     if any(failed) or shares[0].n != shares[1].n:
         each = [
-            f"{n or 'none'} of {e.n} trainings of {model} failed to learn{limit}"
+            f"{n or 'none'} of {e.n} {'training' if e.n == 1 else 'trainings'} of {model} failed to learn{limit}"
             for n, e, model, limit in zip(failed, shares, models, limits, strict=True)
         ]
     elif shares[0].n == 1:
@@ -151,7 +151,7 @@ def _verdict(findings: Findings, comparison: Comparison) -> str:
             "given. "
         )
     if gap.verdict.words is None:
-        return ""
+        return f"There is no verdict: {gap.verdict.interval.declined}. "
     threshold = f"the preset threshold of {text.plain(100 * gap.verdict.margin)} points"
     if deviation is not None:
         threshold = (
@@ -213,9 +213,9 @@ def _alternatives(findings: Findings, baseline: str) -> str:
     if not asked.distinct:
         return f"All {asked.alternatives} alternative analyses of the same data give the same gap. "
     values = [c.first.gap.estimate or 0.0 for c in coinciding(asked.specifications)]
-    range_ = f"from {text.points(values[0])} to {text.points(values[-1])} points"
-    gaps = f"{asked.distinct} other {'gap' if asked.distinct == 1 else 'gaps'}, all gaps {range_}"
-    said = f"{asked.alternatives} alternative analyses of the same data give {gaps}"
+    gaps = f"{text.points(values[0])} to {text.points(values[-1])} points"
+    others = f"{asked.distinct} other {'gap' if asked.distinct == 1 else 'gaps'}, in all {gaps}"
+    said = f"{asked.alternatives} alternative analyses of the same data give {others}"
     if asked.same_sign is None:
         return f"{said}. "
     if asked.same_sign == asked.distinct:

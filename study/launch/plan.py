@@ -18,7 +18,7 @@ from study.ledger.storage import Storage
 from study.training import checkpoints, data, models
 from study.training.data import Dataset
 
-DIGITS = ("dataset_sha256", "validation_size")
+DATA = ("dataset_sha256", "validation_size")
 """Parts of the recipe that say which images are predicted: a study keeps the labels of one such choice."""
 
 
@@ -250,10 +250,10 @@ def _same_study(study: Study, name: str, recipe: Mapping[str, object], ledger: L
         for key in sorted({*before, *recipe})
         if before.get(key) != recipe.get(key)
     }
-    if digits := [different[key] for key in DIGITS if key in different]:
+    if others := [different[key] for key in DATA if key in different]:
         raise UserError(
-            f"{ledger.storage}: holds a study of other digits ({'; '.join(digits)}), which no recipe can join; "
-            "allowed: the same digits, or another name=…"
+            f"{ledger.storage}: holds a study of other data ({'; '.join(others)}), which no recipe can join; "
+            "allowed: the same data, or another name=…"
         )
     if different and not mix_recipes:
         raise UserError(

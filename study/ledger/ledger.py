@@ -128,7 +128,7 @@ class Ledger:
                 self.storage.write(path, buffer.getvalue())
 
     def dataset(self, name: str) -> np.ndarray:
-        """`test_images` [digit, height, width], `test_labels` [digit] or `val_labels_<split_seed>` [digit], uint8."""
+        """`test_images` [image, height, width], `test_labels` [image] or `val_labels_<split_seed>` [image], uint8."""
         path = f"dataset/{name}.npy"
         try:
             content = self.storage.read(path)

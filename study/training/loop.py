@@ -43,7 +43,7 @@ class Epoch:
     final: Mapping[str, np.ndarray] | None = None
     """After the last epoch: METRICS name → float64 [K], those of `train` in evaluation mode over the whole split."""
     predictions: Mapping[str, np.ndarray] | None = None
-    """After the last epoch: `val` and `test`, the labels predicted, uint8 [K, digit]."""
+    """After the last epoch: `val` and `test`, the labels predicted, uint8 [K, image]."""
 
     @property
     def metrics(self) -> dict[str, np.ndarray]:
@@ -137,7 +137,7 @@ def train_epoch(
 def evaluate(
     model: Members, split: tuple[Tensor, Tensor], splits: Splits, shared: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Labels predicted uint8 [K, digit], mean loss and accuracy float64 [K], in evaluation mode over a whole split."""
+    """Labels predicted uint8 [K, image], mean loss and accuracy float64 [K], in evaluation mode over a whole split."""
     model.eval()
     images, labels = split
     predictions, losses = [], torch.zeros(splits.members, dtype=torch.float64, device=images.device)
@@ -176,7 +176,7 @@ class Splits:
         self._mean, self._sd = 255 * run.pixel_mean, 255 * run.pixel_sd
 
     def batch(self, members: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised images [*members.shape, channels, height, width] and labels of some training digits."""
+        """Normalised images [*members.shape, channels, height, width] and labels of some training images."""
         images, labels = self.train
         # By whole rows: indexing would gather pixel by pixel, eight times as slow.
         x = images.index_select(0, members.flatten()).view(*members.shape, *images.shape[1:])

@@ -41,19 +41,19 @@ def test_gaps_are_as_named(name, expected):
     assert BY_NAME["gap 1 point"].gap == pytest.approx(0.01)
 
 
-def test_identical_models_have_no_gap_on_any_digits():
+def test_identical_models_have_no_gap_on_any_images():
     scenario = BY_NAME["gap 0, same difficulties"]
     assert scenario.identical
-    assert np.array_equal(*scenario.digits(np.random.default_rng(0)))
+    assert np.array_equal(*scenario.images(np.random.default_rng(0)))
     other = BY_NAME["gap 0, other difficulties"]
     assert not other.identical
-    here = [simulation.accuracy_here(CANDIDATE, ease) for ease in other.digits(np.random.default_rng(0))]
+    here = [simulation.accuracy_here(CANDIDATE, ease) for ease in other.images(np.random.default_rng(0))]
     assert here[0] != here[1]
 
 
 def test_difficulties_are_correlated_as_asked():
     for correlation in (0.5, 0.9):
-        sides = Scenario("", correlation=correlation).digits(np.random.default_rng(0), 200_000)
+        sides = Scenario("", correlation=correlation).images(np.random.default_rng(0), 200_000)
         assert np.corrcoef(*sides)[0, 1] == pytest.approx(correlation, abs=0.005)
 
 
@@ -67,7 +67,7 @@ def test_distribution_of_counts_by_all_outcomes():
     assert_allclose(simulation.right_counts(model, ease), expected, atol=1e-15)
 
 
-def test_distribution_of_counts_is_that_of_drawn_digits():
+def test_distribution_of_counts_is_that_of_drawn_images():
     rng = np.random.default_rng(1)
     model = Model(1.0, 1.5, 0.4)
     ease = model.ease(rng.standard_normal(300))
@@ -82,17 +82,17 @@ def test_distribution_of_counts_is_that_of_drawn_digits():
     assert_allclose([inverted.mean(), inverted.std()], [drawn.mean(), drawn.std()], rtol=0.03)
 
 
-def test_new_digits_have_the_gap_of_the_population_and_the_correlation_of_digits():
+def test_new_images_have_the_gap_of_the_population_and_the_correlation_of_images():
     rng = np.random.default_rng(0)
     scenario = Scenario("", Model(1.0, 1.2, 0.02), Model(0.5, 1.0, 0.02))
     drawn = [simulation.differences(scenario, 2, rng, 200) for _ in range(3000)]
     means = np.array([x.sum(1) / 200 for x in drawn])
     assert means.mean() == pytest.approx(scenario.gap, abs=4 * means.mean(1).std() / np.sqrt(3000))
-    # Two seeds share their digits, but not their luck.
+    # Two seeds share their images, but not their luck.
     assert 0.05 < np.corrcoef(means.T)[0, 1] < 0.5
 
 
-def test_digits_left_out_are_those_that_cannot_differ():
+def test_images_left_out_are_those_that_cannot_differ():
     rng = np.random.default_rng(0)
     certain = Scenario("", Model(50, 1, 0.01), Model(-50, 1, 0.01))
     assert (simulation.differences(certain, 3, rng, 20) == 1).all()
@@ -106,12 +106,12 @@ def test_digits_left_out_are_those_that_cannot_differ():
 def test_t_interval_is_the_one_reported():
     rng = np.random.default_rng(0)
     d = rng.normal(0.005, 0.002, (200, 6))
-    trained = rng.random(d.shape) < 0.8
+    learned = rng.random(d.shape) < 0.8
     d[7] = d[7, 0]
-    trained[8] = [True] + [False] * 5
-    trained[9] = False
-    hits = coverage.t_covers(d, trained, 0.006)
-    for row, own, hit in zip(d, trained, hits, strict=True):
+    learned[8] = [True] + [False] * 5
+    learned[9] = False
+    hits = coverage.t_covers(d, learned, 0.006)
+    for row, own, hit in zip(d, learned, hits, strict=True):
         e = paired.t_interval(row[own], 0.95, BASIS)
         assert np.isnan(hit) == (e.low is None)
         assert np.isnan(hit) or hit == (e.low <= 0.006 <= e.high)
@@ -123,13 +123,13 @@ def test_t_interval_is_the_one_reported():
 def test_welchs_interval_and_the_error_ratios_are_those_reported():
     rng = np.random.default_rng(0)
     c, b = 200 - rng.integers(0, 9, (200, 6)), 195 - rng.integers(0, 12, (200, 6))
-    trained = rng.random(c.shape) < 0.8
+    learned = rng.random(c.shape) < 0.8
     c[7], b[7] = 198, 190
-    trained[8] = [True] + [False] * 5
-    trained[9] = False
-    welch = coverage.welch_covers(c, b, trained, 6.0)
-    ratio = coverage.ratio_covers(200 - c, 200 - b, trained, 0.45)
-    for row_c, row_b, own, *hits in zip(c, b, trained, welch, ratio, strict=True):
+    learned[8] = [True] + [False] * 5
+    learned[9] = False
+    welch = coverage.welch_covers(c, b, learned, 6.0)
+    ratio = coverage.ratio_covers(200 - c, 200 - b, learned, 0.45)
+    for row_c, row_b, own, *hits in zip(c, b, learned, welch, ratio, strict=True):
         basis = BASIS.changed(n=int(own.sum()))
         reported = (
             (paired.welch(row_c[own], row_b[own], 0.95, basis, (-np.inf, np.inf)), 6.0),
@@ -167,7 +167,7 @@ def test_band_is_the_one_reported():
     assert 0 < hits.mean() < 1
 
 
-def test_intervals_on_new_digits_are_those_reported():
+def test_intervals_on_new_images_are_those_reported():
     rng = np.random.default_rng(0)
     seen = []
     for _ in range(30):
@@ -185,11 +185,11 @@ def test_intervals_on_new_digits_are_those_reported():
             abs(whole.mean() - truth) <= half,
             seeds.low <= truth <= seeds.high,
         )
-        assert coverage.new_digits_covers(x, 300, truth) == expected
+        assert coverage.new_images_covers(x, 300, truth) == expected
         seen.append(expected)
     assert {True, False} <= {value for row in seen for value in row}
-    assert np.isnan(coverage.new_digits_covers(np.zeros((1, 5), np.int8), 300, 0)).all()
-    assert np.isnan(coverage.new_digits_covers(np.zeros((3, 5), np.int8), 300, 0)).all()
+    assert np.isnan(coverage.new_images_covers(np.zeros((1, 5), np.int8), 300, 0)).all()
+    assert np.isnan(coverage.new_images_covers(np.zeros((3, 5), np.int8), 300, 0)).all()
 
 
 # scores
@@ -218,7 +218,7 @@ def test_score_counts_what_was_declined_apart():
     assert (found.replications, found.declined, found.value) == (3, 1, pytest.approx(2 / 3))
     none = score("s", 5, "t over seeds", "this test set", np.array([np.nan]))
     assert none.value is None
-    assert score("s", 5, "t over seeds", "new digits", np.array([0.0])).label == "no promise"
+    assert score("s", 5, "t over seeds", "new images", np.array([0.0])).label == "no promise"
 
 
 def test_an_interval_that_is_too_short_fails():
@@ -243,7 +243,7 @@ def test_scores_repeat_and_name_everything(small, monkeypatch):
     text = markdown(small, 100, 3)
     assert "seed 3" in text
     assert "nan" not in text.lower()
-    for word in (*coverage.NEW_DIGITS[:2], coverage.BAND, *coverage.FAST[:3], "BCa", SCENARIOS[1].name):
+    for word in (*coverage.NEW_IMAGES[:2], coverage.BAND, *coverage.FAST[:3], "BCa", SCENARIOS[1].name):
         assert word.lower() in text.lower()
 
 
@@ -281,4 +281,4 @@ def test_primary_interval_and_test_keep_their_promises():
         if s.quantity == "size":
             assert s.label != "fails", s
     over_seeds = [s for s in scores if s.label == "no promise" and s.seeds == 20 and s.scenario == SCENARIOS[0].name]
-    assert over_seeds[0].high < 0.6  # the interval over seeds says little of new digits
+    assert over_seeds[0].high < 0.6  # the interval over seeds says little of new images

@@ -12,12 +12,12 @@ from tests import synthetic
 from tests.analysis.calibration.spread import seed_sd
 
 
-def drawn(seeds=40, digits=40_000, correlation=0.7):
+def drawn(seeds=40, images=40_000, correlation=0.7):
     rng = np.random.default_rng(3)
-    z, other = rng.standard_normal((2, digits))
+    z, other = rng.standard_normal((2, images))
     sides = CANDIDATE.ease(z), BASELINE.ease(correlation * z + np.sqrt(1 - correlation**2) * other)
     return [
-        rng.standard_normal((seeds, digits)) < ease + model.omega * rng.standard_normal((seeds, 1))
+        rng.standard_normal((seeds, images)) < ease + model.omega * rng.standard_normal((seeds, 1))
         for model, ease in zip((CANDIDATE, BASELINE), sides, strict=True)
     ]
 

@@ -210,7 +210,7 @@ def config(tmp_path):
     def make(**changes):
         tree = dict(
             name="small",
-            dataset=str(idx.write(tmp_path / "digits", idx.learnable(seed=changes.pop("digits", 0)))),
+            dataset=str(idx.write(tmp_path / "digits", idx.learnable(seed=changes.pop("data", 0)))),
             storage=str(tmp_path / "storage"),
             models=["mlp_matched"],
             learning_rates=[0.1],
@@ -280,14 +280,14 @@ def test_a_study_of_another_name_is_refused(config):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"digits": 1}, "dataset_sha256: '"),
+        ({"data": 1}, "dataset_sha256: '"),
         ({"training": {"epochs": 3, "validation_size": 50}}, "validation_size: 100 before, 50 now"),
     ],
 )
-def test_other_digits_never_join_a_study(config, changes, message):
+def test_other_data_never_join_a_study(config, changes, message):
     """Its predictions would be held against the labels that the study keeps."""
     plan.commit(plan.prepare(config()))
-    with pytest.raises(UserError, match="holds a study of other digits") as error:
+    with pytest.raises(UserError, match="holds a study of other data") as error:
         plan.prepare(config(**changes), mix_recipes=True)
     assert message in str(error.value)
     another = config(training={"epochs": 4, "validation_size": 100})
