@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from math import comb, gcd
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -163,19 +164,37 @@ def sign_flip(k: ArrayLike) -> tuple[float, float]:
     # Flipping a subset that sums to j makes the sum 2j − total: at most −|observed| where j is at most `most`, and by
     # symmetry as often at least |observed|.
     most = (sum(sizes) - abs(sum(signed)) // divisor) // 2
-    # ways[j]: subsets that sum to j, found by convolution, in units of 2 ** halvings.
-    ways = np.zeros(most + 1, dtype=np.int64 if n <= INTEGERS else float)
+    # Two halves apart, as arrays half as long fit a cache; a subset is one of each.
+    few, many = (_subsets(half, most, np.int64 if n <= INTEGERS else np.float64) for half in (sizes[::2], sizes[1::2]))
+    up_to = np.cumsum(many.ways)
+    pairs = few.ways @ up_to[np.minimum(most - np.arange(few.ways.size), up_to.size - 1)]
+    return float(np.ldexp(float(pairs), few.halvings + many.halvings + 1 - n)), 2.0 ** (1 - n)
+
+
+class _Subsets(NamedTuple):
+    ways: NDArray
+    """How many subsets have the sum j [j], in units of 2 ** halvings."""
+    halvings: int
+
+
+def _subsets(sizes: Sequence[int], most: int, dtype: type) -> _Subsets:
+    """The subsets of `sizes`, ascending, by their sum up to `most`, by convolution."""
+    length = min(sum(sizes), most) + 1
+    # From one array to the other: adding in place, numpy copies what overlaps.
+    ways, sums = np.zeros(length, dtype), np.zeros(length, dtype)
     ways[0] = 1
     reached = halvings = 0
     for used, size in enumerate(sizes, 1):
         if size > most:
             break
         reached = min(reached + size, most)
-        ways[size : reached + 1] += ways[: reached + 1 - size]
-        if used % 1000 == 0:
-            ways *= 2.0**-1000
-            halvings += 1000
-    return float(np.ldexp(float(ways.sum()), halvings + 1 - n)), 2.0 ** (1 - n)
+        sums[:size] = ways[:size]
+        np.add(ways[size : reached + 1], ways[: reached + 1 - size], out=sums[size : reached + 1])
+        ways, sums = sums, ways
+        if used % 400 == 0:  # the product of both halves must be a float too
+            ways *= 2.0**-400
+            halvings += 400
+    return _Subsets(ways, halvings)
 
 
 def flip_test(k: NDArray[np.int64], alpha: float, basis: Basis) -> Estimate:

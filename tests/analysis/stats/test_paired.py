@@ -1,5 +1,6 @@
 """The gap against independent computations: brute force, statsmodels against scipy, closed forms."""
 
+import time
 from itertools import product
 
 import numpy as np
@@ -24,6 +25,7 @@ from analysis.stats.paired import (
     sign_flip,
     t_interval,
     verdict,
+    wilcoxon,
 )
 from tests.analysis.grids import BASIS
 
@@ -378,6 +380,17 @@ def test_exact_tests_of_two_thousand_pairs_are_exact():
     many = rng.integers(-40, 43, 1500)
     normal = 2 * stats.norm.sf(abs(many.sum()) / np.sqrt((many**2).sum()))
     assert sign_flip(many)[0] == pytest.approx(normal, rel=0.05)
+
+
+def test_the_signed_rank_test_of_2000_pairs_takes_less_than_a_second():
+    k = np.where(np.random.default_rng(0).random(2000) < 0.52, 1, -1) * np.arange(1, 2001)
+    seconds = []
+    for _ in range(3):
+        start = time.process_time()
+        found = wilcoxon(k, BASIS)
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < 1
+    assert found.p_value == pytest.approx(stats.wilcoxon(k, method="approx").pvalue, rel=0.01)
 
 
 # families
