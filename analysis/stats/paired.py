@@ -181,7 +181,8 @@ def _subsets(sizes: Sequence[int], most: int, dtype: type) -> _Subsets:
     """The subsets of `sizes`, ascending, by their sum up to `most`, by convolution."""
     length = min(sum(sizes), most) + 1
     # From one array to the other: adding in place, numpy copies what overlaps.
-    ways, sums = np.zeros(length, dtype), np.zeros(length, dtype)
+    ways: NDArray = np.zeros(length, dtype)
+    sums = np.zeros_like(ways)
     ways[0] = 1
     reached = halvings = 0
     for used, size in enumerate(sizes, 1):

@@ -1,4 +1,4 @@
-"""The variance study: what initial weights, batch order and split each add to the spread, and the genuine A/A test."""
+"""The spread over seeds: what is this test set's luck, and what initial weights, order and split add; the A/A test."""
 
 from __future__ import annotations
 
@@ -61,6 +61,23 @@ class SelfComparison(Frozen):
     """The smallest p-value that the sign-flip test can give with so many pairs."""
     rejected: Estimate
     """Share of paired t tests with p below 1 − level."""
+
+
+class SeedSpread(Frozen):
+    """How far one model's accuracy spreads over seeds, and how much of that is the luck of these test images.
+
+    Jordan (2023, arXiv 2304.01910): single test images flip between trainings, so accuracies on a finite test set
+    spread even where the networks are equally good on all images of the kind.
+    """
+
+    on_test_set: Estimate
+    """SD over seeds of the accuracy on these test images."""
+    distribution_wise: Estimate
+    """SD over seeds of the accuracy on all images of the kind; 0 where its variance came out negative."""
+    raw: float | None
+    """The variance that `distribution_wise` is the root of, not truncated; null where it is declined."""
+    share: float | None
+    """Of the variance on these test images, what is distribution-wise, from 0 to 1."""
 
 
 def effects(shape: tuple[int, ...]) -> list[Effect]:
@@ -155,6 +172,50 @@ def variance(accuracy: ArrayLike, basis: Basis, *, level: float, resamples: int,
             for e, v in raw.items()
         ),
         standard_deviation=float(np.sqrt(total)),
+    )
+
+
+def seed_spread(correct: ArrayLike, basis: Basis, *, level: float, resamples: int, seed: int) -> SeedSpread:
+    """The spread over seeds of `correct`, bool [seed, image]: of accuracy on these images, and on all of the kind.
+
+    Jordan's unbiased estimator of the distribution-wise variance, n / (n − 1) · (s² − Σ sᵢ² / n²) over n images: s² is
+    the variance over seeds of the accuracy, sᵢ² that of image i being right. It is the component of seeds in a crossed
+    analysis of variance, and its interval comes like that of any component from `resample`. Images are taken to be
+    independent. `level`, `resamples` and `seed` are those of the interval. Raises ValueError for another shape.
+    """
+    x = np.asarray(correct, float)
+    if x.ndim != 2:
+        raise ValueError(f"expected an array [seed, image], found shape {x.shape}")
+    seeds, n = x.shape
+    basis = basis.changed(n=seeds, unit="runs", population="seeds", method="SD of test accuracy over seeds")
+    general = basis.changed(
+        method="distribution-wise SD over seeds (Jordan 2023), test images taken to be independent; interval: "
+        f"parametric bootstrap of the mean squares, {resamples:,} resamples, seed {seed}",
+        population="seeds and test images",
+    )
+    accuracy = x.mean(axis=1) if n else np.zeros(seeds)
+    if reason := spread_unknown(accuracy, "runs") or ("one test image" if n < 2 else None):
+        return SeedSpread(
+            on_test_set=basis.declines(reason), distribution_wise=general.declines(reason), raw=None, share=None
+        )
+    here, flips = float(accuracy.var(ddof=1)), float(x.var(axis=0, ddof=1).sum())
+    raw = n / (n - 1) * (here - flips / n**2)
+    # Mean squares of seeds and of the residual; those of images do not enter the component of seeds.
+    squares = {(0,): n * here, (1,): 0.0, (0, 1): (flips - n * here) / (n - 1)}
+    drawn = resample(squares, x.shape, resamples, seed)[(0,)]
+    found = _interval(max(raw, 0.0), drawn, level, general)
+    if found.interval:
+        low, high = map(float, np.sqrt(found.interval))
+        found = general.gives(float(np.sqrt(max(raw, 0.0))), low, high, level)
+    tails = stats.chi2.ppf([(1 + level) / 2, (1 - level) / 2], seeds - 1)
+    here_low, here_high = map(float, np.sqrt((seeds - 1) * here / tails))
+    return SeedSpread(
+        on_test_set=basis.changed(method=f"{basis.method}, χ² interval").gives(
+            float(np.sqrt(here)), here_low, here_high, level
+        ),
+        distribution_wise=found,
+        raw=raw,
+        share=float(np.clip(raw / here, 0, 1)),
     )
 
 

@@ -8,8 +8,9 @@ from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
+from analysis.stats import crossed
 from analysis.stats.paired import sign_flip
-from analysis.stats.variance import FACTORS, against_itself, components, mean_squares, variance
+from analysis.stats.variance import FACTORS, against_itself, components, mean_squares, seed_spread, variance
 from tests.analysis.grids import BASIS
 
 RNG = np.random.default_rng(2)
@@ -187,3 +188,48 @@ def test_wrong_shapes_are_refused():
         variance(Y[0], BASIS, **SETTINGS)
     with pytest.raises(ValueError, match="init, order, split"):
         against_itself(Y, np.ones((2, 2, 2), bool), 10, BASIS, level=0.95)
+
+
+# the spread over seeds: this test set's, or real
+
+
+def flipping(rng, seeds=10, images=300, spread=0.05):
+    """Runs whose accuracy on all images has the SD `spread`: each image has its own chance to be right."""
+    chance = rng.uniform(0.2, 0.8, images)
+    return rng.random((seeds, images)) < chance + spread * rng.uniform(-np.sqrt(3), np.sqrt(3), (seeds, 1))
+
+
+def test_distribution_wise_variance_by_jordans_formula_and_by_analysis_of_variance():
+    x = flipping(np.random.default_rng(0))
+    found = seed_spread(x, BASIS, **SETTINGS)
+    accuracies = x.mean(1)
+    assert found.on_test_set.estimate == pytest.approx(np.std(accuracies, ddof=1))
+    covariance = np.cov(x.T.astype(float))
+    off_diagonal = covariance.sum() - np.trace(covariance)
+    assert found.raw == pytest.approx(off_diagonal / (300 * 299), rel=1e-10)
+    of_seeds, _, residual = crossed.mean_squares(x.astype(float))
+    assert found.raw == pytest.approx((of_seeds - residual) / 300, rel=1e-10)
+    assert found.distribution_wise.estimate == pytest.approx(np.sqrt(found.raw))
+    assert found.share == pytest.approx(found.raw / accuracies.var(ddof=1))
+
+
+def test_distribution_wise_variance_is_unbiased_and_its_interval_covers():
+    rng = np.random.default_rng(1)
+    found = [seed_spread(flipping(rng), BASIS, level=0.95, resamples=500, seed=0) for _ in range(600)]
+    raw = np.array([f.raw for f in found])
+    assert raw.mean() == pytest.approx(0.05**2, abs=4 * raw.std() / np.sqrt(600))
+    observed = np.array([f.on_test_set.estimate**2 for f in found])
+    assert observed.mean() - 0.05**2 > 10 * observed.std() / np.sqrt(600) / 2
+    assert np.mean([f.distribution_wise.low <= 0.05 <= f.distribution_wise.high for f in found]) > 0.92
+    still = [seed_spread(flipping(rng, spread=0), BASIS, **SETTINGS).raw for _ in range(300)]
+    assert np.mean(still) == pytest.approx(0, abs=4 * np.std(still) / np.sqrt(300))
+
+
+def test_a_spread_that_cannot_be_known_is_declined():
+    for x in (np.ones((5, 40)), np.ones((1, 40)), np.zeros((0, 40)), np.zeros((3, 0))):
+        found = seed_spread(x, BASIS, **SETTINGS)
+        assert found.on_test_set.declined
+        assert found.distribution_wise.declined
+        assert found.raw is found.share is None
+    with pytest.raises(ValueError, match="seed, image"):
+        seed_spread(np.ones(4), BASIS, **SETTINGS)
