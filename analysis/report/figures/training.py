@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from analysis import text
 from analysis.findings.schema import Findings
@@ -110,7 +110,7 @@ def every_run(scene: Scene) -> Figure:
     """A cell for each run: a panel for each model, seeds down, learning rates across."""
     table = scene.frames.runs.assign(error=scene.test_error(scene.frames.runs["final_test_accuracy"]))
     seeds = sorted(table["seed"].unique())
-    size = (PAGE if _wide_map(scene.findings) else COLUMN, 0.75 + min(3.5, max(0.6, 0.07 * len(seeds))))
+    size = (PAGE if _wide_map(scene.findings) else COLUMN, 0.75 + min(3.5, max(0.8, 0.07 * len(seeds))))
     figure = Figure(figsize=size)
     panels = figure.subplots(1, len(scene.looks), squeeze=False, sharey=True)[0]
     low, high = table["error"].min(), table["error"].max()
@@ -137,6 +137,8 @@ def every_run(scene: Scene) -> Figure:
     bar.outline.set_visible(False)
     bar.ax.tick_params(which="both", length=0)
     style.log_axis(bar.ax, "Test error (%)")
+    if high < 10 * low:
+        bar.ax.yaxis.set_major_locator(MaxNLocator(3))  # the bar is as low as the rows are few
     return figure
 
 
@@ -162,8 +164,8 @@ def cost(scene: Scene) -> Figure:
     found = {(c.model, c.learning_rate): c.test_accuracy for c in scene.findings.configurations}
     about = {m.name: m for m in scene.findings.about.models}
     costs: dict[str, dict[str, float]] = {
-        "Parameters": {m: about[m].n_parameters for m in rates},
-        "Multiply-accumulates an image": {m: about[m].macs for m in rates},
+        "Thousand parameters": {m: about[m].n_parameters / 1000 for m in rates},
+        "Thousand multiply-accumulates an image": {m: about[m].macs / 1000 for m in rates},
         "Seconds a run": _timed(scene.findings, scene.frames),
     }
     costs = {what: values for what, values in costs.items() if values and min(values.values()) > 0}
@@ -177,11 +179,12 @@ def cost(scene: Scene) -> Figure:
             if e.low is not None and e.high is not None:
                 axes.plot([x, x], [100 * e.low, 100 * e.high], color=look.colour, lw=1)
             (point,) = axes.plot(x, 100 * e.estimate, look.marker, ms=5, color=look.colour, mec="white", mew=0.4)
-            style.tell(point, [f"{look.label}: {text.percent(e.estimate)}, {text.count(x)} {what.lower()}"])
+            style.tell(point, [f"{look.label}: {text.percent(e.estimate)}, {x:,.4g} {what.lower()}"])
         axes.set_xscale("log")
         low, high = min(values.values()), max(values.values())
         axes.set_xlim(low / 2, high * 2)
         style.log_axis(axes, what, "x")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1,)))  # panels are narrow
         axes.grid()
     panels[0].set_ylabel("Test accuracy (%)")
     legend(figure, (scene.looks[model] for model in rates))

@@ -1,6 +1,7 @@
 """Every figure is drawn, the same bytes each time, with its caption; or its caption says why not."""
 
 import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -238,12 +239,33 @@ def test_accuracy_stands_against_parameters_macs_and_seconds(drawn):
     findings, *_ = drawn
     figure, _ = drawn_alone(drawn, "cost")
     assert [axes.get_xlabel() for axes in figure.axes] == [
-        "Parameters",
-        "Multiply-accumulates an image",
+        "Thousand parameters",
+        "Thousand multiply-accumulates an image",
         "Seconds a run",
     ]
     points = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 1]
-    assert [float(line.get_xdata()[0]) for line in points] == [m.n_parameters for m in findings.about.models]
+    assert [float(line.get_xdata()[0]) for line in points] == [m.n_parameters / 1000 for m in findings.about.models]
+
+
+CLEAR = 4
+"""Pixels between two labels of an axis, 150 an inch."""
+
+
+@pytest.mark.parametrize("seeds", [1, 8])
+def test_ticks_of_narrow_panels_and_low_bars_do_not_overlap(seeds, tmp_path):
+    data = frames.load(synthetic.write(tmp_path, seeds=seeds, n_test=1000, analysis={"resamples": 100}))
+    findings = build.collect(data)
+    for name, along in (("cost", 0), ("every_run", 1)):
+        figure = figures.plot(findings, data, name)
+        figure.draw_without_rendering()
+        axes = figure.axes[:3] if name == "cost" else figure.axes[-1:]
+        for panel in axes:
+            ticks = panel.get_xticklabels() if name == "cost" else panel.get_yticklabels()
+            low, high = panel.get_xlim() if name == "cost" else panel.get_ylim()
+            spans = [t.get_window_extent() for t in ticks if low <= t.get_position()[along] <= high]
+            ends = sorted((box.x0, box.x1) if name == "cost" else (box.y0, box.y1) for box in spans)
+            assert len(ends) > 1, name
+            assert all(end + CLEAR < start for (_, end), (start, _) in pairwise(ends)), name
 
 
 def test_the_figure_of_the_gap_names_direction_level_and_populations(drawn):
@@ -320,7 +342,7 @@ def test_few_hard_images_take_one_column(drawn):
 
 def test_no_caption_speaks_of_what_is_not_drawn(drawn, tmp_path):
     """Everything trained: no guessing, no crosses, nothing that diverged."""
-    findings, data = analysed(tmp_path, models=TWO, seeds=3, n_test=400, analysis={"resamples": 100})
+    findings, data = analysed(tmp_path, models=TWO, seeds=3, n_test=1000, analysis={"resamples": 100})
     for name, words in (
         ("learning_rates", ["guessing", "Crosses", "collapsed"]),
         ("learning_curves", ["guessing", "cross", "Not all learned"]),
