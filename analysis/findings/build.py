@@ -29,6 +29,7 @@ from analysis.stats.crossed import confusion
 from analysis.stats.estimate import Basis, Estimate, mapped
 from analysis.stats.robustness import random_halves
 from analysis.stats.selection import Chosen, choose
+from analysis.stats.variance import SeedSpread
 from study.config import ResolvedAnalysis
 from study.ledger import clusters
 from study.ledger.records import METRICS
@@ -65,6 +66,7 @@ def collect(frames: Frames, overrides: Mapping[str, Any] | None = None) -> Findi
         confusion=study.confusion(),
         planning={pair.baseline: compare.plan(pair) for pair in pairs},
         variance=study.variance(),
+        seed_spread=study.seed_spread(),
         random_halves=study.random_halves(),
         literature=(),
         warnings=(),
@@ -245,6 +247,24 @@ class _Study:
                 ),
                 against_itself=variance.against_itself(right, learned, n_test, basis, level=level),
             )
+        return found
+
+    def seed_spread(self) -> dict[str, SeedSpread]:
+        """The spread over seeds of every model whose runs share neither initial weights nor batch order."""
+        found = {}
+        for model in self.grids:
+            runs = self.selected(model)
+            if not len(runs) or runs["init_seed"].duplicated().any() or runs["order_seed"].duplicated().any():
+                continue
+            known = [r for r in runs.loc[runs["learned"], "run_id"] if r in self.frames.predictions]
+            if known and (correct := self.frames.correct(known)) is not None:
+                found[model] = variance.seed_spread(
+                    correct,
+                    _basis(known, len(runs)),
+                    level=self.analysis.confidence,
+                    resamples=self.analysis.resamples,
+                    seed=self.analysis.seed,
+                )
         return found
 
     def selected(self, model: str) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from analysis.stats import paired, robustness, sample_size, sweep, variance
 from analysis.stats.crossed import ClassGap, Crossed, HardImages
 from analysis.stats.estimate import Basis, Estimate, Frozen
 from analysis.stats.selection import Choice
+from analysis.stats.variance import SeedSpread
 from study.config import ResolvedAnalysis
 
 FORMAT = 4
@@ -283,6 +284,9 @@ class Findings(Frozen):
     """Baseline → what more seeds would bring."""
     variance: Mapping[str, Variance]
     """By model; empty unless the study's seeds are a factorial."""
+    seed_spread: Mapping[str, SeedSpread] = {}
+    """Model → how far its runs at the selected rate spread over seeds, and how much of that is the luck of these test
+    images; models whose runs share initial weights or batch order have none."""
     random_halves: Mapping[str, Estimate]
     """Model → how often random halves of its runs at the selected rate differ: a smoke test of the pipeline."""
     literature: tuple[Published, ...]

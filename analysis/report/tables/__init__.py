@@ -25,6 +25,7 @@ TABLES: Mapping[str, Tabulation] = {
         selection.sensitivity,
         methods.specifications,
         methods.variance,
+        methods.seed_spread,
         methods.planning,
         methods.sign_test,
         runs.hours,

@@ -141,6 +141,44 @@ def variance(findings: Findings, frames: Frames) -> Rows:
     )
 
 
+@table(section="robustness", title="How much of the spread over seeds is the luck of these test images")
+def seed_spread(findings: Findings, frames: Frames) -> Rows:
+    """SD over seeds on these test images, and on all images of the kind."""
+    rows = Rows()
+    for model, v in findings.seed_spread.items():
+        here, general = v.on_test_set, v.distribution_wise
+        rows.add(
+            Model=words("model", model),
+            **{
+                "On these images": rows.estimate("on_test_set", here, _sd(here.estimate)),
+                "Interval": Cell(_sd_interval(here), {"on_test_set_low": here.low, "on_test_set_high": here.high}),
+                "On all such images": rows.estimate("distribution_wise", general, _sd(general.estimate)),
+                "Its interval": Cell(
+                    _sd_interval(general),
+                    {"distribution_wise_low": general.low, "distribution_wise_high": general.high},
+                ),
+                "Share of variance": number("share", v.share, text.percent(v.share, 0)),
+            },
+            Runs=words("runs", text.rests_on(here)),
+        )
+    return rows.captioned(
+        "SD over seeds of test accuracy at the selected rate, in percentage points: on these test images, with χ² "
+        "interval, and on all images of the kind, by Jordan's (2023) unbiased estimator of the distribution-wise "
+        "variance, with bootstrap interval of the mean squares, both at "
+        f"{text.level(findings.about.settings.confidence)}. The rest is single images that one training gets right and "
+        "another wrong. Images are taken to be independent. Descriptive.",
+    )
+
+
+def _sd(x: float | None) -> str:
+    """A fraction in percentage points, without a sign."""
+    return text.DASH if x is None else f"{100 * x:.3f}"
+
+
+def _sd_interval(sd: Estimate) -> str:
+    return text.DASH if sd.interval is None else " to ".join(map(_sd, sd.interval))
+
+
 @table(section="literature", title="Beside published results")
 def literature(findings: Findings, frames: Frames) -> Rows:
     """Published results beside ours."""

@@ -91,6 +91,18 @@ def test_every_estimate_says_what_it_rests_on(findings, loaded):
             assert len(runs) == 2 * at.gap.n
 
 
+def test_spread_over_seeds_is_of_the_runs_that_learned_at_the_selected_rate(findings, loaded):
+    assert findings.seed_spread
+    for model, found in findings.seed_spread.items():
+        runs = list(findings.run_sets[found.on_test_set.runs])
+        chosen = loaded.runs.set_index("run_id").loc[runs]
+        assert set(chosen["learning_rate"]) == {findings.selection[model].mean.learning_rate}
+        assert chosen["learned"].all()
+        sd = chosen["final_test_accuracy"].std(ddof=1)
+        assert found.on_test_set.estimate == pytest.approx(sd, rel=1e-10)
+        assert found.distribution_wise.n == len(runs)
+
+
 def test_resampling_names_its_seed(loaded):
     found = collect(loaded, FAST | {"seed": 7})
     (c, *_), one = found.comparisons, found.selection["lenet5"]
