@@ -294,7 +294,8 @@ def test_a_slurm_job_is_requeued_before_its_time_is_up_and_goes_on(lab, slurm, l
         processes.until(lambda: len(list(folder.glob("checkpoints/*.pt"))) == 2, "a pack on each machine")
         # As Slurm does a minute and a half before the time limit.
         lab.laptop.run("scancel", "--batch", "--signal=TERM", job, **slurm)
-        processes.until(lambda: state()["Restarts"] == "1", "the requeue")
+        # Not just counted: while the job still ends, Slurm would set its time to start once more.
+        processes.until(lambda: (state()["Restarts"], state()["JobState"]) == ("1", "PENDING"), "the requeue")
         assert not (folder / "driver.lock").exists()
         # Else Slurm would wait for two minutes.
         lab.laptop.run("scontrol", "update", f"JobId={job}", "StartTime=now", **slurm)
