@@ -2,6 +2,7 @@
 CONFIG  ?= configs/quick.yaml
 STORAGE ?=
 LEDGER  ?=
+CLUSTERS ?=
 PYTHON  ?= python3
 BIN     := .venv/bin
 STUDY    = $(CONFIG) $(if $(STORAGE),storage=$(STORAGE))
@@ -42,7 +43,7 @@ calibration: .venv/ready ## Simulate how often the intervals and tests keep thei
 		--ledger $(or $(LEDGER),analysis/published/paper/paper.zip)
 
 published: .venv/ready ## Make the reports, papers and links of analysis/published anew: a minute a study
-	$(BIN)/python -m analysis published analysis/published
+	$(BIN)/python -m analysis published analysis/published $(if $(CLUSTERS),--clusters $(CLUSTERS))
 
 # The environment is made anew whenever what it should hold has changed.
 .venv/ready: setup.cfg constraints.txt

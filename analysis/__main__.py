@@ -124,7 +124,8 @@ def across_cli(sources: tuple[str, ...], out: Path) -> None:
 
 @click.command(name="published", context_settings=command_line.SETTINGS)
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR")
-def published_cli(folder: Path) -> None:
+@click.option("--clusters", metavar="FILE", help="Which test images of mnist belong together, as for one study.")
+def published_cli(folder: Path, clusters: str | None) -> None:
     """Make the reports and papers of studies anew from their archives, DIR/NAME/NAME.zip, with a page of links."""
     archives = published.archives(folder)
     if not archives:
@@ -132,6 +133,8 @@ def published_cli(folder: Path) -> None:
     studies = []
     for archive in archives:
         data = frames.load(archive)
+        if clusters and data.study.dataset.name == "mnist":
+            data = frames.load(archive, clusters)
         findings = build.collect(data)
         floats = _write(findings, data, archive.parent)
         pdf = _paper(findings, data, archive.parent, floats)

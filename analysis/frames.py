@@ -43,6 +43,8 @@ class Frames:
     """uint8 [image]."""
     test_clusters: np.ndarray | None
     """Which test images belong together, as those of one writer, int64 [image] from 0; None where nobody says."""
+    clusters_file: str | None
+    """The name of the file that says so, if not the study's own; its folder is nobody's business."""
     val_labels: Mapping[int, np.ndarray]
     """Split seed → labels of its validation images, uint8 [image]."""
     problems: Sequence[Problem]
@@ -157,6 +159,7 @@ def _load(storage: Storage, source: str, clusters: str | Path | None) -> Frames:
         test_images=test_images,
         test_labels=test_labels,
         test_clusters=_test_clusters(ledger, clusters, study.dataset.n_test),
+        clusters_file=Path(clusters).name if clusters else None,
         val_labels=val_labels,
         problems=problems + unsound,
         set_aside=[p for p in planned if p.run_id not in current],

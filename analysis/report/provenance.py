@@ -48,6 +48,8 @@ def again(findings: Findings, frames: Frames) -> list[tuple[str, str, str]]:
         for d in findings.preregistration.deviations
         if not d.added and d.key in ("candidate", "baselines", "confidence", "margin", "resamples", "seed")
     ]
+    if frames.clusters_file:
+        changed.append(f"--clusters {frames.clusters_file}")
     name = findings.about.name
     return [
         ("report", "This report:", " ".join(["python -m analysis", frames.source, *changed])),
