@@ -124,7 +124,7 @@ def _outcomes(findings: Findings, comparison: Comparison) -> str:
     shares = [roles[role].not_learned for role in ("candidate", "baseline")]
     models = (findings.about.settings.candidate, comparison.baseline)
     failed = [comparison.not_learned[model] for model in models]
-    limits = [f" ({text.level(e.level)} limit {text.percent(e.high, 0)})" if e.high else "" for e in shares]
+    limits = [f" ({text.level(e.level)} limit {text.percent(e.high, 0 if e.high >= 0.01 else 2)})" if e.high else "" for e in shares]
     if any(failed) or shares[0].n != shares[1].n:
         each = [
             f"{n or 'none'} of {e.n} {'training' if e.n == 1 else 'trainings'} of {model} failed to learn{limit}"
@@ -213,8 +213,8 @@ def _alternatives(findings: Findings, baseline: str) -> str:
     if not asked.distinct:
         return f"All {asked.alternatives} alternative analyses of the same data give the same gap. "
     values = [c.first.gap.estimate or 0.0 for c in coinciding(asked.specifications)]
-    gaps = f"{text.points(values[0])} to {text.points(values[-1])} points"
-    others = f"{asked.distinct} other {'gap' if asked.distinct == 1 else 'gaps'}, in all {gaps}"
+    gaps = f"between {text.points(values[0])} and {text.points(values[-1])} points"
+    others = f"{asked.distinct} other {'gap' if asked.distinct == 1 else 'gaps'}, all {gaps}"
     said = f"{asked.alternatives} alternative analyses of the same data give {others}"
     if asked.same_sign is None:
         return f"{said}. "
@@ -222,7 +222,7 @@ def _alternatives(findings: Findings, baseline: str) -> str:
         return f"{said}, with the same sign. "
     turned = [c for c in coinciding(asked.specifications) if (c.first.gap.estimate or 0.0) * main <= 0]
     named = "; ".join(_way(c.first) for c in turned[:NAMED]) + ("; …" if len(turned) > NAMED else "")
-    return f"{said}; {asked.same_sign} of the {asked.distinct} have its sign, not so {named}. "
+    return f"{said}; {asked.same_sign} of the {asked.distinct} have its sign. The others: {named}. "
 
 
 def _way(spec: Specification) -> str:
