@@ -124,7 +124,10 @@ def _outcomes(findings: Findings, comparison: Comparison) -> str:
     shares = [roles[role].not_learned for role in ("candidate", "baseline")]
     models = (findings.about.settings.candidate, comparison.baseline)
     failed = [comparison.not_learned[model] for model in models]
-    limits = [f" ({text.level(e.level)} limit {text.percent(e.high, 0 if e.high >= 0.01 else 2)})" if e.high else "" for e in shares]
+    limits = [
+        f" ({text.level(e.level)} limit {text.percent(e.high, 0 if e.high >= 0.01 else 2)})" if e.high else ""
+        for e in shares
+    ]
     if any(failed) or shares[0].n != shares[1].n:
         each = [
             f"{n or 'none'} of {e.n} {'training' if e.n == 1 else 'trainings'} of {model} failed to learn{limit}"

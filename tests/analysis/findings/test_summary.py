@@ -62,7 +62,7 @@ def test_the_answer_says_what_the_findings_say(findings):
             "allowing for training luck",
             "allowing also for a different sample of such images",
             "only the learning rate was tuned",
-            f"{asked.alternatives} alternative analyses of the same data give {asked.distinct} other gaps, all between ",
+            f"{asked.alternatives} alternative analyses of the same data give {asked.distinct} other gaps, all ",
         ):
             assert piece in paragraph
         assert ("more accurate of the two" in paragraph) == c.unqualified
