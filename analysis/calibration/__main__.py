@@ -23,7 +23,7 @@ from statsmodels.stats.proportion import proportion_confint
 from analysis.calibration import coverage
 from analysis.calibration.coverage import FAST, SEEDS, SIGN_FLIP, SLOW, Hits, Only, T
 from analysis.calibration.fit import fit
-from analysis.calibration.simulation import IMAGES, SCENARIOS, Scenario
+from analysis.calibration.simulation import IMAGES, SCENARIOS, UNEVEN, Scenario
 from analysis.frames import load
 from study.errors import UserError
 
@@ -178,7 +178,7 @@ def _cell(entry: pd.Series) -> str:
 def main(replications: int, seed: int, processes: int, out: str, date: str | None, ledger: str | None) -> None:
     """Score every interval and test of the analysis against simulated truth."""
     try:
-        scenarios = [*SCENARIOS, *(fit(load(ledger)) if ledger else [])]
+        scenarios = [*SCENARIOS, *(fit(load(ledger)) if ledger else []), *UNEVEN]
     except UserError as error:
         raise click.ClickException(str(error)) from None
     scores = calibrate(replications, seed, scenarios, processes)

@@ -17,7 +17,7 @@ from scipy.special import ndtri, stdtrit
 from analysis.calibration import simulation
 from analysis.calibration.simulation import IMAGES, Scenario
 from analysis.stats import sweep
-from analysis.stats.crossed import error_from
+from analysis.stats.crossed import clustered_error, error_from
 from analysis.stats.paired import sign_flip
 
 LEVEL = 0.95
@@ -38,6 +38,7 @@ FAST = (T, WELCH, RATIO, SIGN_FLIP)
 """What is replicated in full."""
 BCA = "BCa bootstrap over seeds"
 BAND = f"simultaneous band over {RATES} rates"
+CLUSTERED = "standard error clustered by seeds and writers"
 NEW_IMAGES = ("crossed analysis of variance", "pigeonhole bootstrap (its exact variance)", T)
 
 Hits = dict[tuple[int, str], NDArray[np.float64]]
@@ -172,15 +173,22 @@ def band_covers(k: NDArray, truth: float, flips: NDArray) -> NDArray[np.float64]
 
 
 def on_new_images(scenario: Scenario, replications: int, rng: np.random.Generator, only: Only = None) -> Hits:
-    """Every method of NEW_IMAGES against the gap on new images. Fewer seeds are the first of those with most."""
+    """Every method of NEW_IMAGES against the gap on new images, and CLUSTERED where they come by writers.
+
+    Fewer seeds are the first of those with most.
+    """
     sizes = [n for n in SEEDS if only is None or any(seeds == n for seeds, _ in only)]
-    hits = {n: np.empty((replications, len(NEW_IMAGES))) for n in sizes}
+    methods = (*NEW_IMAGES, CLUSTERED) if scenario.writers else NEW_IMAGES
+    hits = {n: np.empty((replications, len(methods))) for n in sizes}
     for r in range(replications):
-        x = simulation.differences(scenario, max(sizes), rng)
+        x, there = simulation.differences(scenario, max(sizes), rng)
         learned = rng.random(len(x)) < (1 - scenario.collapse) ** 2
         for n in sizes:
-            hits[n][r] = new_images_covers(x[:n][learned[:n]], IMAGES, scenario.gap)
-    found = {(n, method): hits[n][:, m] for n in sizes for m, method in enumerate(NEW_IMAGES)}
+            own = x[:n][learned[:n]]
+            hits[n][r, : len(NEW_IMAGES)] = new_images_covers(own, IMAGES, scenario.gap)
+            if scenario.writers:
+                hits[n][r, -1] = clustered_covers(own, there, scenario.gap)
+    found = {(n, method): hits[n][:, m] for n in sizes for m, method in enumerate(methods)}
     return {key: values for key, values in found.items() if only is None or key in only}
 
 
@@ -206,6 +214,16 @@ def new_images_covers(x: NDArray, images: int, truth: float) -> tuple[float, flo
         within(ndtri(tail) * bootstrap),
         within(half_over_seeds),
     )
+
+
+def clustered_covers(x: NDArray, there: NDArray[np.bool_], truth: float) -> float:
+    """Whether the interval that knows the writers covers; `x` [seed, image] of those images that are `there`."""
+    whole = np.zeros((len(x), there.size), np.int8)
+    whole[:, there] = x
+    error, df = clustered_error(whole, simulation.writers(there.size))
+    half = stdtrit(df, (1 + LEVEL) / 2) * error
+    over_seeds = stdtrit(len(x) - 1, (1 + LEVEL) / 2) * stats.sem(whole.mean(1))
+    return float(abs(float(whole.mean()) - truth) <= max(half, over_seeds))
 
 
 def sparse_mean_squares(x: NDArray, images: int) -> tuple[float, float, float]:

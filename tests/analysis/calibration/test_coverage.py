@@ -14,7 +14,7 @@ from analysis.calibration import __main__ as calibration
 from analysis.calibration import coverage, simulation
 from analysis.calibration.__main__ import calibrate, label, main, markdown, score
 from analysis.calibration.coverage import RESAMPLES
-from analysis.calibration.simulation import BASELINE, CANDIDATE, SCENARIOS, Model, Scenario
+from analysis.calibration.simulation import BASELINE, CANDIDATE, SCENARIOS, UNEVEN, Model, Scenario
 from analysis.stats import crossed, paired, sweep
 from tests.analysis.calibration.spread import seed_sd
 from tests.analysis.grids import BASIS, bootstrap_variance, grid
@@ -57,6 +57,48 @@ def test_difficulties_are_correlated_as_asked():
         assert np.corrcoef(*sides)[0, 1] == pytest.approx(correlation, abs=0.005)
 
 
+@pytest.mark.parametrize("scenario", UNEVEN[:3], ids=lambda s: s.baseline.luck)
+def test_luck_that_is_not_normal(scenario):
+    values, weights = simulation.luck(scenario.baseline.luck)
+    assert_allclose([weights.sum(), weights @ values, weights @ values**2], [1, 0, 1], atol=1e-12)
+    rng = np.random.default_rng(0)
+    _, ease = scenario.images(rng, 500)
+    p, counts = simulation.right_counts(scenario.baseline, ease), np.arange(501)
+    mean = simulation.accuracy_here(scenario.baseline, ease)
+    assert p @ counts / 500 == pytest.approx(mean, abs=2e-4)
+    runs = [simulation.differences(scenario, 40, rng, 500)[0].sum(1).mean() / 500 for _ in range(400)]
+    assert np.mean(runs) == pytest.approx(scenario.gap, abs=4 * np.std(runs) / 20)
+
+
+def test_bad_seeds_are_worse_than_luck():
+    for name in ("lognormal", "bimodal"):
+        values, weights = simulation.luck(name)
+        assert weights @ values**3 < -2, "a tail of bad seeds"
+
+
+def test_images_of_one_writer_are_alike():
+    who, (scenario,) = simulation.writers(10_000), UNEVEN[3:]
+    sizes = np.bincount(who)
+    assert (sizes.size, sizes.sum()) == (297, 10_000)
+    assert sizes.min() < 10 < 120 < sizes.max()
+    for side in scenario.images(np.random.default_rng(0)):
+        means = np.array([side[who == g].mean() for g in range(297)])
+        within = np.mean([side[who == g].var(ddof=1) for g in range(297)])
+        shared = means.var(ddof=1) - within * (1 / sizes).mean()
+        assert shared / (shared + within) == pytest.approx(0.2, abs=0.05)
+
+
+def test_writers_are_what_the_analysis_clusters():
+    rng, (scenario,) = np.random.default_rng(2), UNEVEN[3:]
+    x, there = simulation.differences(scenario, 5, rng)
+    whole = np.zeros((5, there.size), np.int8)
+    whole[:, there] = x
+    found = crossed.gap_over_images(whole, 0.95, BASIS, simulation.writers(there.size))
+    middle, half = (found.high + found.low) / 2, (found.high - found.low) / 2
+    for shift, expected in ((0.999, 1), (1.001, 0)):
+        assert coverage.clustered_covers(x, there, middle + shift * half) == expected
+
+
 def test_distribution_of_counts_by_all_outcomes():
     ease = np.array([1.0, -0.3, 0.4, 9.0, -9.0])
     model = Model(0, 1, 0)
@@ -85,7 +127,7 @@ def test_distribution_of_counts_is_that_of_drawn_images():
 def test_new_images_have_the_gap_of_the_population_and_the_correlation_of_images():
     rng = np.random.default_rng(0)
     scenario = Scenario("", Model(1.0, 1.2, 0.02), Model(0.5, 1.0, 0.02))
-    drawn = [simulation.differences(scenario, 2, rng, 200) for _ in range(3000)]
+    drawn = [simulation.differences(scenario, 2, rng, 200)[0] for _ in range(3000)]
     means = np.array([x.sum(1) / 200 for x in drawn])
     assert means.mean() == pytest.approx(scenario.gap, abs=4 * means.mean(1).std() / np.sqrt(3000))
     # Two seeds share their images, but not their luck.
@@ -95,8 +137,8 @@ def test_new_images_have_the_gap_of_the_population_and_the_correlation_of_images
 def test_images_left_out_are_those_that_cannot_differ():
     rng = np.random.default_rng(0)
     certain = Scenario("", Model(50, 1, 0.01), Model(-50, 1, 0.01))
-    assert (simulation.differences(certain, 3, rng, 20) == 1).all()
-    assert simulation.differences(replace(certain, baseline=Model(50, 1, 0.01)), 3, rng, 20).shape == (3, 0)
+    assert (simulation.differences(certain, 3, rng, 20)[0] == 1).all()
+    assert simulation.differences(replace(certain, baseline=Model(50, 1, 0.01)), 3, rng, 20)[0].shape == (3, 0)
 
 
 # the intervals
@@ -171,7 +213,7 @@ def test_intervals_on_new_images_are_those_reported():
     rng = np.random.default_rng(0)
     seen = []
     for _ in range(30):
-        x = simulation.differences(BASE, 4, rng, 300)
+        x, _ = simulation.differences(BASE, 4, rng, 300)
         whole = np.hstack([x, np.zeros((4, 300 - x.shape[1]), np.int8)])
         assert_allclose(coverage.sparse_mean_squares(x, 300), crossed.mean_squares(whole), rtol=1e-9, atol=1e-12)
         truth = BASE.gap + 0.005
