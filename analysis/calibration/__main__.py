@@ -25,6 +25,8 @@ from analysis.calibration.coverage import FAST, SEEDS, SIGN_FLIP, SLOW, Hits, On
 from analysis.calibration.fit import fit
 from analysis.calibration.simulation import IMAGES, SCENARIOS, UNEVEN, Scenario
 from analysis.frames import load
+from analysis.report.figures import calibration as figures
+from analysis.report.figures import style
 from study.errors import UserError
 
 REPLICATIONS = 20_000
@@ -130,8 +132,10 @@ def _scores(scenario: Scenario, replications: int, stream: np.random.SeedSequenc
     return found
 
 
-def markdown(scores: list[Score], replications: int, seed: int, date: str | None = None) -> str:
-    """The scores as a table a scenario a row."""
+def markdown(
+    scores: list[Score], replications: int, seed: int, date: str | None = None, figure: str = "calibration"
+) -> str:
+    """The scores as a table a scenario a row, below the figure of that name."""
     lines = [
         "# Calibration",
         "",
@@ -144,6 +148,8 @@ def markdown(scores: list[Score], replications: int, seed: int, date: str | None
         f"(tests: below {100 * SIZE[1]:g}%). *Fails*: wholly outside, and too low (tests: too high). *Conservative*: "
         f"wholly above (tests: below {100 * SIZE[0]:g}%). *Unresolved*: neither, even so. "
         "*No promise*: the interval is not made for that target.",
+        "",
+        f"![Coverage and size by scenario, method and number of seeds]({figure}.svg)",
         "",
     ]
     frame = pd.DataFrame([s.model_dump() for s in scores])
@@ -172,7 +178,13 @@ def _cell(entry: pd.Series) -> str:
 @click.option("--replications", type=click.IntRange(100), default=REPLICATIONS, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--out", metavar="PREFIX", default="calibration", show_default=True, help="Writes PREFIX.csv, PREFIX.md.")
+@click.option(
+    "--out",
+    metavar="PREFIX",
+    default="calibration",
+    show_default=True,
+    help="Writes PREFIX.csv, PREFIX.md and the figure.",
+)
 @click.option("--date", help="Printed in the table, which knows no clock.")
 @click.option("--ledger", metavar="DIR_OR_ZIP", help="Adds scenarios fitted to a study's own runs.")
 def main(replications: int, seed: int, processes: int, out: str, date: str | None, ledger: str | None) -> None:
@@ -186,7 +198,10 @@ def main(replications: int, seed: int, processes: int, out: str, date: str | Non
     try:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(f"{out}.csv", index=False, lineterminator="\n")
-        Path(f"{out}.md").write_text(markdown(scores, replications, seed, date), encoding="utf-8")
+        Path(f"{out}.md").write_text(markdown(scores, replications, seed, date, Path(out).name), encoding="utf-8")
+        bands = {"coverage": REACHES, "size": (0.0, SIZE[1])}
+        with style.applied():
+            style.save(figures.figure(table, bands), Path(out).parent, Path(out).name)
     except OSError as error:
         raise click.ClickException(f"{out}: cannot be written: {error.strerror}") from None
     click.echo(f"{out}.csv, {out}.md: " + ", ".join(f"{n} {name}" for name, n in table["label"].value_counts().items()))

@@ -299,13 +299,16 @@ def test_what_is_unresolved_is_simulated_four_times_as_often(small):
     assert ", 2000-01-02. " in markdown(small, 100, 3, "2000-01-02")
 
 
-def test_command_writes_both_files(small, tmp_path, monkeypatch):
+def test_command_writes_table_and_figure(small, tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "calibrate", lambda *_, **__: small)
     result = CliRunner().invoke(main, ["--replications", "100", "--seed", "3", "--out", str(tmp_path / "a" / "c")])
     assert result.exit_code == 0, result.output
     table = pd.read_csv(tmp_path / "a" / "c.csv")
     assert len(table) == len(small)
-    assert (tmp_path / "a" / "c.md").read_text() == markdown(small, 100, 3)
+    assert (tmp_path / "a" / "c.md").read_text() == markdown(small, 100, 3, figure="c")
+    drawn = (tmp_path / "a" / "c.svg").read_text()
+    assert "t over seeds, this" in drawn
+    assert ">as in the study<" in drawn
     (tmp_path / "file").write_text("")
     refused = CliRunner().invoke(main, ["--out", str(tmp_path / "file" / "c")])
     assert refused.exit_code == 1
