@@ -72,6 +72,8 @@ class Chosen(NamedTuple):
     """The rate that the other seeds choose [seed]; −1 for none."""
     winners: NDArray[np.int64]
     """The rate that wins each resample [resample]; −1 for none."""
+    by_seeds: NDArray[np.int64]
+    """The same where seeds alone are drawn again, and validation images are what they are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +125,8 @@ def choose(validation: Validation, basis: Basis, *, resamples: int, seed: int) -
             n=int(known.sum()),
         ),
     )
-    return Chosen(choice, folds, drawn.winners)
+    by_seeds = luck(score, rates, resamples=resamples, seed=seed).winners
+    return Chosen(choice, folds, drawn.winners, by_seeds)
 
 
 def select(val_accuracy: ArrayLike, rates: ArrayLike, rule: Average = "mean") -> Selection:
@@ -229,6 +232,39 @@ def reselected(candidate: NDArray[np.int64], baseline: NDArray[np.int64], n_seed
         SelectedRates(np.full(n_seeds, c), np.full(n_seeds, b), float(k / times.sum()))
         for (c, b), k in zip(pairs.T, times, strict=True)
     )
+
+
+def gaps_anew(
+    scores: tuple[NDArray[np.float64], NDArray[np.float64]],
+    winners: tuple[NDArray[np.int64], NDArray[np.int64]],
+    seed: int,
+) -> NDArray[np.float64]:
+    """The gap when the whole analysis, selection and all, is done again in resamples of the seeds: [resample].
+
+    `scores` of candidate and baseline [rate, seed], NaN where a run does not count; `winners` [resample] of `luck` for
+    both, drawn with this `seed`: positions in `scores`, −1 for none. NaN where a resample holds no pair.
+    """
+    candidate, baseline = scores
+    times = _multiplicities(np.random.default_rng(seed).spawn(1)[0], winners[0].size, candidate.shape[1])
+    gaps = np.full(winners[0].size, np.nan)
+    for c, b in np.unique(np.stack(winners), axis=1).T:
+        difference = candidate[c] - baseline[b]
+        paired = np.isfinite(difference)
+        if c < 0 or b < 0 or not paired.any():
+            continue
+        own = (winners[0] == c) & (winners[1] == b)
+        weights = times[own][:, paired]
+        with np.errstate(invalid="ignore"):
+            gaps[own] = weights @ difference[paired] / weights.sum(axis=1)
+    return gaps
+
+
+def standard_error(gaps: NDArray[np.float64], n: int) -> float:
+    """The standard error of a mean over `n` seeds from its values in resamples; n/(n − 1) undoes their shrinkage.
+
+    With the choice the same in all resamples this is the usual one, up to the number of resamples.
+    """
+    return float(np.nanstd(gaps) * np.sqrt(n / (n - 1)))
 
 
 def _grid(val_accuracy: ArrayLike, rates: ArrayLike) -> tuple[NDArray, NDArray]:

@@ -11,6 +11,7 @@ from analysis.report.table import Cell, Rows, number, percent, rate, table, word
 OTHER = {
     "median": "best median",
     "cross_fitted": "by other seeds",
+    "selection_luck": "selection luck",
     "re_selected": "in resamples",
     "common_seeds": "by common seeds",
     "scored_at_chance": "scored at chance",
@@ -67,9 +68,11 @@ def sensitivity(findings: Findings, frames: Frames) -> Rows:
                 Method=words("method", e.method),
                 Pairs=Cell(text.of(e.n, e.planned), {}),
             )
+    level = text.level(findings.about.settings.confidence)
     return rows.captioned(
-        "In percentage points: points, and for rates chosen again in resamples the range that holds "
-        f"{text.level(findings.about.settings.confidence)} of them. Without a claim to coverage.",
+        "In percentage points. Selection luck: the primary gap with an interval over seeds that allows for the choice "
+        f"of both rates ({level}, t; in simulation it covers more than that where rates are near ties). In resamples: "
+        f"the mean, and the range that holds {level} of them, without a claim to coverage. All others: points.",
     )
 
 
