@@ -19,7 +19,7 @@ import pandas as pd
 from analysis import text
 from analysis.findings.schema import Comparison, Findings
 from analysis.frames import Frames
-from analysis.report import provenance
+from analysis.report import phrases, provenance
 from analysis.report.figures import FIGURES
 from analysis.report.figures.canvas import Caption
 from analysis.report.figures.style import SUFFIXES
@@ -303,6 +303,7 @@ def methods(findings: Findings) -> list[str]:
         "within each family by Holm.",
         "Diverged and collapsed runs are outcomes: they score chance in selection, and the pairs they belong to are "
         "counted but not averaged. Failed and missing runs are never scored.",
+        phrases.TOO_SHORT,
         f"{text.count(s.resamples)} resamples, seed {s.seed}.",
     ]
 

@@ -24,7 +24,7 @@ import jinja2
 from analysis import text
 from analysis.findings.schema import Findings
 from analysis.frames import Frames
-from analysis.report import page, provenance
+from analysis.report import page, phrases, provenance
 from analysis.report.figures import FIGURES
 from analysis.report.tables import TABLES
 from analysis.stats.estimate import Frozen
@@ -187,6 +187,7 @@ def _context(findings: Findings, frames: Frames, numbers: Numbers, floats: set[s
         "level": text.level(about.settings.confidence),
         "verdict_level": text.level(about.settings.verdict_level),
         "splits": text.splits(about.splits),
+        "too_short": phrases.TOO_SHORT,
     }
 
 

@@ -12,7 +12,7 @@ import pytest
 from analysis import frames, text
 from analysis.findings import build, schema
 from analysis.findings.schema import Findings
-from analysis.report import latex, paper, published, tables
+from analysis.report import latex, paper, phrases, published, tables
 from study import config_file
 
 ROOT = Path(__file__).parents[2]
@@ -137,3 +137,21 @@ def test_the_calibration_is_dated_seeded_and_fitted_to_the_published_study():
     # What was unresolved was simulated anew, more often, before it was called so.
     unresolved = cells[cells["label"] == "unresolved"]
     assert (unresolved["replications"] > 4_000).all()
+
+
+def test_what_reports_say_of_intervals_that_are_too_short_is_what_was_simulated():
+    cells = pd.read_csv(PUBLISHED.parent / "calibration.csv")
+
+    def covers(scenario, method, target):
+        kept = cells[
+            cells["scenario"].str.contains(scenario) & (cells["method"] == method) & (cells["target"] == target)
+        ]
+        assert len(kept) == 4
+        return f"{100 * kept['value'].min():.0f} to {100 * kept['value'].max():.0f}%"
+
+    for kind, method, target, said in (
+        ("bimodal", "t over seeds", "this test set", "cover {} where one seed in ten of a model is bad"),
+        ("lognormal", "t over seeds", "this test set", "and {} where its luck is lognormal"),
+        ("writers", "crossed analysis of variance", "new images", "dependent images as independent cover {}."),
+    ):
+        assert said.format(covers(kind, method, target)) in phrases.TOO_SHORT
