@@ -406,6 +406,16 @@ def test_guessing_is_marked_across_learning_rates(drawn):
     assert [90, 90] in [list(line.get_ydata()) for line in figure.axes[0].lines]
 
 
+@pytest.mark.parametrize("near", [True, False])
+def test_learning_curves_mark_guessing_where_a_run_came_near_it(near, tmp_path):
+    study = analysed(tmp_path, models=TWO, seeds=2, states=everywhere("collapsed") if near else {})
+    figure, _ = drawn_alone(study, "learning_curves")
+    (caption,) = [c for c in figures.captions(*study) if c.name == "learning_curves"]
+    marked = [[90, 90] in [list(line.get_ydata()) for line in axes.lines] for axes in figure.axes]
+    assert any(marked) is near
+    assert ("guessing" in " ".join(caption.text.split())) is near
+
+
 @pytest.mark.parametrize(
     "study",
     [
