@@ -129,6 +129,16 @@ def test_readme_gives_the_accuracies_published(findings):
             assert e.n == e.planned or text.of(e.n, e.planned) in cell
 
 
+def test_readme_gives_the_shares_of_the_spread_published():
+    path = PUBLISHED.parent / "variance" / "findings.json"
+    (found,) = Findings.model_validate_json(path.read_text(encoding="utf-8")).variance.values()
+    shares = {c.effect: c.share for c in found.components.components}
+    alone = max(shares[name] for name in ("init", "order", "split"))
+    (together,) = [share for effect, share in shares.items() if effect.startswith("init × order × split")]
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"at most {text.percent(alone, 0)} each by themselves; {text.percent(together, 0)} belongs to" in readme
+
+
 def test_the_calibration_is_dated_seeded_and_fitted_to_the_published_study():
     text = (PUBLISHED.parent / "calibration.md").read_text()
     assert re.search(r"seed \d+, \d{4}-\d\d-\d\d\.", text)

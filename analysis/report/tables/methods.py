@@ -8,7 +8,7 @@ from analysis import text
 from analysis.findings.schema import Comparison, Findings
 from analysis.frames import Frames
 from analysis.report.phrases import pairs
-from analysis.report.table import Cell, Rows, figures, interval, method_row, number, table, whole, words
+from analysis.report.table import Cell, Rows, method_row, number, table, whole, words
 from analysis.stats.estimate import Estimate
 from analysis.stats.robustness import coinciding
 
@@ -124,9 +124,10 @@ def variance(findings: Findings, frames: Frames) -> Rows:
             rows.add(
                 Model=words("model", model),
                 Component=words("component", c.effect),
-                Variance=rows.estimate("variance", c.variance, figures(c.variance.estimate)),
-                Interval=number("low", c.variance.low, interval(c.variance)),
-                Raw=number("raw", c.raw, figures(c.raw)),
+                SD=rows.estimate("variance", c.variance, _root(c.variance.estimate)),
+                Interval=Cell(
+                    _root_interval(c.variance), {"low": c.variance.low, "high": c.variance.high, "raw": c.raw}
+                ),
                 Share=number("share", c.share, text.percent(c.share, 0)),
                 Runs=words("runs", text.rests_on(c.variance)),
             )
@@ -135,9 +136,11 @@ def variance(findings: Findings, frames: Frames) -> Rows:
             f"A/A, {model} against itself under two init seeds: {rejected.method}, {text.percent(rejected.estimate)}"
             f"{'' if rejected.declined is None else f' ({rejected.declined})'}, {text.rests_on(rejected)}."
         )
+    level = text.level(findings.about.settings.confidence)
     return rows.captioned(
-        f"Components of variance of test accuracy (a fraction), {text.level(findings.about.settings.confidence)} "
-        "bootstrap intervals; a negative estimate prints as 0 beside its raw value.",
+        f"What each part of the seed adds to the spread of test accuracy: the SD, in percentage points, with {level} "
+        "bootstrap intervals, and the share of the variance. A negative component of variance counts as 0; the CSV has "
+        "the variances of fractions.",
     )
 
 
@@ -168,6 +171,14 @@ def seed_spread(findings: Findings, frames: Frames) -> Rows:
         f"{text.level(findings.about.settings.confidence)}. The rest is single images that one training gets right and "
         "another wrong. Images are taken to be independent. Descriptive.",
     )
+
+
+def _root(variance: float | None) -> str:
+    return _sd(None if variance is None else max(0.0, variance) ** 0.5)
+
+
+def _root_interval(variance: Estimate) -> str:
+    return text.DASH if variance.interval is None else " to ".join(map(_root, variance.interval))
 
 
 def _sd(x: float | None) -> str:
