@@ -63,7 +63,14 @@ def test_installing_says_what_it_does(tmp_path):
     (tmp_path / ".venv").mkdir()
     (tmp_path / "setup.cfg").touch()
     (tmp_path / "constraints.txt").write_text("a==1\nb==2\n")
-    command = ["make", f"--file={ROOT / 'Makefile'}", ".venv/ready", f"BIN={tmp_path}", f"PYTHON={python}"]
+    command = [
+        "make",
+        "--no-print-directory",
+        f"--file={ROOT / 'Makefile'}",
+        ".venv/ready",
+        f"BIN={tmp_path}",
+        f"PYTHON={python}",
+    ]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert said.splitlines()[0] == "1/2 Making .venv"
     assert said.splitlines()[1].startswith("2/2 Installing into .venv: 2 packages")
