@@ -65,7 +65,7 @@ def test_a_signal_is_told_at_once_and_once_while_the_main_thread_is_busy():
 
 
 def test_an_error_after_the_last_record_is_none():
-    ended, open_ = SimpleNamespace(complete=True), SimpleNamespace(complete=False)
+    ended, open_ = (SimpleNamespace(complete=complete, finish=lambda: None) for complete in (True, False))
     with ray_tune._errors([ended]):
         raise FileNotFoundError("the folder that a job began in")
     with pytest.raises(Interrupted, match="FileNotFoundError"), ray_tune._errors([ended, open_]):
