@@ -24,7 +24,7 @@ paper: .venv/ready ## The same, and the draft of a paper: LaTeX, and its PDF whe
 	$(if $(LEDGER),,$(BIN)/python -m study run $(STUDY))
 	$(BIN)/python -m analysis $(or $(LEDGER),"$$($(BIN)/python -m study where $(STUDY))") --paper
 
-test: .venv/ready lint ## Lint, and run all tests: 20 minutes on two cores
+test: .venv/ready lint ## Lint, and run all tests: three quarters of an hour on two cores
 	$(BIN)/python -m pytest
 
 fast: .venv/ready ## The tests for daily work: under two minutes

@@ -114,7 +114,7 @@ def test_what_is_no_beginning_of_the_ledger_is_reported_and_left_alone(server, l
 def test_interrupted_anywhere_it_goes_on(server, ledger):
     """Killed after one, four and seven runs have been begun: what was sent is not sent again."""
     command = [sys.executable, "-m", "study", "sync", str(ledger)]
-    for begun, number in ((1, signal.SIGKILL), (4, signal.SIGINT), (7, signal.SIGKILL)):
+    for begun, number in ((1, signal.SIGKILL), (4, signal.SIGTERM), (7, signal.SIGKILL)):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
         processes.until(lambda begun=begun: len(server.runs) >= begun, "a run to begin")
         process.send_signal(number)
