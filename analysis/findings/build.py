@@ -23,7 +23,7 @@ from analysis.findings.schema import (
     Variance,
 )
 from analysis.frames import STATES, Frames
-from analysis.grid import Grid, grids
+from analysis.grid import Grid, grids, independent
 from analysis.stats import paired, sweep, variance
 from analysis.stats.crossed import confusion
 from analysis.stats.estimate import Basis, Estimate, mapped
@@ -254,7 +254,7 @@ class _Study:
         found = {}
         for model in self.grids:
             runs = self.selected(model)
-            if not len(runs) or runs["init_seed"].duplicated().any() or runs["order_seed"].duplicated().any():
+            if not len(runs) or not independent(runs):
                 continue
             known = [r for r in runs.loc[runs["learned"], "run_id"] if r in self.frames.predictions]
             if known and (correct := self.frames.correct(known)) is not None:

@@ -8,7 +8,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from analysis.findings.schema import Comparison, Images
 from analysis.frames import Frames
@@ -18,7 +17,7 @@ from analysis.stats.estimate import Basis, Estimate, Role
 from analysis.stats.paired import holm
 from analysis.stats.robustness import Models, Robustness, at_rates, planned_pairs, runs_of, scores_of
 from analysis.stats.sample_size import Planning
-from analysis.stats.selection import Chosen, Rule, SelectedRates, fixed, gaps_anew, reselected, standard_error
+from analysis.stats.selection import Chosen, Rule, SelectedRates, fixed, reselected, with_luck
 from analysis.stats.sweep import Sweep
 from study.config import ResolvedAnalysis
 
@@ -31,9 +30,6 @@ WORDS = {
 """Rules of selection in a reader's words."""
 
 RANGE = "a range over resamples, not a confidence interval: no coverage is claimed"
-
-MOST_EMPTY = 0.01
-"""Share of resamples without a pair above which they say nothing of the luck of selection."""
 
 SIDES = ("better", "worse")
 """How a verdict begins that names the more accurate model."""
@@ -387,18 +383,11 @@ def _with_selection(pair: Pair) -> Estimate:
     if not candidate.size:
         return basis.declines("no pair of runs learned")
     gap = float((candidate - baseline).mean()) / pair.n_images
+    if candidate.size > 1 and not pair.independent:
+        return basis.declines(SHARED, gap)
     scores = [np.where(grid.learned, grid.right / pair.n_images, np.nan) for grid in pair.grids]
     winners = [_in_grid(grid, chosen.by_seeds) for grid, chosen in zip(pair.grids, pair.chosen, strict=True)]
-    gaps = gaps_anew((scores[0], scores[1]), (winners[0], winners[1]), used.seed)
-    if candidate.size < 2:
-        return basis.declines("an interval needs two or more pairs", gap)
-    if not pair.independent or np.isnan(gaps).mean() > MOST_EMPTY:
-        return basis.declines("too many resamples hold no pair" if pair.independent else SHARED, gap)
-    error = standard_error(gaps, candidate.size)
-    if error == 0:
-        return basis.declines("all resamples give the same gap", gap)
-    half = float(stats.t.ppf((1 + used.confidence) / 2, candidate.size - 1)) * error
-    return basis.gives(gap, max(-1.0, gap - half), min(1.0, gap + half), used.confidence)
+    return with_luck(gap, (scores[0], scores[1]), (winners[0], winners[1]), used.seed, used.confidence, basis)
 
 
 def _count(pair: Pair, what: str) -> dict[str, int]:

@@ -312,6 +312,6 @@ class Findings(Frozen):
 def json_schema() -> str:
     """The JSON schema of findings.json, as committed beside this file.
 
-    To write it anew: python -c "from analysis.findings.schema import *; print(json_schema(), end='')"
+    To write it anew: python -c "from analysis.findings.schema import json_schema; print(json_schema(), end='')"
     """
     return json.dumps(Findings.model_json_schema(), indent=1, ensure_ascii=False) + "\n"

@@ -215,7 +215,8 @@ def _alternatives(findings: Findings, baseline: str) -> str:
         return ""
     if not asked.distinct:
         return f"All {asked.alternatives} alternative analyses of the same data give the same gap. "
-    values = [c.first.gap.estimate or 0.0 for c in coinciding(asked.specifications)]
+    groups = coinciding(asked.specifications)
+    values = [c.first.gap.estimate or 0.0 for c in groups]
     gaps = f"between {text.points(values[0])} and {text.points(values[-1])} points"
     others = f"{asked.distinct} other {'gap' if asked.distinct == 1 else 'gaps'}, all {gaps}"
     said = f"{asked.alternatives} alternative analyses of the same data give {others}"
@@ -223,7 +224,7 @@ def _alternatives(findings: Findings, baseline: str) -> str:
         return f"{said}. "
     if asked.same_sign == asked.distinct:
         return f"{said}, with the same sign. "
-    turned = [c for c in coinciding(asked.specifications) if (c.first.gap.estimate or 0.0) * main <= 0]
+    turned = [c for c, value in zip(groups, values, strict=True) if value * main <= 0]
     named = "; ".join(_way(c.first) for c in turned[:NAMED]) + ("; …" if len(turned) > NAMED else "")
     return f"{said}; {asked.same_sign} of the {asked.distinct} have its sign. The others: {named}. "
 

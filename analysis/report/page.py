@@ -159,7 +159,7 @@ def headline(findings: Findings) -> str:
 
 def tile(findings: Findings, c: Comparison) -> Tile:
     """The gap to one baseline, its interval for new images, the verdict and what they rest on."""
-    level = text.level(findings.about.settings.confidence)
+    level = phrases.level(findings)
     mean, images = c.seeds.mean, c.images
     shown = text.DASH if mean.estimate is None else f"{text.points(mean.estimate)} points"
     new = f"no interval for new images: {images.declined}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from analysis import text
 from analysis.findings.schema import Comparison, Findings
-from analysis.report import paper
+from analysis.report import paper, phrases
 
 INDEX = "README.md"
 FILES = {"report": "index.html", "paper": paper.PDF, "findings": "findings.json"}
@@ -52,6 +52,6 @@ def _gap(findings: Findings, c: Comparison) -> str:
     if mean.estimate is None:
         return f"{names}: no answer"
     limits = " / ".join(text.points_interval(e.low, e.high) for e in (mean, images))
-    level = text.level(findings.about.settings.confidence)
+    level = phrases.level(findings)
     n = text.of(c.pairs, c.planned)
     return f"{names}: {text.points(mean.estimate)} ({limits}; {level}, n = {n})"

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from analysis import text
 from analysis.findings.schema import Findings
+from analysis.report import phrases
 
 COLUMNS = 80
 """What every terminal shows of a line."""
@@ -22,7 +23,7 @@ def show(findings: Findings, console: Console) -> None:
     for paragraph in findings.answer.split("\n\n"):
         say(console, paragraph)
         say(console)
-    level = text.level(findings.about.settings.confidence)
+    level = phrases.level(findings)
     if findings.comparisons:
         _print(console, *_gaps(findings))
         note = f"percentage points; intervals: {level}; p: exact sign-flip test over seeds, by Holm over all baselines"
@@ -69,7 +70,7 @@ def _gaps(findings: Findings) -> tuple[list[str], list[list[str]]]:
 
 def _models(findings: Findings) -> tuple[list[str], list[list[str]]]:
     """Every model at every learning rate."""
-    level = text.level(findings.about.settings.confidence)
+    level = phrases.level(findings)
     heads = [
         "\nmodel",
         "learning\nrate  ",

@@ -14,11 +14,15 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from analysis.grid import Validation
-from analysis.stats.estimate import Basis, Frozen
+from analysis.stats.estimate import Basis, Estimate, Frozen
 
 Average = Literal["mean", "median"]
+
+MOST_EMPTY = 0.01
+"""Share of resamples without a pair above which they say nothing of the luck of selection."""
 
 TIE = 1e-12
 """Scores closer than this are equal: the order of a sum must not decide between learning rates."""
@@ -125,7 +129,9 @@ def choose(validation: Validation, basis: Basis, *, resamples: int, seed: int) -
             n=int(known.sum()),
         ),
     )
-    by_seeds = luck(score, rates, resamples=resamples, seed=seed).winners
+    by_seeds = drawn.winners
+    if drawn.images_resampled:
+        by_seeds = luck(score, rates, resamples=resamples, seed=seed).winners
     return Chosen(choice, folds, drawn.winners, by_seeds)
 
 
@@ -259,12 +265,29 @@ def gaps_anew(
     return gaps
 
 
-def standard_error(gaps: NDArray[np.float64], n: int) -> float:
-    """The standard error of a mean over `n` seeds from its values in resamples; n/(n − 1) undoes their shrinkage.
+def with_luck(
+    gap: float,
+    scores: tuple[NDArray[np.float64], NDArray[np.float64]],
+    winners: tuple[NDArray[np.int64], NDArray[np.int64]],
+    seed: int,
+    level: float,
+    basis: Basis,
+) -> Estimate:
+    """The primary `gap` over `basis.n` pairs, with a t interval that allows for the luck of both selections.
 
-    With the choice the same in all resamples this is the usual one, up to the number of resamples.
+    Its standard error is that of `gaps_anew`, which takes the other arguments; n/(n − 1) undoes the shrinkage of
+    resamples. With the choice the same in all of them this is the usual interval, up to the number of resamples.
     """
-    return float(np.nanstd(gaps) * np.sqrt(n / (n - 1)))
+    if basis.n < 2:
+        return basis.declines("an interval needs two or more pairs", gap)
+    gaps = gaps_anew(scores, winners, seed)
+    if np.isnan(gaps).mean() > MOST_EMPTY:
+        return basis.declines("too many resamples hold no pair", gap)
+    error = float(np.nanstd(gaps) * np.sqrt(basis.n / (basis.n - 1)))
+    if error == 0:
+        return basis.declines("all resamples give the same gap", gap)
+    half = float(stats.t.ppf((1 + level) / 2, basis.n - 1)) * error
+    return basis.gives(gap, max(-1.0, gap - half), min(1.0, gap + half), level)
 
 
 def _grid(val_accuracy: ArrayLike, rates: ArrayLike) -> tuple[NDArray, NDArray]:

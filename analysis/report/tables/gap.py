@@ -5,6 +5,7 @@ from __future__ import annotations
 from analysis import text
 from analysis.findings.schema import Comparison, Findings
 from analysis.frames import Frames
+from analysis.report import phrases
 from analysis.report.table import Cell, Rows, figures, number, percent, rate, table, words
 
 
@@ -80,7 +81,7 @@ def sweep(findings: Findings, frames: Frames) -> Rows:
             f"{'' if e.declined is None else f' ({e.declined})'}, {text.rests_on(e)}."
         )
     return rows.captioned(
-        f"Percentage points, over seeds (this test set); {text.level(findings.about.settings.confidence)} t interval "
+        f"Percentage points, over seeds (this test set); {phrases.level(findings)} t interval "
         "for each rate alone, and simultaneous band. p: exact sign-flip test, unadjusted and by Holm over all "
         "baselines and learning rates. Learned: of the runs with an outcome, candidate / baseline.",
     )
@@ -107,7 +108,7 @@ def classes(findings: Findings, frames: Frames) -> Rows:
             )
     return rows.captioned(
         "Accuracy on the test images of each class and its gap in percentage points, with "
-        f"{text.level(findings.about.settings.confidence)} intervals over seeds and test images (new images like "
+        f"{phrases.level(findings)} intervals over seeds and test images (new images like "
         "these); p-values by Holm over all baselines and classes.",
     )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import attrgetter
 
 from analysis import text
 from analysis.findings.schema import Comparison, Findings
 from analysis.frames import Frames
+from analysis.report import phrases
 from analysis.report.phrases import pairs
 from analysis.report.table import Cell, Rows, method_row, number, table, whole, words
 from analysis.stats.estimate import Estimate
@@ -109,7 +111,7 @@ def specifications(findings: Findings, frames: Frames) -> Rows:
     return rows.captioned(
         "Every different estimate of the gap, in percentage points and in order, the number of analyses that give it, "
         f"and the choices that occur among these; ★ the primary analysis. Intervals at "
-        f"{text.level(findings.about.settings.confidence)} over seeds (this test set), where one is defined, of the "
+        f"{phrases.level(findings)} over seeds (this test set), where one is defined, of the "
         "first of the choices named. Best of 1 rate, of 2 rates …: each model tries only so many learning rates, "
         "expected over all ways to pick them. Descriptive: analyses share data.",
     )
@@ -126,7 +128,7 @@ def variance(findings: Findings, frames: Frames) -> Rows:
                 Component=words("component", c.effect),
                 SD=rows.estimate("variance", c.variance, _root(c.variance.estimate)),
                 Interval=Cell(
-                    _root_interval(c.variance), {"low": c.variance.low, "high": c.variance.high, "raw": c.raw}
+                    _limits(c.variance, _root), {"low": c.variance.low, "high": c.variance.high, "raw": c.raw}
                 ),
                 Share=number("share", c.share, text.percent(c.share, 0)),
                 Runs=words("runs", text.rests_on(c.variance)),
@@ -136,7 +138,7 @@ def variance(findings: Findings, frames: Frames) -> Rows:
             f"A/A, {model} against itself under two init seeds: {rejected.method}, {text.percent(rejected.estimate)}"
             f"{'' if rejected.declined is None else f' ({rejected.declined})'}, {text.rests_on(rejected)}."
         )
-    level = text.level(findings.about.settings.confidence)
+    level = phrases.level(findings)
     return rows.captioned(
         f"What each part of the seed adds to the spread of test accuracy: the SD, in percentage points, with {level} "
         "bootstrap intervals, and the share of the variance. A negative component of variance counts as 0; the CSV has "
@@ -154,10 +156,10 @@ def seed_spread(findings: Findings, frames: Frames) -> Rows:
             Model=words("model", model),
             **{
                 "On these images": rows.estimate("on_test_set", here, _sd(here.estimate)),
-                "Interval": Cell(_sd_interval(here), {"on_test_set_low": here.low, "on_test_set_high": here.high}),
+                "Interval": Cell(_limits(here, _sd), {"on_test_set_low": here.low, "on_test_set_high": here.high}),
                 "On all such images": rows.estimate("distribution_wise", general, _sd(general.estimate)),
                 "Its interval": Cell(
-                    _sd_interval(general),
+                    _limits(general, _sd),
                     {"distribution_wise_low": general.low, "distribution_wise_high": general.high},
                 ),
                 "Share of variance": number("share", v.share, text.percent(v.share, 0)),
@@ -168,7 +170,7 @@ def seed_spread(findings: Findings, frames: Frames) -> Rows:
         "SD over seeds of test accuracy at the selected rate, in percentage points: on these test images, with χ² "
         "interval, and on all images of the kind, by Jordan's (2023) unbiased estimator of the distribution-wise "
         "variance, with bootstrap interval of the mean squares, both at "
-        f"{text.level(findings.about.settings.confidence)}. The rest is single images that one training gets right and "
+        f"{phrases.level(findings)}. The rest is single images that one training gets right and "
         "another wrong. Images are taken to be independent. Descriptive.",
     )
 
@@ -177,17 +179,13 @@ def _root(variance: float | None) -> str:
     return _sd(None if variance is None else max(0.0, variance) ** 0.5)
 
 
-def _root_interval(variance: Estimate) -> str:
-    return text.DASH if variance.interval is None else " to ".join(map(_root, variance.interval))
-
-
 def _sd(x: float | None) -> str:
     """A fraction in percentage points, without a sign."""
     return text.DASH if x is None else f"{100 * x:.3f}"
 
 
-def _sd_interval(sd: Estimate) -> str:
-    return text.DASH if sd.interval is None else " to ".join(map(_sd, sd.interval))
+def _limits(e: Estimate, shown: Callable[[float], str]) -> str:
+    return text.DASH if e.interval is None else " to ".join(map(shown, e.interval))
 
 
 @table(section="literature", title="Beside published results")
@@ -227,7 +225,7 @@ def planning(findings: Findings, frames: Frames) -> Rows:
             )
         rows.remarks.append(f"{baseline}: {plan.sentence}")
     return rows.captioned(
-        f"Half-widths in percentage points, of the {text.level(findings.about.settings.confidence)} t interval over "
+        f"Half-widths in percentage points, of the {phrases.level(findings)} t interval over "
         "seeds (this test set) and of the one over seeds and test images (new images like these), if what was seen "
         "holds.",
     )

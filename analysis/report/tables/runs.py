@@ -8,6 +8,7 @@ from analysis import text
 from analysis.findings import costs
 from analysis.findings.schema import Counts, Findings
 from analysis.frames import Frames
+from analysis.report import phrases
 from analysis.report.table import Cell, Rows, figures, number, percent, percent_interval, rate, table, words
 from analysis.stats.estimate import Estimate
 
@@ -40,7 +41,7 @@ def configurations(findings: Findings, frames: Frames) -> Rows:
         )
     return rows.captioned(
         "Mean over the runs that learned, of all planned; ★ the rate selected by mean validation accuracy; SD of test "
-        f"accuracy with n − 1, the {text.level(findings.about.settings.confidence)} t interval of its mean over "
+        f"accuracy with n − 1, the {phrases.level(findings)} t interval of its mean over "
         "seeds, and its median and range over runs, which say more where a few runs lie far off; in per cent.",
     )
 
@@ -122,7 +123,7 @@ def outcomes(findings: Findings, frames: Frames) -> Rows:
         )
     return rows.captioned(
         "Share of the runs with an outcome that diverged or collapsed, with Clopper–Pearson limits at "
-        f"{text.level(findings.about.settings.confidence)}.",
+        f"{phrases.level(findings)}.",
     )
 
 

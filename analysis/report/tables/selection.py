@@ -5,6 +5,7 @@ from __future__ import annotations
 from analysis import text
 from analysis.findings.schema import Findings
 from analysis.frames import Frames
+from analysis.report import phrases
 from analysis.report.phrases import pairs
 from analysis.report.table import Cell, Rows, number, percent, rate, table, words
 
@@ -68,7 +69,7 @@ def sensitivity(findings: Findings, frames: Frames) -> Rows:
                 Method=words("method", e.method),
                 Pairs=Cell(text.of(e.n, e.planned), {}),
             )
-    level = text.level(findings.about.settings.confidence)
+    level = phrases.level(findings)
     return rows.captioned(
         "In percentage points. Selection luck: the primary gap with an interval over seeds that allows for the choice "
         f"of both rates ({level}, t; in simulation it covers more than that where rates are near ties). In resamples: "

@@ -7,7 +7,8 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from analysis.stats.selection import best_of_n, cross_fitted, gaps_anew, luck, select, standard_error
+from analysis.stats.selection import best_of_n, cross_fitted, gaps_anew, luck, select, with_luck
+from tests.analysis.grids import BASIS
 
 RATES = [0.003, 0.01, 0.03, 0.1]
 VAL = np.array([[0.97, 0.96, 0.98], [0.98, 0.99, 0.97], [0.99, 0.90, 0.99], [0.10, 0.10, 0.10]])
@@ -178,8 +179,11 @@ def test_with_one_rate_it_is_the_usual_interval():
     rng = np.random.default_rng(0)
     sides = [drawn(rng, [0.9], 8)[1] for _ in range(2)]
     none = np.zeros(40_000, np.int64)
-    error = standard_error(gaps_anew(tuple(sides), (none, none), 1), 8)
-    assert error == pytest.approx(stats.sem(sides[0][0] - sides[1][0]), rel=0.02)
+    d = sides[0][0] - sides[1][0]
+    found = with_luck(d.mean(), tuple(sides), (none, none), 1, 0.95, BASIS.changed(n=8, planned=8))
+    half = stats.t.ppf(0.975, 7) * stats.sem(d)
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.02)
+    assert found.estimate == d.mean()
 
 
 def test_no_pair_no_gap():
@@ -195,14 +199,13 @@ def test_no_pair_no_gap():
 def test_coverage_of_the_interval_that_allows_for_selection(seeds, means):
     """Of the gap that this analysis finds on average, selection and all: never below 93%, where rates are near ties."""
     rng = np.random.default_rng(seeds)
-    gaps, halves = [], []
+    basis, covered = BASIS.changed(n=seeds, planned=seeds), 0
     for replication in range(1500):
         sides = [drawn(rng, means, seeds) for _ in range(2)]
         chosen = [select(val, RATES[: len(means)]).index for val, _ in sides]
-        gaps.append((sides[0][1][chosen[0]] - sides[1][1][chosen[1]]).mean())
+        gap = (sides[0][1][chosen[0]] - sides[1][1][chosen[1]]).mean()
         winners = [luck(val, RATES[: len(means)], resamples=300, seed=replication).winners for val, _ in sides]
-        error = standard_error(gaps_anew((sides[0][1], sides[1][1]), (winners[0], winners[1]), replication), seeds)
-        halves.append(stats.t.ppf(0.975, seeds - 1) * error)
-    # Both models are alike, so the truth is 0 whatever is selected.
-    covered = int((np.abs(gaps) <= halves).sum())
+        found = with_luck(gap, (sides[0][1], sides[1][1]), (winners[0], winners[1]), replication, 0.95, basis)
+        # Both models are alike, so the truth is 0 whatever is selected.
+        covered += found.low <= 0 <= found.high
     assert stats.binomtest(covered, 1500).proportion_ci().high > 0.93, covered / 1500
