@@ -47,6 +47,8 @@ class Frames:
     """The name of the file that says so, if not the study's own; its folder is nobody's business."""
     val_labels: Mapping[int, np.ndarray]
     """Split seed → labels of its validation images, uint8 [image]."""
+    wandb: str | None
+    """The address of the W&B project in which the runs are published; None where they were not."""
     problems: Sequence[Problem]
     """Files, by their path in the study, that are not valid records or predictions; no number rests on them."""
     set_aside: Sequence[PlannedRun]
@@ -161,6 +163,7 @@ def _load(storage: Storage, source: str, clusters: str | Path | None) -> Frames:
         test_clusters=_test_clusters(ledger, clusters, study.dataset.n_test),
         clusters_file=Path(clusters).name if clusters else None,
         val_labels=val_labels,
+        wandb=ledger.published(),
         problems=problems + unsound,
         set_aside=[p for p in planned if p.run_id not in current],
     )

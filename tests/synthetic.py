@@ -13,7 +13,7 @@ from scipy.stats import norm
 from study.config_file import validate
 from study.launch.plan import packs, plan
 from study.ledger.ledger import Ledger, npz
-from study.ledger.records import METRICS, DatasetInfo, Launch, ModelInfo, Provenance, Record, Study
+from study.ledger.records import METRICS, DatasetInfo, Launch, Layer, ModelInfo, Provenance, Record, Study
 from study.ledger.runs import PlannedRun
 from study.ledger.storage import Storage
 
@@ -80,14 +80,7 @@ def write(
         pixel_mean=0.13,
         pixel_sd=0.31,
     )
-    described = {
-        model: ModelInfo(
-            fingerprint=hashlib.sha256(model.encode()).hexdigest()[:12],
-            n_parameters=truth.n_parameters,
-            macs=truth.n_parameters,
-        )
-        for model, truth in models.items()
-    }
+    described = {model: _described(model, truth, shape, classes) for model, truth in models.items()}
     planned = plan(config, info, described)
     ledger = Ledger(Storage(folder) / name)
     labels = {"test": _labels(rng, n_test, classes), "val": _labels(rng, n_val, classes)}
@@ -107,7 +100,9 @@ def write(
         versions={"torch": "2.0"},
         started_at="2000-01-01T00:00:00+00:00",
     )
-    ledger.write_study(Study(name=name, dataset=info, launches=[launch], packs=packs(planned, "learning_rates")))
+    layers = {model: of.layers for model, of in described.items()}
+    grouped = packs(planned, "learning_rates")
+    ledger.write_study(Study(name=name, dataset=info, launches=[launch], layers=layers, packs=grouped))
     difficulty = {
         split: _correlated(rng, len(models), n, correlation) for split, n in (("test", n_test), ("val", n_val))
     }
@@ -128,6 +123,19 @@ def write(
         if state != "missing":
             _write(ledger, p, state, predictions, labels, classes, rng)
     return folder / name
+
+
+def _described(model: str, truth: Truth, shape: tuple[int, int], classes: int) -> ModelInfo:
+    """A model of two layers, the first of feature maps."""
+    maps, last = (4, *shape), truth.n_parameters // 3
+    first = Layer(name="conv1", kind="conv 3×3", output_shape=maps, formula="", n_parameters=2 * last, macs=last)
+    second = Layer(name="fc1", kind="linear", output_shape=(classes,), formula="", n_parameters=last, macs=last)
+    return ModelInfo(
+        fingerprint=hashlib.sha256(model.encode()).hexdigest()[:12],
+        n_parameters=truth.n_parameters,
+        macs=truth.n_parameters,
+        layers=(first, second),
+    )
 
 
 def _write(

@@ -33,6 +33,7 @@ SECTIONS = {
     "rates": "Does it depend on the learning rate?",
     "robustness": "Does the answer survive other analyses?",
     "learning": "Did the models learn, and was the learning rate well chosen?",
+    "models": "Which models were compared?",
     "planning": "Would more seeds help?",
     "literature": "How does this compare with published results?",
     "completeness": "What became of every run?",

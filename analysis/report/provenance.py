@@ -70,12 +70,8 @@ def bibtex(findings: Findings, frames: Frames) -> str:
 
 
 def wandb(frames: Frames, run_id: str) -> str | None:
-    """The address of a run at Weights & Biases; None where the config does not say that it is there."""
-    settings = frames.config.get("wandb") or {}
-    entity, project = settings.get("entity"), settings.get("project")
-    if settings.get("mode") != "online" or not entity or not project:
-        return None
-    return f"https://wandb.ai/{entity}/{project}/runs/{frames.study.name}-{run_id}"
+    """The address of a run at Weights & Biases; None where the study was never published there."""
+    return f"{frames.wandb}/runs/{frames.study.name}-{run_id}" if frames.wandb else None
 
 
 def _listed(values: Iterable[str]) -> str:

@@ -209,6 +209,7 @@ def prepare(config: StudyConfig, *, mix_recipes: bool = False, to_train: bool = 
         name=config.name,
         dataset=dataset.info,
         launches=(*(() if study is None else study.launches), launch),
+        layers={**({} if study is None else study.layers), **{name: info.layers for name, info in described.items()}},
         packs=(*frozen, *fresh),
     )
     prepared = Prepared(config, dataset, ledger, planned, study, records, problems)

@@ -93,7 +93,7 @@ def _end(study: _Study, console: Console, *, trained: bool, stopped: bool) -> No
         study.prepared = replace(study.prepared, records=records)
     prepared, settings = study.prepared, study.setup.tracking
     if trained or settings.mode == "online":
-        mirrored = sync.Mirrored(prepared.study, prepared.records, settings, prepared.ledger.storage.full)
+        mirrored = sync.Mirrored(prepared.study, prepared.records, settings, prepared.ledger)
         sync.at_end(mirrored, console, stopped=stopped, published=study.published)
     if trained and not stopped:
         prepared.tidy()

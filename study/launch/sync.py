@@ -6,6 +6,7 @@ reported and left as it is.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from study import config_file, wandb_access
-from study.errors import LockedError, PublishError, UserError
+from study.errors import LockedError, PublishError, StorageError, UserError
 from study.launch import status, tracking
 from study.launch.progress import say
 from study.ledger import lock
@@ -51,8 +52,7 @@ class Mirrored:
     study: Study
     records: Mapping[str, Record]
     settings: tracking.Settings
-    storage: str
-    """Where the ledger is kept, for messages."""
+    ledger: Ledger
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,8 @@ def publish(mirrored: Mirrored, console: Console) -> int:
     with wandb_access.errors(settings.entity, settings.project):
         state = look(mirrored)
     say(console, f"W&B: {state.project}")
+    with contextlib.suppress(StorageError):
+        mirrored.ledger.write_published(state.project)
     has, kept, why = set(state.complete), {}, ""
     lacking = [record for run_id, record in records.items() if run_id not in has]
     try:
@@ -147,9 +149,10 @@ def told(mirrored: Mirrored, has: int, why: str = "") -> str:
     line = f"W&B has {has} of {of} {'run' if of == 1 else 'runs'}{why}"
     if has == of and not why:
         return line
+    storage = mirrored.ledger.storage.full
     return (
-        f"{line}; the others are in the ledger, {mirrored.storage}, and as far as they were logged offline in "
-        f"{mirrored.settings.folder}/wandb; to publish them: python -m study sync {shlex.quote(mirrored.storage)}"
+        f"{line}; the others are in the ledger, {storage}, and as far as they were logged offline in "
+        f"{mirrored.settings.folder}/wandb; to publish them: python -m study sync {shlex.quote(storage)}"
     )
 
 
@@ -190,7 +193,7 @@ def _target(config_or_dir: str, overrides: Sequence[str]) -> tuple[Mirrored, Sto
         given = config_file.load(config_or_dir, overrides).wandb
         wandb |= {name: value for name, value in given.model_dump().items() if value is not None}
     settings = tracking.of_study(study.name, launched, wandb, os.environ)
-    return Mirrored(study, Ledger(storage).records()[0], settings, str(storage)), storage
+    return Mirrored(study, Ledger(storage).records()[0], settings, Ledger(storage)), storage
 
 
 def look(mirrored: Mirrored) -> State:

@@ -21,6 +21,7 @@ from study.ledger.records import Record, Study
 from study.ledger.storage import Storage
 
 RECORD_NAME = re.compile(r"^[0-9a-f]{12}\.json$")
+ADDRESS = re.compile(r"https?://[\w.:\[\]-]+(/[\w.%~-]+)+")
 
 
 class LedgerError(UserError):
@@ -152,9 +153,26 @@ class Ledger:
                 raise ValueError("no array of integers with one axis")
             return clusters.numbered(ids)
 
+    # where else it is
+
+    def write_published(self, project: str) -> None:
+        """Note the address of the W&B project in which the runs are published."""
+        self.storage.write("wandb.json", json.dumps({"project": project}).encode() + b"\n")
+
+    def published(self) -> str | None:
+        """That address; None where the study was never published, or where what is noted is no address."""
+        try:
+            noted = json.loads(self.storage.read("wandb.json"))
+        except (FileNotFoundError, ValueError, RecursionError):
+            return None
+        project = noted.get("project") if isinstance(noted, dict) else None
+        return project if isinstance(project, str) and ADDRESS.fullmatch(project) else None
+
     def files(self) -> Iterator[str]:
         """The names of all files that make up the ledger, in order; checkpoints and reports are not among them."""
         yield "study.json"
+        if self.storage.exists("wandb.json"):
+            yield "wandb.json"
         for folder in ("runs", "predictions", "dataset"):
             for name in self.storage.names(folder):
                 yield f"{folder}/{name}"

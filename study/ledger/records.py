@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from study.ledger.runs import LABELS, SEEDS, Frozen, Hex12, Pack, Run, Sha256, digest
 
@@ -128,14 +128,32 @@ class DatasetInfo(Frozen):
         return f"the labels {theirs} of {self.name} are trained as 0 to {n - 1}"
 
 
+class Layer(Frozen):
+    """One line of a model's description."""
+
+    name: str
+    """As the model's class names it."""
+    kind: str
+    """What it computes, in a word or two."""
+    output_shape: tuple[int, ...]
+    """Of one image's output; empty where there is none."""
+    formula: str
+    """How its parameters are counted."""
+    n_parameters: int = Field(ge=0)
+    macs: int = Field(ge=0)
+    """Multiply-accumulates for one image."""
+
+
 class ModelInfo(Frozen):
-    """What the runs of a model record about it, beside its name."""
+    """What a study says of a model, beside its name."""
 
     fingerprint: Hex12
     """Of parameter names and shapes, and of a user's source."""
     n_parameters: int = Field(ge=0)
     macs: int = Field(ge=0)
     """Multiply-accumulates of one image's forward pass."""
+    layers: tuple[Layer, ...] = ()
+    """Those that have parameters, in the order in which an image passes them."""
 
 
 class Launch(BaseModel):
@@ -167,7 +185,13 @@ class Study(BaseModel):
     name: str
     dataset: DatasetInfo
     launches: Sequence[Launch] = Field(min_length=1)
+    layers: Mapping[str, tuple[Layer, ...]] = {}
+    """Model → its layers. Studies planned before this was kept have none, and stay as they are."""
     packs: Sequence[Pack]
+
+    @model_serializer(mode="wrap")
+    def _without_layers(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if key != "layers" or self.layers}
 
     @model_validator(mode="after")
     def _trainable(self) -> Self:

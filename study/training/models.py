@@ -9,7 +9,6 @@ import math
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise, product
 from typing import Any
@@ -23,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from study.config import Model
 from study.errors import UserError
-from study.ledger.records import DatasetInfo, ModelInfo
+from study.ledger.records import DatasetInfo, Layer, ModelInfo
 from study.ledger.runs import Run, digest
 from study.redaction import mask
 from study.training import process, source
@@ -139,19 +138,6 @@ class Output(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)[self.output]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One line of a model's description."""
-
-    name: str
-    kind: str
-    output_shape: Shape
-    formula: str
-    n_parameters: int
-    macs: int
-    """Multiply-accumulates for one image."""
 
 
 def build(model: str | Model, shape: Shape, classes: int, *, seed: int = 0) -> nn.Module:
@@ -319,7 +305,12 @@ def identity(model: str | Model, shape: Shape, classes: int) -> ModelInfo:
     content += [{"output": spec.output}] if spec.output is not None else []
     layers = describe(module, shape)
     n_parameters = sum(p.numel() for p in module.parameters())
-    return ModelInfo(fingerprint=digest(content), n_parameters=n_parameters, macs=sum(layer.macs for layer in layers))
+    return ModelInfo(
+        fingerprint=digest(content),
+        n_parameters=n_parameters,
+        macs=sum(layer.macs for layer in layers),
+        layers=tuple(layers),
+    )
 
 
 class OtherModel(UserError):
@@ -346,7 +337,16 @@ def describe(model: nn.Module, shape: Shape) -> list[Layer]:
             output = next(iter(output.values() if isinstance(output, Mapping) else output), None)
         image = output[0] if isinstance(output, Tensor) else torch.empty(0)
         formula, macs = _arithmetic(module, image)
-        layers.append(Layer(names[module], _kind(module), tuple(image.shape), formula, n_parameters, macs))
+        layers.append(
+            Layer(
+                name=names[module],
+                kind=_kind(module),
+                output_shape=tuple(image.shape),
+                formula=formula,
+                n_parameters=n_parameters,
+                macs=macs,
+            )
+        )
 
     hooks = [module.register_forward_hook(visit) for module in names if list(module.parameters(recurse=False))]
     mode = model.training
@@ -359,7 +359,9 @@ def describe(model: nn.Module, shape: Shape) -> list[Layer]:
             hook.remove()
     # Matrix products outside layers, such as attention. A multiply-accumulate is two operations.
     if (rest := counter.get_total_flops() // 2 - sum(layer.macs for layer in layers)) > 0:
-        layers.append(Layer("outside layers", "products", (), "", 0, rest))
+        layers.append(
+            Layer(name="outside layers", kind="products", output_shape=(), formula="", n_parameters=0, macs=rest)
+        )
     return layers
 
 

@@ -253,6 +253,10 @@ PartitionName=all Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP
 """
 
 
+ENDED = ("COMPLETED", "FAILED", "CANCELLED")
+"""States of a Slurm job."""
+
+
 @pytest.fixture
 def slurm(lab):
     """Slurm on two machines; commands of it are given on the laptop with these variables."""
@@ -281,27 +285,34 @@ def test_a_slurm_job_is_requeued_before_its_time_is_up_and_goes_on(lab, slurm, l
     config, folder = processes.config(place, **processes.LONGER), place / "storage" / "small"
     output = place / "job.log"
     options = [f"--chdir={ROOT}", f"--output={output}", "--cpus-per-task=1", "--parsable"]
-    # The machines of a lab share /tmp, but for /tmp/ray.
-    job = lab.laptop.run(
-        "sbatch", *options, CLUSTER / "study.slurm", config, **slurm, STUDY_RAY_TMPDIR="/tmp/ray/s"
-    ).strip()
 
-    def state():
+    def submit(*overrides):
+        # The machines of a lab share /tmp, but for /tmp/ray.
+        command = ["sbatch", *options, CLUSTER / "study.slurm", config, *overrides]
+        return lab.laptop.run(*command, **slurm, STUDY_RAY_TMPDIR="/tmp/ray/s").strip()
+
+    def state(job):
         told = lab.laptop.run("scontrol", "show", "job", job, **slurm)
         return {key: re.search(rf"\b{key}=(\S+)", told)[1] for key in ("JobState", "Restarts", "ExitCode")}
 
+    job = submit()
     try:
         processes.until(lambda: len(list(folder.glob("checkpoints/*.pt"))) == 2, "a pack on each machine")
         # As Slurm does a minute and a half before the time limit.
         lab.laptop.run("scancel", "--batch", "--signal=TERM", job, **slurm)
-        processes.until(lambda: state()["Restarts"] == "1", "the requeue")
+        processes.until(lambda: state(job)["Restarts"] == "1", "the requeue")
         assert not (folder / "driver.lock").exists()
         # Slurm starts it again after two minutes.
-        processes.until(lambda: state()["JobState"] in ("COMPLETED", "FAILED", "CANCELLED"), "the end of the job")
+        processes.until(lambda: state(job)["JobState"] in ENDED, "the end of the job")
     except (AssertionError, subprocess.SubprocessError) as error:
         raise AssertionError(f"{error}\n{output.read_text() if output.exists() else 'no output'}") from None
-    assert state() == {"JobState": "COMPLETED", "Restarts": "1", "ExitCode": "0:0"}, output.read_text()
+    assert state(job) == {"JobState": "COMPLETED", "Restarts": "1", "ExitCode": "0:0"}, output.read_text()
     assert f"job {job} is requeued and goes on" in output.read_text()
     processes.assert_same(folder, longer)
     assert {p["node"] for p in provenances(folder)} == {"n1", "n2"}
     assert (folder / "report" / "index.html").exists()
+    # What ends otherwise ends so for Slurm too, and is not started again.
+    job = submit("training.epochs=many")
+    processes.until(lambda: state(job)["JobState"] in ENDED, "the end of a job with a mistake")
+    assert state(job) == {"JobState": "FAILED", "Restarts": "0", "ExitCode": "2:0"}, output.read_text()
+    assert "training.epochs: found 'many'" in output.read_text()

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from study.ledger.ledger import Ledger
 from study.ledger.records import METRICS
+from study.ledger.storage import Storage
 from tests import processes, wandb_server
 
 pytestmark = pytest.mark.slow
@@ -65,6 +67,7 @@ def test_every_epoch_reaches_the_server(undisturbed, place):
         assert list(place.rglob("run-*.wandb"))
         assert processes.leaks(place, Path(processes.ray().head_node.get_session_dir_path())) == []
         folder = place / "storage" / "small"
+        assert Ledger(Storage(folder)).published() == f"{server.url}/me/lenet5-vs-mlp"
         processes.assert_same(folder, undisturbed)
         assert_mirrored(server, folder)
         # Nothing is published twice.

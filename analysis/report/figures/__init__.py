@@ -11,7 +11,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from analysis.findings.schema import Findings
 from analysis.frames import Frames
-from analysis.report.figures import gap, images, learning, spread, style, training
+from analysis.report.figures import architecture, gap, images, learning, spread, style, training
 from analysis.report.figures.canvas import Caption, Drawing, Scene
 from analysis.stats.curves import curves
 
@@ -32,6 +32,8 @@ FIGURES: Mapping[str, Drawing] = {
         images.confusion_difference,
         gap.specifications,
         training.cost,
+        architecture.architecture,
+        spread.components,
         spread.variance,
         spread.planning,
         spread.power,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from analysis import text
@@ -14,7 +16,7 @@ from analysis.findings.schema import Findings
 from analysis.frames import Frames
 from analysis.report.figures import canvas, style
 from analysis.report.figures.canvas import Caption, Scene, legend, name_rows, spread
-from analysis.report.figures.style import COLUMN, MUTED
+from analysis.report.figures.style import COLUMN, MARGIN, MUTED
 from analysis.report.phrases import each, level, pairs
 from analysis.stats.curves import normal_line
 from analysis.stats.sample_size import sign_test_power, t_test_power
@@ -150,6 +152,66 @@ def variance(scene: Scene) -> Figure:
     axes.grid(axis="x")
     legend(figure, (scene.looks[model] for model in drawn))
     return figure
+
+
+def components_caption(findings: Findings, frames: Frames) -> Caption:
+    """Caption of the spread over seeds and of the shares of the gap's uncertainty."""
+    spreads = {model: v.on_test_set for model, v in findings.seed_spread.items() if v.on_test_set.estimate is not None}
+    below = (
+        " Below: the squared standard error of the gap over seeds and test images, at this study's number of seeds, in "
+        "the share that more seeds remove and the share of the test images, which stays. "
+        f"Planned pairs: {pairs(findings)}."
+    )
+    return Caption(
+        f"{'Above: standard' if _shares(findings) else 'Standard'} deviation over seeds of test accuracy at the "
+        f"selected rate, with {level(findings)} intervals: filled, on these test images (χ²); hollow, on all images of "
+        "the kind (Jordan 2023, bootstrap; images taken as independent), 0 where its variance came out negative. "
+        f"Planned runs: {each((model, text.rests_on(e)) for model, e in spreads.items())}."
+        + (below if _shares(findings) else ""),
+        None if spreads else "The spread over seeds is unknown.",
+    )
+
+
+@canvas.figure(section="robustness", title="Where the uncertainty comes from", caption=components_caption)
+def components(scene: Scene) -> Figure:
+    """Every model's SD over seeds, and how much of the gap's uncertainty is the seeds' and the images'."""
+    spreads = {m: v for m, v in scene.findings.seed_spread.items() if v.on_test_set.estimate is not None}
+    shares = _shares(scene.findings)
+    figure = Figure(figsize=(COLUMN, 0.85 + 0.26 * len(spreads) + (0.6 + 0.22 * len(shares) if shares else 0)))
+    heights = [0.6 + 0.26 * len(spreads), *([0.6 + 0.22 * len(shares)] if shares else [])]
+    upper, *lower = figure.subplots(len(heights), squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
+    for row, (model, found) in enumerate(spreads.items()):
+        look = scene.looks[model]
+        for e, shift, face in ((found.on_test_set, -0.16, look.colour), (found.distribution_wise, 0.16, "white")):
+            if e.estimate is None:
+                continue
+            if e.interval:
+                upper.plot(100 * np.array(e.interval), [row + shift] * 2, color=look.colour, lw=0.9)
+            upper.plot(100 * e.estimate, row + shift, look.marker, mfc=face, mec=look.colour, mew=0.8)
+    name_rows(upper, [scene.looks[model].label for model in spreads])
+    upper.set_xlim(left=0)
+    upper.set_xlabel("SD over seeds (percentage points)")
+    upper.grid(axis="x")
+    for axes in lower:
+        for row, (baseline, share) in enumerate(shares.items()):
+            axes.barh(row, 100 * share, 0.6, color=scene.looks[baseline].colour)
+            axes.barh(row, 100 * (1 - share), 0.6, left=100 * share, color=MARGIN)
+        name_rows(axes, [scene.looks[baseline].label for baseline in shares])
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("Share of the gap's squared standard error (%)")
+    marks = [("on these images", MUTED), ("on all such images", "white")]
+    keys: list[Artist] = [
+        Line2D([], [], ls="", marker="o", mfc=face, mec=MUTED, mew=0.8, label=label) for label, face in marks
+    ]
+    keys += [Patch(color=MUTED, label="test images"), Patch(color=MARGIN, label="seeds")] if shares else []
+    figure.legend(handles=keys, loc="outside upper center", ncols=2)
+    return figure
+
+
+def _shares(findings: Findings) -> dict[str, float]:
+    """Baseline → share of the gap's squared standard error that more seeds cannot remove."""
+    found = ((baseline, of.crossed.image_share if of.crossed else None) for baseline, of in findings.images.items())
+    return {baseline: share for baseline, share in found if share is not None}
 
 
 def normality_caption(findings: Findings, frames: Frames) -> Caption:

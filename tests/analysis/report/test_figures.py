@@ -1,5 +1,6 @@
 """Every figure is drawn, the same bytes each time, with its caption; or its caption says why not."""
 
+import dataclasses
 import re
 from itertools import pairwise
 from xml.etree import ElementTree
@@ -14,7 +15,7 @@ from statsmodels.stats.power import TTestPower
 from analysis import frames, text
 from analysis.findings import build
 from analysis.report import figures
-from analysis.report.figures import gap, images, style
+from analysis.report.figures import architecture, gap, images, style
 from analysis.stats import curves
 from tests import synthetic
 
@@ -54,7 +55,8 @@ def test_every_figure_is_there_with_its_caption(drawn):
         assert f"{caption.name}.txt" in written
         drawn_files = {f"{caption.name}{suffix}" for suffix in style.SUFFIXES}
         assert drawn_files <= written if caption.missing is None else not drawn_files & written
-        assert caption.missing or re.search(r"\d of \d", caption.text), f"{caption.name} says no n of N"
+        rests_on_runs = caption.name != "architecture"
+        assert caption.missing or re.search(r"\d of \d", caption.text) or not rests_on_runs, f"{caption.name}: no n"
     assert {caption.name for caption in figures.captions(findings, data)} == set(figures.FIGURES)
 
 
@@ -233,6 +235,47 @@ def test_the_power_marked_is_that_of_the_study(drawn):
         line for line in figure.axes[0].lines if line.get_marker() == style.MARKERS[1] and len(line.get_xdata()) == 1
     )
     assert mark.get_ydata()[0] == pytest.approx(100 * solved)
+
+
+def test_every_layer_is_drawn_with_its_kind_its_output_and_its_parameters(drawn):
+    findings, data, *_ = drawn
+    panels = figures.plot(findings, data, "architecture").axes
+    for model, axes in zip(findings.about.models, panels, strict=True):
+        said = [mark.get_text() for mark in axes.texts if mark.get_text()]
+        assert said[0] == model.name
+        for layer in data.study.layers[model.name]:
+            words = [layer.kind, "×".join(map(str, layer.output_shape)), text.count(layer.n_parameters)]
+            assert words == said[said.index(layer.kind) :][:3]
+        # Six sheets at most of the feature maps, one of the image, and a bar for the vector.
+        assert len(axes.patches) >= 1 + data.study.layers[model.name][0].output_shape[0] + 1
+
+
+@pytest.mark.parametrize(
+    ("layers", "says"), [(0, "before layers were kept"), (1, None), (30, None), (120, "too many layers for a page")]
+)
+def test_an_architecture_of_any_depth_is_drawn_or_it_is_said_why_not(layers, says, drawn):
+    findings, data, *_ = drawn
+    kept = {m: of[:1] * layers for m, of in data.study.layers.items()} if layers else {}
+    changed = dataclasses.replace(data, study=data.study.model_copy(update={"layers": kept}))
+    (caption,) = (c for c in figures.captions(findings, changed) if c.name == "architecture")
+    if says:
+        assert says in caption.missing
+        return
+    assert caption.missing is None
+    drawing = figures.plot(findings, changed, "architecture")
+    assert len(drawing.axes) == 2 * -(-(layers + 1) // (architecture.WIDE if caption.wide else architecture.NARROW))
+    assert caption.wide == (drawing.get_figwidth() == style.PAGE) == (layers > 5)
+
+
+def test_the_uncertainty_is_drawn_as_the_findings_have_it(drawn):
+    findings, data, *_ = drawn
+    upper, lower = figures.plot(findings, data, "components").axes
+    points = [line.get_xdata()[0] for line in upper.lines if len(line.get_xdata()) == 1]
+    spreads = findings.seed_spread.values()
+    assert points == [100 * e.estimate for v in spreads for e in (v.on_test_set, v.distribution_wise)]
+    shares = [found.crossed.image_share for found in findings.images.values()]
+    widths = [width for share in shares for width in (100 * share, 100 * (1 - share))]
+    assert [bar.get_width() for bar in lower.patches] == pytest.approx(widths, rel=1e-12)
 
 
 def test_accuracy_stands_against_parameters_macs_and_seconds(drawn):

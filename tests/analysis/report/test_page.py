@@ -166,17 +166,14 @@ def test_origin_commands_and_citation_are_on_the_page(study, written):
 
 def test_a_run_is_linked_to_where_it_is_published_only_when_it_is(study):
     _, data = study
-    (launch,) = data.study.launches
 
-    def links(**wandb):
-        config = {**launch.config, "wandb": {"project": "p", **wandb}}
-        changed = data.study.model_copy(update=dict(launches=[launch.model_copy(update=dict(config=config))]))
-        return {
-            link for run in page.run_details(dataclasses.replace(data, study=changed)).values() for link in run["links"]
-        }
+    def links(project):
+        details = page.run_details(dataclasses.replace(data, wandb=project))
+        return {run_id: run["links"].get("Weights & Biases") for run_id, run in details.items()}
 
-    assert links(mode="online", entity="me") == {"Weights & Biases"}
-    assert links(mode="auto", entity="me") == links(mode="online", entity=None) == set()
+    own = "http://wandb.example:8080/me/digits"
+    assert links(own) == {run_id: f"{own}/runs/{data.study.name}-{run_id}" for run_id in links(own)}
+    assert set(links(None).values()) == {None}
 
 
 def test_every_table_and_figure_is_shown_exactly_once(study, written):

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from study.errors import UserError
 from study.launch.plan import packs
 from study.ledger.ledger import Ledger, LedgerError, export, from_npz, npz
-from study.ledger.records import DatasetInfo, Launch, Study
+from study.ledger.records import DatasetInfo, Launch, Layer, Study
 from study.ledger.runs import PlannedRun
 from study.ledger.storage import Storage
 from tests.examples import PREDICTIONS, RUN2, record
@@ -219,6 +219,42 @@ def test_export_holds_the_ledger_and_nothing_else(ledger, tmp_path):
         assert archive.read(f"runs/{RUN2.run_id}.json") == ledger.storage.read(f"runs/{RUN2.run_id}.json")
     with pytest.raises(UserError, match="holds no study"):
         export(Storage(tmp_path / "nothing"), tmp_path / "x.zip")
+
+
+@pytest.mark.parametrize(
+    ("address", "is_one"),
+    [
+        ("https://wandb.ai/me/lenet5-vs-mlp", True),
+        ("http://127.0.0.1:8080/a-team/digits", True),
+        ("javascript:alert(1)", False),
+        ('https://wandb.ai/me/"onclick="alert(1)', False),
+        ("https://wandb.ai/me\nhttps://elsewhere", False),
+    ],
+)
+def test_where_a_study_is_published_is_noted_exported_and_no_link_to_anything_else(address, is_one, ledger, tmp_path):
+    ledger.storage.write("study.json", b"{}")
+    assert ledger.published() is None
+    ledger.write_published(address)
+    assert ledger.published() == (address if is_one else None)
+    assert export(ledger.storage, tmp_path / "one.zip") == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"project": 3}', b"\xff"])
+def test_a_damaged_note_of_where_a_study_is_published_names_no_place(content, ledger):
+    ledger.storage.write("wandb.json", content)
+    assert ledger.published() is None
+
+
+def test_layers_are_kept_and_a_study_planned_before_they_were_stays_as_it_is(ledger):
+    before = study()
+    ledger.write_study(before)
+    content = ledger.storage.read("study.json")
+    assert b"layers" not in content
+    kept = (Layer(name="fc1", kind="linear", output_shape=(10,), formula="7840 + 10", n_parameters=7850, macs=7840),)
+    ledger.write_study(before.model_copy(update={"layers": {"mlp": kept}}))
+    assert ledger.read_study().layers == {"mlp": kept}
+    ledger.write_study(ledger.read_study().model_copy(update={"layers": {}}))
+    assert ledger.storage.read("study.json") == content
 
 
 JSON = st.recursive(
