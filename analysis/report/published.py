@@ -1,15 +1,18 @@
-"""A page of links to studies that are published together: each with its archive, findings, report and paper."""
+"""Studies that are published together: a page of links to each one's files, and their comparison across studies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from analysis import text
+from analysis.findings.across import across
 from analysis.findings.schema import Comparison, Findings
+from analysis.report import across as across_report
 from analysis.report import paper, phrases
 
 INDEX = "README.md"
+ACROSS = "across"
 FILES = {"report": "index.html", "paper": paper.PDF, "findings": "findings.json"}
 """What a study's folder is linked for, as far as it is there, beside its archive."""
 
@@ -19,8 +22,11 @@ def archives(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("*/*.zip")) if path.stem == path.parent.name]
 
 
-def write(folder: Path, studies: Iterable[tuple[Path, Findings]]) -> Path:
-    """Write the page of links into `folder`, for archives and the findings that lie beside each; its path."""
+def write(folder: Path, studies: Sequence[tuple[Path, Findings]]) -> Path:
+    """Write the page of links into `folder`, for archives and the findings that lie beside each; its path.
+
+    Where several studies compare models, their comparison across studies is written beside it.
+    """
     lines = [
         "# Published studies",
         "",
@@ -38,6 +44,10 @@ def write(folder: Path, studies: Iterable[tuple[Path, Findings]]) -> Path:
         shown = ", ".join(f"[{name}]({archive.parent.name}/{file})" for name, file in links.items())
         about = findings.about
         lines.append(f"| {text.markdown(about.name)} | {text.markdown(about.dataset)} | {gaps} | {shown} |")
+    compared = {found.about.name: found for _, found in studies if found.comparisons}
+    if len(compared) > 1:
+        across_report.write(across(compared), folder / ACROSS)
+        lines += ["", f"[{across_report.TITLE}]({ACROSS}/across.md): where the sign and the size of the gap hold."]
     if (folder / "calibration.md").exists():
         lines += ["", "[How often the intervals and tests keep their promise](calibration.md) is simulated."]
     path = folder / INDEX

@@ -140,7 +140,7 @@ def test_recipes_are_planned(file):
     info = data.load(config.images).info
     described = {name: models.identity(m, info.shape, info.classes) for name, m in config.named_models().items()}
     runs = plan.plan(config, info, described)
-    assert len(runs) == 3 * 6 * 10
+    assert len(runs) == 3 * 6 * 8
     # One model of the size of the candidate, one larger.
     candidate, larger, matched = (info.n_parameters for info in described.values())
     assert abs(matched - candidate) < 0.002 * candidate < larger
