@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -28,7 +29,7 @@ class Table:
     """Columns of `shown` that are set flush right."""
     notes: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def prose(self) -> frozenset[str]:
         """Columns whose cells are long and may be broken between words."""
         texts = {column: self.shown[column] for column in self.shown.columns if column not in self.numbers}

@@ -335,5 +335,6 @@ def _multiplicities(draw: np.random.Generator, resamples: int, n: int) -> NDArra
     """How often each of n units is drawn [resample, n], n at a time with replacement."""
     if n == 0:
         return np.zeros((resamples, 0), np.int64)
-    drawn = draw.integers(n, size=(resamples, n)) + n * np.arange(resamples)[:, None]
+    kind = np.dtype(np.int32 if resamples * n < 2**31 else np.int64)  # which draw the same
+    drawn = draw.integers(n, size=(resamples, n), dtype=kind) + n * np.arange(resamples, dtype=kind)[:, None]
     return np.bincount(drawn.ravel(), minlength=resamples * n).reshape(resamples, n)
