@@ -25,6 +25,11 @@ def pairs(findings: Findings) -> str:
     return each((c.baseline, text.of(c.pairs, c.planned)) for c in findings.comparisons)
 
 
+def over_seeds(findings: Findings) -> bool:
+    """Whether any interval over seeds is there to be drawn: not where only one run of each kind has learned."""
+    return any(c.test_accuracy.interval for c in findings.configurations)
+
+
 def runs(findings: Findings) -> str:
     """What became of all planned runs, in a sentence."""
     counts = findings.completeness

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -18,7 +19,7 @@ from analysis.frames import Frames
 from analysis.report.figures import canvas, style
 from analysis.report.figures.canvas import Caption, Scene, legend, name_rows, spread, stacked
 from analysis.report.figures.style import COLUMN, INK, MARGIN, MUTED, PAGE
-from analysis.report.phrases import each, level, pairs
+from analysis.report.phrases import each, level, over_seeds, pairs
 from analysis.stats.estimate import Estimate
 from analysis.stats.robustness import FEWER, WAYS, Coinciding, Robustness, coinciding
 
@@ -41,13 +42,19 @@ def gap_caption(findings: Findings, frames: Frames) -> Caption:
     scored = ((c.baseline, c.scored_at_chance) for c in findings.comparisons)
     at_chance = each((baseline, text.points(e.estimate)) for baseline, e in scored if e is not None)
     verdicts = "; ".join(f"{c.baseline}: {c.verdicts}" for c in findings.comparisons if c.verdicts)
+    intervals = (
+        f"Thick bars: mean and {level(findings)} t interval over seeds (this test set). Thin bars: {level(findings)} "
+        "interval over seeds and test images (new images like these). "
+        if over_seeds(findings)
+        else ""
+    )
     above = "Above: test accuracies of every pair, each joined by a line; black: their means. Below: t"
     return Caption(
         f"{above if _has_slopes(findings) else 'T'}est accuracy of {settings.candidate} minus that of the baseline, "
-        "each at its selected learning rate. Numbers beside: the mean and both intervals. Each "
-        f"point is one pair of trainings that share their seed. Thick bars: mean and {level(findings)} t interval over "
-        f"seeds (this test set). Thin bars: {level(findings)} interval over seeds and test images (new images like "
-        f"these). Grey: the margin of ±{text.plain(100 * settings.margin)} points. Planned pairs in "
+        f"each at its selected learning rate. Numbers beside: the mean{' and both intervals' if intervals else ''}. "
+        "Each point is one pair of trainings that share their seed. "
+        f"{intervals or 'Black: the mean; one pair has no interval. '}"
+        f"Grey: the margin of ±{text.plain(100 * settings.margin)} points. Planned pairs in "
         f"which both models learned: {pairs(findings)}."
         + (f" Runs at these rates that did not learn and are not drawn: {not_learned}." if not_learned else "")
         + (f" With them scored at chance the gap is {at_chance} points." if at_chance else "")
@@ -84,12 +91,14 @@ def gap(scene: Scene) -> Figure:
             if e.low is not None:
                 axes.text(1.03, y, text.points_interval(e.low, e.high), **beside)
     name_rows(axes, [f"{scene.candidate}\n− {scene.look(c).label}" for c in comparisons])
-    keys = [
+    keys: list[Artist] = [
         Line2D([], [], ls="", marker="o", ms=2.8, color=MUTED, label="one pair of trainings"),
-        Line2D([], [], lw=2.6, color=MUTED, solid_capstyle="butt", label=f"{scene.level}: seeds (this test set)"),
         Patch(color=MARGIN, label="within the margin"),
-        Line2D([], [], lw=1.1, color=MUTED, label=f"{scene.level}: seeds and new images"),
     ]
+    if over_seeds(scene.findings):
+        thick: dict[str, Any] = dict(lw=2.6, color=MUTED, solid_capstyle="butt")
+        keys.insert(1, Line2D([], [], **thick, label=f"{scene.level}: seeds (this test set)"))
+        keys.append(Line2D([], [], lw=1.1, color=MUTED, label=f"{scene.level}: seeds and new images"))
     figure.legend(handles=keys, loc="outside upper center", ncols=2, handlelength=1.4, columnspacing=1)
     axes.set_xlabel("Difference in test accuracy (percentage points)")
     return figure
@@ -137,12 +146,14 @@ def sweep_caption(findings: Findings, frames: Frames) -> Caption:
     pairs_of = {(b, at.learning_rate): text.of(at.gap.n, at.gap.planned) for at, b in drawn}
     counts = each((f"{b} at {text.plain(rate)}", n) for (b, rate), n in pairs_of.items())
     if len(set(pairs_of.values())) == 1:
-        counts = f"{next(iter(pairs_of.values()))} for each interval"
+        counts = f"{next(iter(pairs_of.values()))} for each {'interval' if over_seeds(findings) else 'rate'}"
     without = any(at.gap.estimate is None for s in findings.sweep.values() for at in s.rates)
     said = [
         "Mean paired difference where both models use the same learning rate, over seeds (this test set).",
         f"Thick: {level(findings)} t interval for that rate alone. Thin, with caps: simultaneous {level(findings)} "
-        "band over all rates drawn.",
+        "band over all rates drawn."
+        if over_seeds(findings)
+        else "",
         "Crosses above the frame: no inference, as half or more of a model's runs did not learn." if without else "",
         "Baselines are set slightly apart." if len(findings.sweep) > 1 else "",
         f"Planned pairs: {counts}.",
@@ -180,10 +191,10 @@ def sweep(scene: Scene) -> Figure:
     style.rate_axis(axes, scene.rates)
     axes.set_ylabel(scene.gap)
     axes.grid(axis="y")
-    keys = [
-        Line2D([], [], color=MUTED, **alone, label=f"{scene.level}: this rate"),
-        Line2D([], [], color=MUTED, **band, label=f"{scene.level}: all rates"),
-    ]
+    keys = []
+    if over_seeds(scene.findings):
+        keys.append(Line2D([], [], color=MUTED, **alone, label=f"{scene.level}: this rate"))
+        keys.append(Line2D([], [], color=MUTED, **band, label=f"{scene.level}: all rates"))
     if any(at.gap.estimate is None for rates in swept.values() for at in rates):
         keys.append(Line2D([], [], color=MUTED, ls="", marker="x", ms=3.5, label="no inference"))
     legend(figure, (scene.looks[baseline] for baseline in swept), *keys)
@@ -193,11 +204,15 @@ def sweep(scene: Scene) -> Figure:
 def classes_caption(findings: Findings, frames: Frames) -> Caption:
     """Caption of the gap per class."""
     drawn = [c.gap for d in findings.images.values() for c in d.classes]
+    with_interval = (
+        f", with its {level(findings)} interval over seeds and test images (new images like these). Filled: differs "
+        "from 0 at that level after Holm's correction over all baselines and classes; hollow: does not."
+        if any(e.interval for e in drawn)
+        else "."
+    )
     return Caption(
-        "Mean paired difference on the test images of each class at the selected learning rates, with its "
-        f"{level(findings)} interval over seeds and test images (new images like these). Filled: differs from 0 at "
-        "that level after Holm's correction over all baselines and classes; hollow: does not. Models are set slightly "
-        f"apart. Planned pairs: {pairs(findings)}.",
+        f"Mean paired difference on the test images of each class at the selected learning rates{with_interval}"
+        f"{' Models are set slightly apart.' if len(findings.images) > 1 else ''} Planned pairs: {pairs(findings)}.",
         None
         if any(e.estimate is not None for e in drawn)
         else "No pair of runs has learned whose predictions are there.",

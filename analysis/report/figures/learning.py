@@ -17,7 +17,7 @@ from analysis.frames import Frames
 from analysis.report.figures import canvas, style
 from analysis.report.figures.canvas import Caption, Scene, error, legend, spread
 from analysis.report.figures.style import COLUMN, INK, MUTED, PAGE, Look
-from analysis.report.phrases import each, guessing, level, runs
+from analysis.report.phrases import each, guessing, level, over_seeds, runs
 
 PANELS = 18
 """Learning rates that get a panel each; of more, only the selected ones do."""
@@ -44,12 +44,12 @@ def learning_curves_caption(findings: Findings, frames: Frames) -> Caption:
         "a cross where one diverged" if (~at_once).any() else "",
         "a cross with their number for those that diverged in the first epoch" if at_once.any() else "",
     ]
+    with_interval = f", with its {level(findings)} t interval over seeds where all runs did" * over_seeds(findings)
     said = [
         f"Error on the test images after each epoch, one panel per learning rate{some}.",
         f"{', '.join(['Thin lines: runs', *filter(None, crosses)])}.",
         f"Dotted: guessing ({guessing(findings)} error)." if near_guessing(frames, rates) else "",
-        f"Thick lines: mean over the runs that learned, with its {level(findings)} t interval over seeds where all "
-        "runs did."
+        f"Thick lines: mean over the runs that learned{with_interval}."
         if drawn["learned"].any()
         else "No run learned, so there is no mean.",
         "Outlined end marks: the rate selected for that model." if drawn["learned"].any() else "",

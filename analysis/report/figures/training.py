@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator
 
 from analysis import text
 from analysis.findings.schema import Findings
@@ -15,10 +15,13 @@ from analysis.frames import Frames
 from analysis.report.figures import canvas, style
 from analysis.report.figures.canvas import Caption, Scene, legend
 from analysis.report.figures.style import COLUMN, INK, MUTED, PAGE
-from analysis.report.phrases import each, level, runs
+from analysis.report.phrases import each, level, over_seeds, runs
 
 SPLITS = {"train": ("-", 1.0), "val": ((0, (3, 1.2)), 1.0), "test": ("-", 1.8)}
 """The dash and the width of each split's curve."""
+
+MARKS = {"train": "^", "val": "o", "test": "s"}
+"""What stands for the curves of a single epoch."""
 
 NAMES = {"train": "training", "val": "validation", "test": "test"}
 
@@ -38,13 +41,13 @@ def generalisation_caption(findings: Findings, frames: Frames) -> Caption:
     """Caption of the curves of all three splits."""
     rates = selected_rates(findings, frames)
     counts = {(c.model, c.learning_rate): c for c in findings.configurations}
+    with_interval = f", with its {level(findings)} t interval over seeds where all runs learned" * over_seeds(findings)
     n = each((m, text.of(counts[m, r].test_accuracy.n, counts[m, r].test_accuracy.planned)) for m, r in rates.items())
     return Caption(
         "Above: error after each epoch at the selected learning rate, mean over the runs that learned; training error "
         "is the mean over the epoch's batches, as the weights change, so that it lags behind, "
         "most in the first epochs, which may leave the frame below. Below: generalisation "
-        f"gap, test error minus training error, with its {level(findings)} t interval over seeds where all runs "
-        f"learned. Planned runs: {n}.",
+        f"gap, test error minus training error{with_interval}. Planned runs: {n}.",
         None if rates else "No run learned at a selected learning rate.",
         wide=len(rates) > 1,
     )
@@ -56,6 +59,7 @@ def generalisation(scene: Scene) -> Figure:
     rates = selected_rates(scene.findings, scene.frames)
     figure = Figure(figsize=(PAGE if len(rates) > 1 else COLUMN, 3.1))
     heights = dict(height_ratios=[1.6, 1])
+    alone = scene.findings.about.epochs == 1
     panels = figure.subplots(2, len(rates), squeeze=False, sharex=True, sharey="row", gridspec_kw=heights)
     for (upper, lower), (model, rate) in zip(panels.T, rates.items(), strict=True):
         look = scene.looks[model]
@@ -65,25 +69,31 @@ def generalisation(scene: Scene) -> Figure:
             error = canvas.error(curve["mean"], _images(scene.findings, split))
             alpha = 1 if split == "test" else 0.75
             upper.plot(curve["epoch"], error, color=look.colour, ls=dash, lw=width, alpha=alpha)
-            (points,) = upper.plot(curve["epoch"], error, ls="", marker="o", ms=4, alpha=0)
+            # Told where the pointer rests; of a single epoch there is nothing else to see.
+            (points,) = upper.plot(
+                curve["epoch"], error, ls="", marker=MARKS[split], ms=4.5, color=look.colour, alpha=alone * alpha
+            )
             at = zip(curve["epoch"], error, strict=True)
             style.tell(points, (f"{look.label}, {split}, epoch {epoch}: {y:.3g}%" for epoch, y in at))
         gap = own[own["metric"] == "generalisation_gap"]
         lower.axhline(0, color=INK, lw=0.6)
-        lower.plot(gap["epoch"], 100 * gap["mean"], color=look.colour)
+        lower.plot(gap["epoch"], 100 * gap["mean"], color=look.colour, marker="o" if alone else "")
         lower.fill_between(gap["epoch"], 100 * gap["low"], 100 * gap["high"], color=look.colour, alpha=0.2, lw=0)
         upper.set_title(f"{look.label} at {text.plain(rate)}")
-        lower.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        lower.xaxis.set_major_locator(FixedLocator([1]) if alone else MaxNLocator(5, integer=True))
         lower.set_xlabel("Epoch")
         for axes in (upper, lower):
             axes.grid(axis="y")
     style.log_axis(panels[0, 0], "Error (%)")
     low, high = panels[1, 0].get_ylim()
-    if low < -high < 0:  # so that the lag of the first epochs does not hide all others
+    if low < -high < 0 and not alone:  # so that the lag of the first epochs does not hide all others
         panels[1, 0].set_ylim(bottom=-high)
     panels[1, 0].set_ylabel("Test − training error\n(percentage points)")
     keys = [
-        Line2D([], [], color=MUTED, ls=dash, lw=width, label=NAMES[split]) for split, (dash, width) in SPLITS.items()
+        Line2D([], [], color=MUTED, ls="", marker=MARKS[split], label=NAMES[split])
+        if alone
+        else Line2D([], [], color=MUTED, ls=dash, lw=width, label=NAMES[split])
+        for split, (dash, width) in SPLITS.items()
     ]
     figure.legend(handles=keys, loc="outside upper center", ncols=3)
     return figure
@@ -147,10 +157,11 @@ def cost_caption(findings: Findings, frames: Frames) -> Caption:
     rates = selected_rates(findings, frames)
     counts = {(c.model, c.learning_rate): c.test_accuracy for c in findings.configurations}
     n = each((model, text.of(counts[model, rate].n, counts[model, rate].planned)) for model, rate in rates.items())
+    with_interval = f", with its {level(findings)} t interval over seeds" * over_seeds(findings)
     time = " Seconds: the median of a run's training there, on the machines used." if _timed(findings, frames) else ""
     return Caption(
-        f"Mean test accuracy at each model's selected learning rate, with its {level(findings)} t interval over seeds, "
-        "against its trainable parameters and the multiply-accumulates of one image's forward pass."
+        f"Mean test accuracy at each model's selected learning rate{with_interval}, against its trainable parameters "
+        "and the multiply-accumulates of one image's forward pass."
         f"{time} Planned runs: {n}.",
         None if rates else "No run learned at a selected learning rate.",
         wide=True,

@@ -250,6 +250,25 @@ def test_every_layer_is_drawn_with_its_kind_its_output_and_its_parameters(drawn)
         assert len(axes.patches) >= 1 + data.study.layers[model.name][0].output_shape[0] + 1
 
 
+def test_of_one_seed_and_one_epoch_there_are_marks_and_no_word_of_intervals(tmp_path):
+    findings, data = analysed(tmp_path, models=TWO, seeds=1, epochs=1, n_test=400, analysis={"resamples": 100})
+    for caption in figures.captions(findings, data):
+        if caption.missing is None and caption.name not in ("specifications", "hard_images"):
+            assert not re.search(r"95%|bars: ", caption.text), caption.name
+    for name in ("gap", "sweep"):
+        drawing = figures.plot(findings, data, name)
+        legends = [*drawing.legends, *(axes.get_legend() for axes in drawing.axes if axes.get_legend())]
+        assert not [word.get_text() for shown in legends for word in shown.get_texts() if "95%" in word.get_text()]
+    drawing = figures.plot(findings, data, "generalisation")
+    for upper, lower in zip(drawing.axes[:2], drawing.axes[2:], strict=True):
+        marks = [line for line in upper.lines if line.get_marker() in "^os" and (line.get_alpha() or 0) > 0.5]
+        assert len(marks) == 3
+        (gap,) = (line for line in lower.lines if line.get_marker() == "o")
+        low, high = lower.get_ylim()
+        assert low < gap.get_ydata()[0] < high
+        assert list(lower.get_xticks()) == [1]
+
+
 @pytest.mark.parametrize(
     ("layers", "says"), [(0, "before layers were kept"), (1, None), (30, None), (120, "too many layers for a page")]
 )
