@@ -3,6 +3,7 @@ CONFIG  ?= configs/quick.yaml
 STORAGE ?=
 LEDGER  ?=
 CLUSTERS ?=
+JOBS    ?= 2
 PYTHON  ?= python3
 BIN     := .venv/bin
 STUDY    = $(CONFIG) $(if $(STORAGE),storage=$(STORAGE))
@@ -24,11 +25,12 @@ paper: .venv/ready ## The same, and the draft of a paper: LaTeX, and its PDF whe
 	$(if $(LEDGER),,$(BIN)/python -m study run $(STUDY))
 	$(BIN)/python -m analysis $(or $(LEDGER),"$$($(BIN)/python -m study where $(STUDY))") --paper
 
-test: .venv/ready lint ## Lint, and run all tests: three quarters of an hour on two cores
-	$(BIN)/python -m pytest
+# A file's tests stay together, so that those of one file share what they had to train or start.
+test: .venv/ready lint ## Lint, and run all tests: half an hour on two cores
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 fast: .venv/ready ## The tests for daily work: under two minutes
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow"
 
 lint: .venv/ready ## Style (ruff) and types (mypy)
 	$(BIN)/ruff check .
