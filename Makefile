@@ -3,7 +3,7 @@ CONFIG  ?= configs/quick.yaml
 STORAGE ?=
 LEDGER  ?=
 CLUSTERS ?=
-JOBS    ?= 2
+JOBS    ?= 3
 PYTHON  ?= python3
 BIN     := .venv/bin
 STUDY    = $(CONFIG) $(if $(STORAGE),storage=$(STORAGE))
@@ -25,12 +25,12 @@ paper: .venv/ready ## The same, and the draft of a paper: LaTeX, and its PDF whe
 	$(if $(LEDGER),,$(BIN)/python -m study run $(STUDY))
 	$(BIN)/python -m analysis $(or $(LEDGER),"$$($(BIN)/python -m study where $(STUDY))") --paper
 
-# A file's tests stay together, so that those of one file share what they had to train or start.
+# More processes than cores, as many tests wait; the tests of a file stay together and share what they had to train.
 test: .venv/ready lint ## Lint, and run all tests: half an hour on two cores
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 fast: .venv/ready ## The tests for daily work: under two minutes
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow"
 
 lint: .venv/ready ## Style (ruff) and types (mypy)
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -150,7 +151,9 @@ def _write(findings: build.Findings, data: frames.Frames, folder: Path) -> list[
         (folder / "findings.json").write_text(findings.to_json(), encoding="utf-8")
         (folder / "costs.json").write_text(costs.to_json(data, findings), encoding="utf-8")
         tables.write(findings, data, folder / "tables")
-        figures.draw(findings, data, folder / "figures")
+        # The second process gets a copy of all that there is to draw.
+        processes = 2 if (os.cpu_count() or 1) > 1 and len(data.runs) <= page.MOST_RUNS else 1
+        figures.draw(findings, data, folder / "figures", processes=processes)
         floats = latex.write(findings, data, folder / "latex")
         page.write(findings, data, folder)
         return floats

@@ -12,6 +12,8 @@ from analysis.findings.schema import Comparison, Findings
 from analysis.stats.estimate import Basis, Estimate, Frozen
 from analysis.stats.prediction import prediction_interval
 
+OF_DATASET = ("pixel_mean", "pixel_sd")
+
 FORMAT = 1
 """Version of across.json; it goes up when a key changes its meaning or goes away."""
 
@@ -108,10 +110,21 @@ def _names(studies: Mapping[str, Findings]) -> list[str]:
 
 
 def _differences(recipes: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Of each recipe the keys whose values are not the same in all; that a key is not there is a value too."""
+    """Of each recipe the keys whose values are not the same in all; that a key is not there is a value too.
+
+    What pixels are normalised by differs from dataset to dataset: it is told where one dataset has several.
+    """
     shown = [{key: _plain(value) for key, value in recipe.items() if key != "dataset_sha256"} for recipe in recipes]
     keys = dict.fromkeys(key for recipe in shown for key in recipe)
-    differing = [key for key in keys if len({recipe.get(key) for recipe in shown}) > 1]
+    files = [recipe.get("dataset_sha256") for recipe in recipes]
+
+    def differs(key: str) -> bool:
+        values = {
+            (file if key in OF_DATASET else None, recipe.get(key)) for file, recipe in zip(files, shown, strict=True)
+        }
+        return len(values) > len({file for file, _ in values})
+
+    differing = [key for key in keys if differs(key)]
     return [{key: recipe[key] for key in differing if key in recipe} for recipe in shown]
 
 

@@ -79,6 +79,9 @@ def test_every_study_published_is_linked_with_its_numbers(tmp_path):
     links = published.write(tmp_path / "published", found)
     assert links.read_text() == (PUBLISHED.parent / published.INDEX).read_text(), f"anew: {AGAIN}"
     assert links.read_text().count("paper.pdf") == len(ARCHIVES)
+    for name in ("across.json", "across.md", "across.csv", "across.tex"):
+        made, committed = (root / published.ACROSS / name for root in (tmp_path / "published", PUBLISHED.parent))
+        assert made.read_bytes() == committed.read_bytes(), f"anew: {AGAIN}"
 
 
 @pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.stem)
@@ -108,6 +111,19 @@ def test_readme_gives_the_gaps_published(findings):
             text.of(c.pairs, c.planned),
         ):
             assert shown in readme, f"{c.baseline}: {shown}"
+
+
+def test_readme_says_of_fashion_mnist_no_more_than_was_found():
+    path = PUBLISHED.parent / "fashion_mnist" / "findings.json"
+    found = Findings.model_validate_json(path.read_text(encoding="utf-8"))
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    (said,) = re.findall(r"Does it hold elsewhere\? (.*?)\. \[Across", readme)
+    for c, sentence in zip(found.comparisons, re.split(r"(?<=\w)\. ", said), strict=True):
+        for e in (c.seeds.mean, c.images):
+            assert text.points_interval(e.low, e.high) in sentence
+        assert text.points(c.seeds.mean.estimate) in sentence
+        assert ("undecided" in sentence) == (not c.unqualified)
+        assert text.of(c.pairs, c.planned) in said
 
 
 def test_readme_gives_the_accuracies_published(findings):

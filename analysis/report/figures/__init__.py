@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -49,19 +51,32 @@ def captions(findings: Findings, frames: Frames) -> tuple[Caption, ...]:
     return tuple(drawing.caption(findings, frames) for drawing in FIGURES.values())
 
 
-def draw(findings: Findings, frames: Frames, folder: Path) -> list[Path]:
+def draw(findings: Findings, frames: Frames, folder: Path, *, processes: int = 1) -> list[Path]:
     """Draw every figure that has data into `folder`, with captions as .txt; the paths written.
 
-    A figure without data has its caption only, which says why.
+    A figure without data has its caption only, which says why. With `processes` above 1 others help, which a script
+    must allow for: multiprocessing starts them by importing its main module.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    said = captions(findings, frames)
+    written = [caption.write(folder) for caption in said]
+    names = [caption.name for caption in said if caption.missing is None]
+    if processes == 1:
+        return written + _draw(findings, frames, folder, names)
+    first, *others = (names[k::processes] for k in range(processes))
+    with ProcessPoolExecutor(len(others), mp_context=get_context("spawn")) as pool:
+        helping = [pool.submit(_draw, findings, frames, folder, part) for part in others]
+        written += _draw(findings, frames, folder, first)
+        return written + [path for part in helping for path in part.result()]
+
+
+def _draw(findings: Findings, frames: Frames, folder: Path, names: Sequence[str]) -> list[Path]:
+    """Draw these figures."""
     scene = _scene(findings, frames)
     written = []
-    for caption in captions(findings, frames):
-        written.append(caption.write(folder))
-        if caption.missing is None:
-            with style.applied():
-                written += style.save(FIGURES[caption.name].draw(scene), folder, caption.name)
+    for name in names:
+        with style.applied():
+            written += style.save(FIGURES[name].draw(scene), folder, name)
     return written
 
 

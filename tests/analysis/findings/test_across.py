@@ -80,6 +80,18 @@ def test_studies_of_one_name_are_told_apart_and_what_differs_is_shown(found):
     assert [gap.recipe for gap in gaps] == [{"batch_size": str(plain.about.recipe["batch_size"])}, {"batch_size": "16"}]
 
 
+def test_what_pixels_are_normalised_by_is_told_where_one_dataset_has_several(found):
+    plain = next(iter(found.values()))
+
+    def told(**changes):
+        recipe = plain.about.recipe | changes
+        other = plain.model_copy(update={"about": plain.about.model_copy(update={"recipe": recipe})})
+        return [gap.recipe for gap in across({"here": plain, "there": other}).gaps]
+
+    assert told(pixel_mean=0.5, dataset_sha256="f" * 64) == [{}, {}]
+    assert told(pixel_mean=0.5) == [{"pixel_mean": str(plain.about.recipe["pixel_mean"])}, {"pixel_mean": "0.5"}]
+
+
 def test_a_prediction_interval_holds_the_next_as_often_as_it_says():
     rng = np.random.default_rng(0)
     basis = Basis(method="", n=0, planned=0, unit="studies")

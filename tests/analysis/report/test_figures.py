@@ -63,7 +63,7 @@ def test_every_figure_is_there_with_its_caption(drawn):
 @pytest.mark.slow
 def test_bytes_are_the_same_each_time_and_hold_no_date(drawn, tmp_path):
     findings, data, folder, _ = drawn
-    for path in figures.draw(findings, data, tmp_path):
+    for path in figures.draw(findings, data, tmp_path, processes=2):
         content = path.read_bytes()
         assert content == (folder / path.name).read_bytes(), path.name
         assert b"CreationDate" not in content
