@@ -192,7 +192,7 @@ def test_a_submitted_job_is_stopped_and_submitted_again(lab, longer, place):
     assert token not in first + second
 
 
-def test_a_submitted_job_keeps_its_study_in_an_object_store(lab, undisturbed, place):
+def test_a_submitted_job_keeps_its_study_in_an_object_store(lab, longer, place):
     """Both machines reach it by variables that they were started with; nothing else is shared."""
     head, worker = lab.add("n1"), lab.add("n2")
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -210,7 +210,7 @@ def test_a_submitted_job_keeps_its_study_in_an_object_store(lab, undisturbed, pl
         head.run(*started, "--head", f"--dashboard-host={head.address}", **token, **keys)
         worker.run(*started, f"--address={head.address}:6379", **token, **keys)
         submit = ["ray", "job", "submit", "--address", f"http://{head.address}:8265", "--working-dir", ROOT]
-        config = processes.config(place, launch={"workers": 2})
+        config = processes.config(place, **processes.LONGER, launch={"workers": 2})
         storage = f"s3://bucket/studies?endpoint_override={store}&scheme=http"
         study = ["python", "-m", "study", "run", config, f"storage={storage}", "--report", "--address", "auto"]
         output = lab.laptop.run(
@@ -224,7 +224,7 @@ def test_a_submitted_job_keeps_its_study_in_an_object_store(lab, undisturbed, pl
     assert "studies/small/report/index.html" in output
     assert keys["AWS_SECRET_ACCESS_KEY"] not in output
     shutil.unpack_archive(place / "small.zip", place / "small")
-    processes.assert_same_records(place / "small", undisturbed)
+    processes.assert_same_records(place / "small", longer)
     assert {p["node"] for p in provenances(place / "small")} == {"n1", "n2"}
 
 
