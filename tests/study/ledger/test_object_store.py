@@ -167,6 +167,7 @@ def received(bucket, gate, monkeypatch):
         recorder.receive(index, Done(((record(run), npz(PREDICTIONS)),)))
     yield recorder, runs
     recorder.finish()
+    monkeypatch.setattr(gate, "delay", 0)
     for folder in ("runs", "predictions"):
         for name in ledger.storage.names(folder):
             ledger.storage.delete(f"{folder}/{name}")
