@@ -29,7 +29,7 @@ paper: .venv/ready ## The same, and the draft of a paper: LaTeX, and its PDF whe
 test: .venv/ready lint ## Lint, and run all tests: half an hour on two cores
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-fast: .venv/ready ## The tests for daily work: under two minutes
+fast: .venv/ready ## The tests for daily work: two to three minutes on two cores
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow"
 
 lint: .venv/ready ## Style (ruff) and types (mypy)
