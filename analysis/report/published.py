@@ -44,7 +44,7 @@ def write(folder: Path, studies: Sequence[tuple[Path, Findings]]) -> Path:
         shown = ", ".join(f"[{name}]({archive.parent.name}/{file})" for name, file in links.items())
         about = findings.about
         lines.append(f"| {text.markdown(about.name)} | {text.markdown(about.dataset)} | {gaps} | {shown} |")
-    compared = {found.about.name: found for _, found in studies if found.comparisons}
+    compared = {archive.parent.name: found for archive, found in studies if found.comparisons}
     if len(compared) > 1:
         across_report.write(across(compared), folder / ACROSS)
         lines += ["", f"[{across_report.TITLE}]({ACROSS}/across.md): where the sign and the size of the gap hold."]

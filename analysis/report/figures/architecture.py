@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,7 +32,8 @@ MIDDLE = 0.56
 
 def architecture_caption(findings: Findings, frames: Frames) -> Caption:
     """Caption of the layers."""
-    rows = sum(len(row) for row in _rows(findings, frames).values())
+    lines = _rows(findings, frames)
+    rows = sum(map(len, lines.values()))
     missing = None
     if rows > MOST:
         missing = "The models have too many layers for a page; `python -m study models` lists them."
@@ -43,7 +45,7 @@ def architecture_caption(findings: Findings, frames: Frames) -> Caption:
         "vectors, by the logarithm of their length. Activations, pooling and whatever else has no parameters lie "
         "between them.",
         missing,
-        wide=_across(findings, frames) > NARROW,
+        wide=_across(lines) > NARROW,
     )
 
 
@@ -53,8 +55,8 @@ def architecture(scene: Scene) -> Figure:
     lines = _rows(scene.findings, scene.frames)
     shapes = [layer.output_shape for rows in lines.values() for row in rows for layer in row]
     side = max(max(shape[1:]) for shape in shapes if len(shape) == 3)
-    longest = max((math.prod(shape) for shape in shapes if len(shape) != 3), default=1)
-    across = _across(scene.findings, scene.frames)
+    longest = max([1, *(math.prod(shape) for shape in shapes if len(shape) != 3)])
+    across = _across(lines)
     width = PAGE if across > NARROW else COLUMN
     n = sum(map(len, lines.values()))
     figure = Figure(figsize=(width, ROW * n))
@@ -114,7 +116,6 @@ def _rows(findings: Findings, frames: Frames) -> dict[str, list[list[Layer]]]:
     return {model: [layers[i : i + across] for i in range(0, len(layers), across)] for model, layers in found.items()}
 
 
-def _across(findings: Findings, frames: Frames) -> int:
+def _across(lines: Mapping[str, Sequence[Sequence[Layer]]]) -> int:
     """Layers for which there is room side by side."""
-    longest = max((len(row) for rows in _rows(findings, frames).values() for row in rows), default=0)
-    return NARROW if longest <= NARROW else WIDE
+    return NARROW if max((len(row) for rows in lines.values() for row in rows), default=0) <= NARROW else WIDE
