@@ -65,8 +65,12 @@ def _rows(found: Across, pair: tuple[str, str]) -> list[tuple[str, StudyGap | Es
     rows: list[tuple[str, StudyGap | Estimate]] = []
     for group in found.groups:
         if (group.candidate, group.baseline) == pair:
-            of_group = [g for g in found.gaps if (g.dataset, g.candidate, g.baseline) == (group.dataset, *pair)]
-            rows += [(gap.study, gap) for gap in of_group]
+            of_group = {*group.ahead, *group.behind, *group.unanswered}
+            rows += [
+                (gap.study, gap)
+                for gap in found.gaps
+                if gap.study in of_group and (gap.candidate, gap.baseline) == pair
+            ]
             if group.prediction.low is not None:
                 rows.append((f"further, on {group.dataset}", group.prediction))
     return rows

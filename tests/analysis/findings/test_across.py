@@ -11,6 +11,7 @@ from analysis import frames
 from analysis.findings.across import across
 from analysis.findings.build import collect
 from analysis.report import across as report
+from analysis.report.figures import forest
 from analysis.stats.estimate import Basis
 from analysis.stats.prediction import prediction_interval
 from tests import synthetic
@@ -90,6 +91,28 @@ def test_what_pixels_are_normalised_by_is_told_where_one_dataset_has_several(fou
 
     assert told(pixel_mean=0.5, dataset_sha256="f" * 64) == [{}, {}]
     assert told(pixel_mean=0.5) == [{"pixel_mean": str(plain.about.recipe["pixel_mean"])}, {"pixel_mean": "0.5"}]
+
+
+def test_of_a_recipe_the_table_shows_what_most_studies_have_not(found):
+    plain = next(iter(found.values()))
+
+    def changed(**changes):
+        recipe = plain.about.recipe | changes
+        return plain.model_copy(update={"about": plain.about.model_copy(update={"recipe": recipe})})
+
+    studies = {"a": plain, "b": changed(), "c": changed(batch_size=16), "d": changed(pixel_mean=0.9)}
+    elsewhere = changed(pixel_mean=0.7, dataset_sha256="f" * 64)
+    elsewhere = elsewhere.model_copy(update={"about": elsewhere.about.model_copy(update={"dataset_sha256": "f" * 64})})
+    shown = list(report.tabulated(across(studies | {"e": elsewhere})).shown["Recipe"])
+    assert shown == ["—", "—", "batch_size: 16", "pixel_mean: 0.9", "—"]
+
+
+def test_files_of_one_name_with_other_content_are_drawn_once(found):
+    plain, adam, *_ = found.values()
+    elsewhere = adam.model_copy(update={"about": adam.about.model_copy(update={"dataset_sha256": "f" * 64})})
+    both = across({"a": plain, "b": elsewhere})
+    labels = [label for label, _ in forest._rows(both, ("net", "mlp"))]
+    assert labels == ["plain", "adam"]
 
 
 def test_a_prediction_interval_holds_the_next_as_often_as_it_says():
