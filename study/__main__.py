@@ -120,7 +120,9 @@ def _analyse(place: str, *options: str) -> int:
     sources = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [sources, os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "analysis", place, *options]
-    return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False).returncode
+    code = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False).returncode
+    # As a shell tells of a process that a signal ended.
+    return code if code >= 0 else 128 - code
 
 
 @cli.command(

@@ -197,10 +197,11 @@ def _sentence(group: Group, values: Mapping[str, float]) -> str:
 def _sign(group: Group) -> str:
     """In which studies the candidate is ahead; that it depends on the recipe only where studies decide both ways."""
     n = len(group.ahead) + len(group.behind)
+    every = "both" if n == 2 else f"all {n}"
     if not group.behind:
-        return f"ahead in all {n} studies"
+        return f"ahead in {every} studies"
     if not group.ahead:
-        return f"behind or level in all {n} studies"
+        return f"behind or level in {every} studies"
     fewer, where = min(("ahead", group.ahead), ("behind or level", group.behind), key=lambda side: len(side[1]))
     counted = f"{fewer} in {len(where)} of {n} studies ({text.listed(where)})"
     both = all(set(side) - set(group.undecided) for side in (group.ahead, group.behind))

@@ -89,14 +89,21 @@ def _end(study: _Study, console: Console, *, trained: bool, stopped: bool) -> No
     """See what a study has come to, publish on W&B what it lacks, and tidy."""
     with contextlib.suppress(StorageError) if stopped else contextlib.nullcontext():
         # Only what is published needs the curves.
-        records, _ = study.prepared.ledger.records(curves=study.setup.tracking.mode == "online")
-        study.prepared = replace(study.prepared, records=records)
+        curves = study.setup.tracking.mode == "online" and not stopped
+        study.prepared = replace(study.prepared, records=_read_on(study.prepared, curves=curves))
     prepared, settings = study.prepared, study.setup.tracking
     if trained or settings.mode == "online":
         mirrored = sync.Mirrored(prepared.study, prepared.records, settings, prepared.ledger)
         sync.at_end(mirrored, console, stopped=stopped, published=study.published)
     if trained and not stopped:
         prepared.tidy()
+
+
+def _read_on(prepared: Prepared, *, curves: bool = False) -> dict[str, Record]:
+    """The records; without `curves` only those that have come since are read, as whoever stops us may not wait."""
+    # A failed run may have been tried again.
+    known = {} if curves else {run_id: r for run_id, r in prepared.records.items() if r.state != "failed"}
+    return prepared.ledger.records(curves=curves, known=known)[0]
 
 
 def _open(config: StudyConfig, console: Console, options: Options, locks: contextlib.ExitStack) -> _Study:
@@ -150,7 +157,7 @@ def _train(studies: Sequence[_Study], console: Console, options: Options) -> int
                 return code
             before = sum(len(study.todo) for study in left)
             for study in left:
-                study.prepared = replace(study.prepared, records=study.prepared.ledger.records(curves=False)[0])
+                study.prepared = replace(study.prepared, records=_read_on(study.prepared))
                 study.todo, study.ended = study.prepared.todo(), study.prepared.ended()
             # Of a worker that dies between two packs, Tune drops the second: it is launched again, while that helps.
             if sum(len(study.todo) for study in left) == before:

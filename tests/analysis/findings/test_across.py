@@ -57,7 +57,7 @@ def test_a_sign_that_turns_is_never_called_one_that_holds(found):
     assert "neither is called the more accurate by" in group.sentence
     agreeing = {source: f for source, f in found.items() if f.about.name in ("plain", "adam")}
     (group,) = across(agreeing).groups
-    assert "ahead in all 2 studies" in group.sentence
+    assert "ahead in both studies" in group.sentence
     assert "prediction" not in group.sentence
     undecided = {source: f for source, f in found.items() if f.about.name in ("plain", "level")}
     (group,) = across(undecided).groups
@@ -151,7 +151,7 @@ def test_the_command_writes_it_and_a_mistake_is_one_line(found, tmp_path, monkey
     first, second, *_ = found
     code, said = run(first, second, "--out", str(tmp_path / "out"))
     assert code == 0
-    assert "net against mlp on mnist: ahead in all 2 studies" in " ".join(said.out.split())
+    assert "net against mlp on mnist: ahead in both studies" in " ".join(said.out.split())
     assert (tmp_path / "out" / "across.md").is_file()
     code, said = run(first, first, "--out", str(tmp_path / "again"))
     assert code == 2
