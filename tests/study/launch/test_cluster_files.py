@@ -4,6 +4,7 @@ import shlex
 import subprocess
 
 import pytest
+import ray
 import yaml
 from click.testing import CliRunner
 from ray.autoscaler._private.util import prepare_config, validate_config
@@ -43,6 +44,14 @@ def test_cluster_files_are_what_ray_up_takes(name):
         assert tree["available_node_types"]["head"]["resources"] == {"CPU": 0, "GPU": 0}, "no packs on the head"
         spot = yaml.safe_dump(tree["available_node_types"]["gpu"]["node_config"])
         assert "spot" in spot or "preemptible" in spot
+        assert tree["docker"]["image"] == f"rayproject/ray:{ray.__version__}-py311", "a Python that setup.cfg allows"
+
+
+def test_google_s_workers_reach_the_bucket_as_the_head_does():
+    """Ray gives its service account, which its gcp/config.py names so, to the head alone."""
+    tree = read("gcp.yaml")
+    (account,) = tree["available_node_types"]["gpu"]["node_config"]["serviceAccounts"]
+    assert account["email"] == f"ray-autoscaler-sa-v1@{tree['provider']['project_id']}.iam.gserviceaccount.com"
 
 
 def test_a_job_takes_its_sources_along_and_nothing_large():
@@ -59,11 +68,15 @@ def test_a_rayjob_holds_fields_that_kuberay_knows():
     assert set(cluster) <= RAYCLUSTER
     head, (gpu,) = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
     assert set(gpu) <= GROUP
+    assert set(head) <= GROUP - {"groupName", "replicas", "minReplicas", "maxReplicas"}
     assert head["rayStartParams"] == {"num-cpus": "0"}
     for group in (head, gpu):
         (container,) = group["template"]["spec"]["containers"]
         volumes = {volume["name"] for volume in group["template"]["spec"]["volumes"]}
         assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+        owner = group["template"]["spec"]["securityContext"]
+        assert owner["fsGroup"] == owner["runAsUser"], "a volume that is root's could not be written"
+        assert f"--uid {owner['runAsUser']} " in (CLUSTER / "Dockerfile").read_text()
     assert gpu["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert "nvidia.com/gpu" not in head["template"]["spec"]["containers"][0]["resources"]["limits"]
 
