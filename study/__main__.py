@@ -191,7 +191,7 @@ def cluster() -> None:
 @OVERRIDES
 @click.option("--address", metavar="ADDRESS", default="auto", help="Ray cluster: auto, or host:port. Default: auto.")
 def check(config: Path | None, overrides: tuple[str, ...], address: str) -> int:
-    """Are all nodes fit for a study? Versions, the package, memory, clocks, CUDA; of CONFIG also its storage.
+    """Are all nodes fit for a study? Versions, package, memory, clocks, CUDA; of CONFIG also its storage and models.
 
     Exit code 1: a node is not fit. `study run` does not use such a node.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import os
@@ -10,7 +11,8 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import psutil
@@ -89,25 +91,48 @@ def cure(address: str | None, error: str) -> str:
     return ""
 
 
-avoided: set[str] = set()
-"""Ids of nodes on which nothing more is placed."""
+_avoided: defaultdict[str, set[str]] = defaultdict(set)
+"""Ids of nodes on which nothing more is placed, by what a trial takes."""
 
 
-def avoid(address: str) -> bool:
-    """Place nothing more on the machine at this address; False if there is no other, so that it makes no sense."""
-    nodes = [info for info in ray.nodes() if info["Alive"]]
-    there = {info["NodeID"] for info in nodes if info["NodeManagerAddress"] == address}
-    if len(there) == len(nodes):
-        return False
-    avoided.update(there)
-    return bool(there)
+def avoided(knobs: Launching) -> set[str]:
+    """Ids of nodes on which no more trials of these resources are placed; what is added is avoided from then on.
+
+    A node whose CUDA is broken may still train on its CPU.
+    """
+    return _avoided[_key(bundle(knobs))]
+
+
+def bundle(knobs: Launching) -> dict[str, float]:
+    """What a trial takes, as Ray writes it."""
+    return {kind.upper(): amount for kind, amount in resources(knobs).items()}
+
+
+def _key(bundle: Mapping[str, float]) -> str:
+    return json.dumps({kind: float(amount) for kind, amount in sorted(bundle.items())})
+
+
+def nodes_at(address: str) -> set[str]:
+    """Ids of the nodes at this address."""
+    return {info["NodeID"] for info in ray.nodes() if info["Alive"] and info["NodeManagerAddress"] == address}
+
+
+def elsewhere(knobs: Launching, without: Collection[str]) -> bool:
+    """Whether there is a node that has what a trial takes, without these."""
+    return any(
+        all(info["Resources"].get(kind.upper(), 0) >= wanted for kind, wanted in resources(knobs).items())
+        for info in ray.nodes()
+        if info["Alive"] and info["NodeID"] not in without
+    )
 
 
 class Placement(tune.PlacementGroupFactory):
     """What a trial takes, of one node that is not avoided at the moment when it is asked for."""
 
     def to_placement_group(self) -> PlacementGroup:
-        selector = [{NODE_ID: f"!in({','.join(sorted(avoided))})"}] * len(self.bundles) if avoided else None
+        # Tune hands what one trial waits for to the first that takes the same, of whatever study.
+        without = ",".join(sorted(_avoided[_key(self.bundles[0])]))
+        selector = [{NODE_ID: f"!in({without})"}] * len(self.bundles) if without else None
         return placement_group(self.bundles, self.strategy, bundle_label_selector=selector)
 
 
@@ -127,16 +152,16 @@ def lack(knobs: Launching) -> str | None:
     return None
 
 
-def missing(knobs: Launching) -> str:
-    """What a pack waits for, as one line: what it takes, what each node has, what is free."""
+def missing(knobs: Launching, without: Collection[str] = ()) -> str:
+    """What a pack waits for, as one line: what it takes, what each node has but those without, and what is free."""
     wanted = " and ".join(_amount(kind, amount) for kind, amount in resources(knobs).items())
-    nodes = [f"{info['NodeManagerHostname']} ({_use(info)})" for info in ray.nodes() if info["Alive"]]
+    nodes = [f"{info['NodeManagerHostname']} ({_use(info, without)})" for info in ray.nodes() if info["Alive"]]
     free = ", ".join(_amounts(ray.available_resources())) or "nothing"
     return f"a pack takes {wanted} of one node; there are: {', '.join(nodes) or 'no nodes'}; free now: {free}"
 
 
-def _use(info: Mapping[str, Any]) -> str:
-    return "not fit" if info["NodeID"] in avoided else ", ".join(_amounts(info["Resources"])) or "no CPU, no GPU"
+def _use(info: Mapping[str, Any], without: Collection[str]) -> str:
+    return "not fit" if info["NodeID"] in without else ", ".join(_amounts(info["Resources"])) or "no CPU, no GPU"
 
 
 def _amounts(resources: Mapping[str, float]) -> list[str]:
@@ -211,6 +236,7 @@ def check(address: str, console: Console, config: StudyConfig | None = None) -> 
     """
     place = None if config is None else Storage(config.storage) / config.name
     mark = f"{TEMPORARY}check-{secrets.token_hex(4)}"
+    planned = None if config is None else node.Models.of(config)
     cuda = bool(config and config.launch.gpus_per_trial)
     table = Table("node", "CPUs", "GPUs", "memory", "fit", box=None, header_style="bold", pad_edge=False)
     wrong: list[str] = []
@@ -218,7 +244,7 @@ def check(address: str, console: Console, config: StudyConfig | None = None) -> 
         if place is not None:
             place.write(mark, b"")
         try:
-            answers = _ask_all(None if place is None else place.full, mark)
+            answers = _ask_all(None if place is None else place.full, mark, planned)
         finally:
             if place is not None:
                 place.delete(mark)
@@ -243,23 +269,34 @@ def check(address: str, console: Console, config: StudyConfig | None = None) -> 
     return 1 if wrong or lacking else 0
 
 
-def _ask_all(storage: str | None, mark: str) -> list[tuple[dict[str, Any], Facts | str, float]]:
-    """Every node, what it says of itself or why it says nothing, and this machine's clock when it was asked for it."""
+def _ask_all(
+    storage: str | None, mark: str, planned: node.Models | None
+) -> list[tuple[dict[str, Any], Facts | str, float]]:
+    """Every node, what it says of itself or why it says nothing, and this machine's clock when that came."""
     # Ray's own order is that of its random ids.
     alive = (info for info in ray.nodes() if info["Alive"])
     nodes = sorted(alive, key=lambda info: (info["NodeManagerHostname"], info["NodeManagerAddress"]))
     ask: Any = ray.remote(num_cpus=0, max_retries=0)(node.facts)
-    refs = {}
+    refs = []
     for info in nodes:
         there = NodeAffinitySchedulingStrategy(info["NodeID"], soft=False)
-        refs[info["NodeID"]] = ask.options(scheduling_strategy=there).remote(storage, mark)
-    answers = []
-    for info in nodes:
-        try:
-            answer: Facts | str = ray.get(refs[info["NodeID"]], timeout=ASK_SECONDS)
-        except Exception as error:
-            # A node without the package, or one that dies, raises nearly anything.
-            lines = mask(str(error)).strip().splitlines()
-            answer = f"says nothing: {type(error).__name__}: {lines[-1] if lines else ''}"
-        answers.append((info, answer, time.time()))
-    return answers
+        refs.append(ask.options(scheduling_strategy=there).remote(storage, mark, planned))
+    came: dict[Any, float] = {}
+    waiting, end = list(refs), time.monotonic() + ASK_SECONDS
+    while waiting and (left := end - time.monotonic()) > 0:
+        ready, waiting = ray.wait(waiting, timeout=left)
+        came |= dict.fromkeys(ready, time.time())
+    return [
+        (info, _answer(ref) if ref in came else f"says nothing within {ASK_SECONDS:.0f} s", came.get(ref, 0.0))
+        for info, ref in zip(nodes, refs, strict=True)
+    ]
+
+
+def _answer(ref: Any) -> Facts | str:  # noqa: ANN401
+    try:
+        answer: Facts = ray.get(ref)
+    except Exception as error:
+        # A node without the package, or one that dies, raises nearly anything.
+        lines = mask(str(error)).strip().splitlines()
+        return f"says nothing: {type(error).__name__}: {lines[-1] if lines else ''}"
+    return answer

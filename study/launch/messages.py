@@ -1,4 +1,4 @@
-"""What a worker tells the driver of its pack: Started, an Epoch after each, and at the end Done, Failed or Stopped.
+"""What a worker tells the driver of its pack: Started, an Epoch after each, then Done, Failed, Broken or Stopped.
 
 Or nothing but Unfit, where its node is not to train it.
 """
@@ -52,10 +52,18 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class Broken:
+    """An error has left the worker's device unusable for this process: it is to be ended, and another tries."""
+
+    error: str
+
+
+@dataclass(frozen=True)
 class Stopped:
-    """The storage refused a checkpoint: the study cannot go on."""
+    """The storage refused a checkpoint: this node cannot go on, nor the study if it is the storage's fault."""
 
     reason: str
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,4 +74,4 @@ class Unfit:
     reason: str
 
 
-Message = Started | Epoch | Done | Failed | Stopped | Unfit
+Message = Started | Epoch | Done | Failed | Broken | Stopped | Unfit

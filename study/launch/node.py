@@ -5,20 +5,25 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import psutil
 import torch
 
+from study.config import Model, StudyConfig
 from study.errors import StudyError, UserError
 from study.launch import provenance
 from study.ledger import lock
 from study.ledger.runs import Pack
 from study.ledger.storage import TEMPORARY, Storage
 from study.redaction import mask
+from study.training import data as data_
 from study.training import models
 from study.training.data import Dataset
 
@@ -27,6 +32,9 @@ SAME = ("python", "torch", "numpy")
 
 PATIENCE = (1, 2, 4, 8)
 """Seconds between attempts to see what another machine has just written: mounts may show it late."""
+
+CUDA_SECONDS = 120
+"""How long another process may take to say whether CUDA works."""
 
 MOST_SECONDS_APART = 60
 """By how much clocks may differ: a lock goes stale after twice as long."""
@@ -69,10 +77,33 @@ class Facts:
     """Why CUDA does not work; None where it does, or where no GPU is there."""
     storage: str | None
     """Why the storage cannot be used, if it was asked for."""
+    models: tuple[str, ...]
+    """What is wrong with models that were asked for."""
 
 
-def facts(storage: str | None = None, mark: str | None = None) -> Facts:
-    """What this machine is, and whether `storage` holds the file `mark` and can be written."""
+@dataclass(frozen=True)
+class Models:
+    """The models of a study, as its driver has them."""
+
+    fingerprints: Mapping[str, str]
+    """By what they are built from, in JSON."""
+    shape: tuple[int, int, int]
+    classes: int
+
+    @classmethod
+    def of(cls, config: StudyConfig) -> Self:
+        """Those of a config. Raises UserError where its data or a model cannot be used."""
+        info = data_.load(config.images).info
+        named = config.named_models().values()
+        return cls(
+            {m.model_dump_json(): models.identity(m, info.shape, info.classes).fingerprint for m in named},
+            info.shape,
+            info.classes,
+        )
+
+
+def facts(storage: str | None = None, mark: str | None = None, planned: Models | None = None) -> Facts:
+    """What this machine is, whether `storage` holds the file `mark` and can be written, and has the models planned."""
     memory = psutil.virtual_memory()
     # Ray hides the GPUs from a task that asks for none.
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
@@ -88,16 +119,23 @@ def facts(storage: str | None = None, mark: str | None = None) -> Facts:
         gpus=gpus,
         cuda=cuda,
         storage=None if storage is None else _unusable(storage, mark),
+        models=() if planned is None else _others(planned),
     )
+
+
+def _others(planned: Models) -> tuple[str, ...]:
+    told = (_model(m, fingerprint, planned.shape, planned.classes) for m, fingerprint in planned.fingerprints.items())
+    return tuple(reason for reason in told if reason)
 
 
 def faults(facts: Facts, expected: Expected, now: float, *, cuda: bool) -> list[str]:
     """What makes a machine unfit, one line each; `now` is the driver's clock as `facts` were told."""
     found = _differences(facts.versions, facts.sources, expected)
     if cuda and not facts.gpus:
-        found.append(f"CUDA does not work: {facts.cuda or 'there is no GPU'}")
+        found.append(_no_cuda(facts.cuda))
     if facts.storage:
         found.append(facts.storage)
+    found += facts.models
     if abs(facts.clock - now) > MOST_SECONDS_APART:
         found.append(f"its clock is {facts.clock - now:+.0f} s off; allowed: {MOST_SECONDS_APART} s")
     return found
@@ -111,7 +149,8 @@ def unfit(device: str, expected: Expected, storage: str, token: str | None, pack
     reason = _machine(device, expected.sources, tuple(expected.versions.items()), expected.boot, storage, token)
     if reason or expected.boot == lock.boot():
         return reason
-    return _model(pack.runs[0].run.model, pack.runs[0].run.model_fingerprint, data.info.shape, data.info.classes)
+    run = pack.runs[0].run
+    return _model(run.built_from.model_dump_json(), run.model_fingerprint, data.info.shape, data.info.classes)
 
 
 @functools.cache
@@ -121,24 +160,25 @@ def _machine(
     expected = Expected(dict(versions), code, boot)
     if differences := _differences(provenance.versions(), sources(), expected):
         return "; ".join(differences)
-    if device == "cuda":
-        gpus, why = _gpus()
-        if not gpus:
-            return f"CUDA does not work: {why or 'there is no GPU'}"
+    if device == "cuda" and (reason := without_cuda()):
+        return reason
     if token is None or (boot is not None and boot == lock.boot()):
         return None
     return _unusable(storage, token=token)
 
 
 @functools.cache
-def _model(name: str, fingerprint: str, shape: tuple[int, ...], classes: int) -> str | None:
-    """Why the model of this name is not the one that was planned, if it is not."""
+def _model(described: str, fingerprint: str, shape: tuple[int, int, int], classes: int) -> str | None:
+    """Why the model, described in JSON, is not the one that was planned, if it is not."""
+    model = Model.model_validate_json(described)
     try:
-        found = models.identity(name, shape, classes).fingerprint
+        found = models.identity(model, shape, classes).fingerprint
     except UserError as error:
         # What else it raises is a matter of its packs.
         return str(error) if "cannot be imported" in str(error) else None
-    return None if found == fingerprint else f"its {name} ({found}) is not the one that was planned ({fingerprint})"
+    if found == fingerprint:
+        return None
+    return f"its {model.name} ({found}) is not the one that was planned ({fingerprint})"
 
 
 @functools.cache
@@ -156,6 +196,36 @@ def _differences(versions: Mapping[str, str], code: str, expected: Expected) -> 
     return found + [f"its sources of study ({code}) are not the driver's ({expected.sources})"] * (
         code != expected.sources
     )
+
+
+def without_cuda() -> str | None:
+    """Why CUDA does not work in this process, if it does not."""
+    gpus, why = _gpus()
+    return None if gpus else _no_cuda(why)
+
+
+def without_cuda_anew() -> str | None:
+    """The same, asked by a process of its own: what an error has done to this one's CUDA is not there."""
+    ask = "from study.launch import node; print(node.without_cuda() or '')"
+    path = os.pathsep.join([str(Path(__file__).resolve().parents[2]), *sys.path])
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", ask],
+            capture_output=True,
+            text=True,
+            timeout=CUDA_SECONDS,
+            check=False,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return _no_cuda(type(error).__name__)
+    if asked.returncode:
+        return _no_cuda(f"a process that asked ended with {asked.returncode}")
+    return asked.stdout.strip() or None
+
+
+def _no_cuda(why: str | None) -> str:
+    return f"CUDA does not work: {why or 'there is no GPU'}"
 
 
 def _gpus() -> tuple[tuple[str, ...], str | None]:

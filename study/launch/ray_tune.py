@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -38,8 +39,8 @@ Train = Callable[[Pack, Dataset, Report], None]
 """What a worker does with a pack: a module-level function or a partial of one, so that it can be sent to workers."""
 
 LACK = re.compile(r"^(?:ModuleNotFoundError|ImportError): .+", re.MULTILINE)
-WHERE = re.compile(r"\bip=([0-9a-fA-F.:]+)")
-"""What Ray says of a worker that could not be unpickled, and on which machine."""
+WHERE = re.compile(r"\bip(?:=|: )([0-9a-fA-F.:]+)")
+"""What Ray says of a worker that could not be unpickled, and on which machine a worker was."""
 
 LOOK_SECONDS = 2.0
 WAIT_SECONDS = 60.0
@@ -104,7 +105,10 @@ def launch(queues: Sequence[Queue], watch: Watch = Watch()) -> None:
     packs.sort(key=lambda pack: work(queues[pack[0]].packs[pack[1]]), reverse=True)
     # As many at a time as all of them allow; a study that names no number allows any.
     most = [queue.knobs.workers for queue in queues]
-    placements = [cluster.Placement([_bundle(queue.knobs)]) for queue in queues]
+    placements = [cluster.Placement([cluster.bundle(queue.knobs)]) for queue in queues]
+    for queue in queues:
+        queue.recorder.avoided = cluster.avoided(queue.knobs)
+        queue.recorder.elsewhere = partial(cluster.elsewhere, queue.knobs, queue.recorder.avoided)
     with _signals(watch.interrupted) as signals, _errors(recorders), _patience(queues, watch) as patience:
         raylet = cluster.Raylet()
 
@@ -142,10 +146,6 @@ def launch(queues: Sequence[Queue], watch: Watch = Watch()) -> None:
             raise Interrupted(signals[0])
         if raylet.died:
             raise Interrupted("the death of Ray on this machine")
-
-
-def _bundle(knobs: Launching) -> dict[str, float]:
-    return {kind.upper(): amount for kind, amount in cluster.resources(knobs).items()}
 
 
 @dataclass(frozen=True)
@@ -220,9 +220,7 @@ class _Reports(tune.Stopper):
         study, index = result["pack"]
         recorder = self._recorders[study]
         if message is not None:
-            recorder.receive(index, message)
-            if recorder.turns_away(index):
-                cluster.avoided.add(result["node"])
+            recorder.receive(index, message, result["node"])
         return recorder.gives_up(index)
 
     def stop_all(self) -> bool:
@@ -252,17 +250,21 @@ class _Deaths(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: object) -> None:
         study, index = trial.config["pack"]
         actor = trial.temporary_state.ray_actor
-        if actor is not None and self._recorders[study].turns_away(index):
-            # Tune then asks for another worker, on another node.
+        if actor is not None and self._recorders[study].ends_worker(index):
+            # Tune then asks for another worker, on a node that is not avoided.
             ray.kill(actor)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: object) -> None:
         study, index = trial.config["pack"]
         error = _last_error(trial)
         lack, where = LACK.search(error), WHERE.search(error)
-        if lack and where and cluster.avoid(where[1]):
-            self._recorders[study].cannot_start(index, where[1], mask(lack[0]))
-        self._recorders[study].died(index, error)
+        nodes = cluster.nodes_at(where[1]) if where else set()
+        if lack and where:
+            self._recorders[study].cannot_start(index, where[1], mask(lack[0]), nodes)
+        last = (trial.last_result or {}).get("node")
+        # Where several nodes have one address, as made-up ones have, it is the one that was heard of last.
+        known = last if last in nodes else min(nodes) if len(nodes) == 1 else ""
+        self._recorders[study].died(index, error, known)
         if self._recorders[study].gives_up(index):
             # Tune has already asked for another worker; if that cannot start either, it is the last.
             trial.max_failures = 0
@@ -323,7 +325,7 @@ def _patience(queues: Sequence[Queue], watch: Watch) -> Iterator[list[str]]:
         since = told = time.monotonic()
         while not ended.wait(LOOK_SECONDS):
             now = time.monotonic()
-            waiting = [queue.knobs for queue in queues if not queue.recorder.complete]
+            waiting = [queue for queue in queues if not queue.recorder.complete]
             if not waiting or not all(queue.recorder.idle for queue in queues):
                 since = told = now
                 continue
@@ -332,7 +334,7 @@ def _patience(queues: Sequence[Queue], watch: Watch) -> Iterator[list[str]]:
                 continue
             with contextlib.suppress(Exception):
                 # Ray may be about to die, which others notice.
-                missing, told = cluster.missing(waiting[0]), now
+                missing, told = cluster.missing(waiting[0].knobs, waiting[0].recorder.avoided), now
                 if late:
                     exhausted.append(missing)
                     return

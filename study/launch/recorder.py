@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from study.errors import StorageError
-from study.launch.messages import ERROR_LINES, Done, Epoch, Failed, Message, Started, Stopped, Unfit
+from study.launch.messages import ERROR_LINES, Broken, Done, Epoch, Failed, Message, Started, Stopped, Unfit
 from study.launch.progress import Progress
+from study.launch.provenance import node as here
 from study.launch.provenance import now
 from study.ledger.ledger import Ledger
 from study.ledger.records import METRICS, Provenance, Record, State
 from study.ledger.runs import Pack
+from study.ledger.storage import TEMPORARY
 from study.redaction import mask
 from study.training import checkpoints
 
 MOST_DEATHS = 5
-"""A pack whose worker dies this often without a new epoch has failed; fewer deaths are not failures."""
+"""A pack whose worker dies this often without a new epoch has failed, if not for its node; fewer are no failures."""
+
+PROBE = bytes(2**24)
+"""What the driver writes to see whether the storage refuses it too: as long as a checkpoint of a pack may be."""
 
 AT_ONCE = 32
 """Packs whose records are written to an object store beside one another."""
@@ -39,6 +44,12 @@ class PackState:
     """Of its workers, since the last new epoch."""
     furthest: int = 0
     """The last epoch that any worker has ended."""
+    nodes: set[str] = field(default_factory=set)
+    """Ids of the nodes on which they died."""
+    blamed: str | None = None
+    """The node that is avoided for these deaths."""
+    broken: str | None = None
+    """The error that has broken its last worker's device: that worker is to be ended."""
     turned_away: bool = False
     """Its last worker's node was not fit for it: that worker's end is no death."""
     alive: bool = False
@@ -96,7 +107,14 @@ class Recorder:
         """Runs that W&B has taken whole, as far as workers have told."""
         self.unfit: dict[str, str] = {}
         """Machines that cannot train its packs, and why."""
-        self._devices = devices(ended.values())
+        self.avoided: set[str] = set()
+        """Ids of the nodes on which none of its packs is to be placed; studies that take the same may share it."""
+        self.elsewhere: Callable[[], bool] = bool
+        """Whether a pack can be placed, with these nodes avoided."""
+        self._refused: str | None = None
+        """The machine to which the storage was the first to refuse something."""
+        self.devices = devices(ended.values())
+        """The kinds of devices that its runs are trained on; studies of one launch may share it."""
         self._mix_devices = mix_devices
         # A disk has no distance: what is written there is there before anything else happens.
         self._at_once = 1 if ledger.storage.local else AT_ONCE
@@ -128,13 +146,13 @@ class Recorder:
             self._settle(0)
             return not before
 
-    def receive(self, index: int, message: Message) -> None:
-        """Handle one message of the pack's worker."""
+    def receive(self, index: int, message: Message, node: str = "") -> None:
+        """Handle one message of the pack's worker, which is on the node of this id."""
         with self._receiving:
             if not self._closed:
-                self._receive(index, message)
+                self._receive(index, message, node)
 
-    def _receive(self, index: int, message: Message) -> None:
+    def _receive(self, index: int, message: Message, node: str) -> None:
         state = self._states[index]
         if self.stopped or state.over:
             return
@@ -147,7 +165,7 @@ class Recorder:
         self._settle(self._at_once - 1)
         match message:
             case Started():
-                self._started(state, message)
+                self._started(state, message, node)
             case Epoch(epoch=epoch):
                 self._epoch(state, epoch)
             case Done(records=records, published=published):
@@ -155,61 +173,104 @@ class Recorder:
                 self._write(state, records)
             case Failed(provenance=provenance):
                 self._fail(state, provenance)
-            case Stopped(reason=reason):
-                self.stopped = reason
-            case Unfit(node=node, reason=reason):
-                self._turn_away(state, node, reason)
+            case Broken(error=error):
+                state.broken = error
+            case Stopped(reason=reason, node=host):
+                self._refuse(state, reason, host, node)
+            case Unfit(node=host, reason=reason):
+                self._turn_away(state, host, reason, {node})
 
-    def cannot_start(self, index: int, node: str, reason: str) -> None:
-        """The pack's worker could not start, since its node lacks what it takes: that is no death."""
+    def cannot_start(self, index: int, host: str, reason: str, nodes: set[str]) -> None:
+        """The pack's worker could not start, since its node lacks what it takes: no death, if there are other nodes."""
         with self._receiving:
-            self._turn_away(self._states[index], node, reason)
+            if self._avoids(nodes):
+                self._turn_away(self._states[index], host, reason, nodes)
 
-    def turns_away(self, index: int) -> bool:
-        """Whether the pack's worker is to be ended, since its node is not fit for it."""
-        return self._states[index].turned_away
+    def ends_worker(self, index: int) -> bool:
+        """Whether the pack's worker is to be ended, since its node is not fit for it or its device broken."""
+        state = self._states[index]
+        return state.turned_away or state.broken is not None
 
     def gives_up(self, index: int) -> bool:
         """Whether the pack has failed, or was started again after its end: it must not be trained."""
         return self._states[index].over
 
-    def died(self, index: int, error: str) -> None:
-        """The pack's worker died, or could not even start; `error` is Ray's account of it."""
+    def died(self, index: int, error: str, node: str = "") -> None:
+        """The pack's worker died, or could not even start; `error` is Ray's account of it, `node` where, if known."""
         with self._receiving:
             state = self._states[index]
             if not (self._closed or self.stopped or state.over or state.received):
-                self._died(state, error)
+                self._died(state, error, node)
 
-    def _died(self, state: PackState, error: str) -> None:
+    def _died(self, state: PackState, error: str, node: str) -> None:
         if state.turned_away:
             state.turned_away = False
             return
-        pack, lines = state.pack, mask(error).strip().splitlines()[-ERROR_LINES:]
+        pack, lines = state.pack, mask(state.broken or error).strip().splitlines()[-ERROR_LINES:]
         why = "the kernel may have ended it for memory"
-        if not state.alive:
+        if state.broken:
+            why = f"an error broke its device: {''.join(lines[-1:])}"
+        elif not state.alive:
             why = f"it could not start: {''.join(lines[-1:])}"
             self._progress.warn(f"pack {pack.pack_id}: its worker died: {why}")
-        state.alive = False
+        state.alive, state.broken = False, None
         state.deaths += 1
+        state.nodes.add(node)
         if state.deaths < MOST_DEATHS:
             return
-        lines.append(f"its worker died {MOST_DEATHS} times without a new epoch; {why}")
+        died = f"its worker died {MOST_DEATHS} times without a new epoch"
+        if node and state.nodes == {node} and self._avoids({node}):
+            # The node's fault, or the pack's? It is tried on another, and if it dies there too the node is used again.
+            self._progress.warn(f"pack {pack.pack_id}: {died} on one node, which is not used from now on; {why}")
+            state.deaths, state.blamed = 0, node
+            return
+        if state.blamed:
+            self.avoided.discard(state.blamed)
+        lines.append(f"{died}; {why}")
         error = "\n".join(lines)
         self._fail(state, Provenance(pack_id=pack.pack_id, pack_size=len(pack.runs), error=error, ended_at=now()))
 
-    def _turn_away(self, state: PackState, node: str, reason: str) -> None:
-        state.turned_away = True
-        if self.unfit.get(node) != reason:
-            self._progress.warn(f"{node} is not used from now on: {reason}")
-        self.unfit[node] = reason
+    def _avoids(self, nodes: set[str]) -> bool:
+        """Avoid these nodes, if that leaves any."""
+        before = self.avoided & nodes
+        self.avoided |= nodes
+        if nodes and self.elsewhere():
+            return True
+        self.avoided -= nodes - before
+        return False
 
-    def _started(self, state: PackState, message: Started) -> None:
-        if not self._mix_devices and not same_kind(message.device, self._devices):
-            others = ", ".join(sorted(self._devices))
+    def _refuse(self, state: PackState, reason: str, host: str, node: str) -> None:
+        """The storage has refused something to a worker: only to its machine, if it is the first and we can write."""
+        first = self._refused in (None, host)
+        if first and host not in ("", here()) and self._writable() and self._avoids({node}):
+            self._refused = host
+            self._turn_away(state, host, reason, {node})
+        else:
+            self.stopped = reason
+
+    def _writable(self) -> bool:
+        probe = f"{TEMPORARY}probe"
+        try:
+            self._ledger.storage.write(probe, PROBE)
+            self._ledger.storage.delete(probe)
+        except StorageError:
+            return False
+        return True
+
+    def _turn_away(self, state: PackState, host: str, reason: str, nodes: set[str]) -> None:
+        state.turned_away = True
+        self.avoided |= nodes - {""}
+        if self.unfit.get(host) != reason:
+            self._progress.warn(f"{host} is not used from now on: {reason}")
+        self.unfit[host] = reason
+
+    def _started(self, state: PackState, message: Started, node: str) -> None:
+        if not self._mix_devices and not same_kind(message.device, self.devices):
+            others = ", ".join(sorted(self.devices))
             reason = f"it would train on {message.device}, and the study's runs were trained on {others}"
-            self._turn_away(state, message.node, f"{reason}; --mix-devices lets both")
+            self._turn_away(state, message.node, f"{reason}; --mix-devices lets both", {node})
             return
-        self._devices.add(message.device)
+        self.devices.add(message.device)
         self._progress.started(state.index)
         state.alive = True
         if state.starts > 0:
@@ -222,7 +283,8 @@ class Recorder:
         # An epoch trained again for lack of a checkpoint is not progress.
         if epoch > state.furthest:
             state.furthest = epoch
-            state.deaths = 0
+            state.deaths, state.blamed = 0, None
+            state.nodes.clear()
         self._progress.epoch(state.index, epoch)
 
     def _fail(self, state: PackState, provenance: Provenance) -> None:

@@ -77,6 +77,8 @@ def run(configs: Sequence[StudyConfig], console: Console, options: Options) -> i
     with contextlib.ExitStack() as locks:
         studies = [_open(config, console, options, locks) for config in configs]
         unfinished = [study for study in studies if study.todo]
+        if not options.mix_devices:
+            _one_kind(unfinished)
         code = _train(unfinished, console, options) if unfinished else None
         for study in studies:
             _end(study, console, trained=study in unfinished, stopped=code is not None)
@@ -108,7 +110,9 @@ def _read_on(prepared: Prepared, *, curves: bool = False) -> dict[str, Record]:
 
 def _open(config: StudyConfig, console: Console, options: Options, locks: contextlib.ExitStack) -> _Study:
     """Take a study's lock, see what is to be done, and say it."""
-    lock = locks.enter_context(Lock(Storage(config.storage) / config.name))
+    # Where a job of a cluster is started again, its dead driver was on another host.
+    waiting = partial(say, console, style="yellow") if options.address else None
+    lock = locks.enter_context(Lock(Storage(config.storage) / config.name, waiting))
     prepared = plan.prepare(config, mix_recipes=options.mix_recipes)
     todo, ended = prepared.todo(options.retry_failed), prepared.ended(options.retry_failed)
     for problem in prepared.problems:
@@ -177,6 +181,11 @@ def _launch(studies: Sequence[_Study], console: Console, options: Options) -> in
             Recorder(study.prepared.ledger, study.todo, study.ended, progress, mix_devices=options.mix_devices)
             for study, progress in zip(studies, shown, strict=True)
         ]
+        # They share the GPUs, and so what nodes are avoided for.
+        on_gpus = [r for s, r in zip(studies, recorders, strict=True) if s.setup.device == "cuda"]
+        kinds = set().union(*(recorder.devices for recorder in on_gpus))
+        for recorder in on_gpus:
+            recorder.devices = kinds
         queues = []
         for study, progress, recorder in zip(studies, shown, recorders, strict=True):
             study.lock.tell = progress.numbers
@@ -187,7 +196,8 @@ def _launch(studies: Sequence[_Study], console: Console, options: Options) -> in
                     train=partial(train_pack, setup=study.setup),
                     recorder=recorder,
                     knobs=study.setup.launch,
-                    environment=tracking.environment(os.environ),
+                    environment=tracking.environment(os.environ)
+                    | study.prepared.ledger.storage.environment(os.environ),
                 )
             )
 
@@ -233,6 +243,15 @@ def _same_devices(prepared: Prepared, setup: Setup) -> None:
             f"launch.gpus_per_trial: found {setup.launch.gpus_per_trial:g}, and {prepared.ledger.storage} holds runs "
             f"trained on {', '.join(sorted(before))}; allowed: the same kind of device, or --mix-devices"
         )
+
+
+def _one_kind(studies: Sequence[_Study]) -> None:
+    """Raise UserError where studies that would share GPUs were trained on different kinds before."""
+    before = {s.prepared.config.name: devices(s.ended.values()) for s in studies if s.setup.device == "cuda"}
+    kinds = {name: found for name, found in before.items() if found}
+    if kinds and not set.intersection(*kinds.values()):
+        found = "; ".join(f"{name} on {', '.join(sorted(k))}" for name, k in kinds.items())
+        raise UserError(f"found studies trained on different GPUs ({found}); allowed: a command each, or --mix-devices")
 
 
 def _memory(prepared: Prepared) -> int:

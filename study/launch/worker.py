@@ -48,13 +48,14 @@ class Setup:
 
 
 def train_pack(pack: Pack, data: Dataset, report: Report, setup: Setup) -> None:
-    """Train a pack and report: that it has started, every epoch, and at the end Done, Failed or Stopped.
+    """Train a pack and report: that it has started, every epoch, and at the end Done, Failed, Broken or Stopped.
 
     Where the node is not fit for it, only Unfit is reported.
 
     After an exception, training is retried from the last checkpoint, up to `max_failures` times. Storage that
-    refuses a checkpoint is reported as Stopped, for the driver to end the study. A model that differs here from the
-    planned one is not trained.
+    refuses a checkpoint is reported as Stopped, for the driver to judge. A model that differs here from the
+    planned one is not trained. An error of CUDA stays in the process, for the next packs too: it is reported as Broken,
+    or as Unfit where another process has no CUDA either.
     """
     torch.set_num_threads(setup.launch.cpus_per_trial)
     keep_memory()
@@ -79,7 +80,7 @@ def train_pack(pack: Pack, data: Dataset, report: Report, setup: Setup) -> None:
             report(_attempt(pack, data, report, setup, where))
             return
         except StorageError as error:
-            report(messages.Stopped(mask(str(error))))
+            report(messages.Stopped(mask(str(error)), provenance.node()))
             return
         except models.OtherModel as error:
             # Trying again would change nothing.
@@ -87,8 +88,12 @@ def train_pack(pack: Pack, data: Dataset, report: Report, setup: Setup) -> None:
             break
         except Exception:
             # An error in a model fails its pack, never the study.
-            lines = traceback.format_exc().strip().splitlines()[-ERROR_LINES:]
-            failed = where.model_copy(update={"error": mask("\n".join(lines)), "ended_at": provenance.now()})
+            text = mask("\n".join(traceback.format_exc().strip().splitlines()[-ERROR_LINES:]))
+            if setup.device == "cuda" and node.without_cuda():
+                reason = node.without_cuda_anew()
+                report(messages.Unfit(provenance.node(), reason) if reason else messages.Broken(text))
+                return
+            failed = where.model_copy(update={"error": text, "ended_at": provenance.now()})
     report(messages.Failed(failed))
 
 

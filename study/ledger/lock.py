@@ -48,7 +48,7 @@ def alive(holder: Mapping[str, Any] | None) -> bool:
     pid, heartbeat = holder.get("pid"), holder.get("heartbeat")
     if not isinstance(pid, int) or not isinstance(heartbeat, int | float):
         return False
-    if holder.get("host") == socket.gethostname() and holder.get("boot") == boot():
+    if _is_here(holder):
         return _process_start(pid) == holder.get("process_start")
     return time.time() - heartbeat < STALE_SECONDS
 
@@ -56,8 +56,13 @@ def alive(holder: Mapping[str, Any] | None) -> bool:
 class Lock:
     """Holds the study for this process; a context manager. Raises LockedError on entry if another driver is alive."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, waiting: Callable[[str], None] | None = None) -> None:
+        """With `waiting`, which is told so, a driver on another host has to show that it is alive by a heartbeat.
+
+        So what starts a dead driver's job again elsewhere, at once, is not refused.
+        """
         self._storage = storage
+        self._waiting = waiting
         self.tell: Callable[[], Mapping[str, Any]] = dict
         """Returns the progress that each heartbeat writes into the lock file."""
         self.token = uuid.uuid4().hex
@@ -74,13 +79,28 @@ class Lock:
                 self._beating.start()
                 return self
             holder = read(self._storage)
-            if holder is not None and alive(holder):
+            if holder is not None and alive(holder) and not self._lapses(holder):
                 raise LockedError(
                     f"{self._storage}: held by another driver, process {holder['pid']} on {holder['host']}; "
                     f"wait for it, or stop it{_lapse(holder)}"
                 )
             self._remove(None if holder is None else holder.get("token"))
         raise StorageError(f"storage: cannot take over {self._storage.path(NAME)}: it comes back each time")
+
+    def _lapses(self, holder: Mapping[str, Any]) -> bool:
+        """Wait for the next heartbeat of a driver on another host; whether none has come."""
+        if self._waiting is None or _is_here(holder):
+            return False
+        self._waiting(
+            f"held by another driver, process {holder['pid']} on {holder['host']}; waiting up to "
+            f"{STALE_SECONDS:.0f} s to see whether it is alive"
+        )
+        while alive(holder):
+            time.sleep(BEAT_SECONDS / 2)
+            now = read(self._storage)
+            if now is None or (now.get("token"), now.get("heartbeat")) != (holder.get("token"), holder["heartbeat"]):
+                return now is None
+        return True
 
     def confirm(self) -> None:
         """Raise LockedError if another driver has taken the study over."""
@@ -153,9 +173,14 @@ def _parse(content: bytes) -> dict[str, Any]:
 
 def _lapse(holder: Mapping[str, Any]) -> str:
     """A note for the lock of a driver whose process cannot be looked up from here."""
-    if holder.get("host") == socket.gethostname() and holder.get("boot") == boot():
+    if _is_here(holder):
         return ""
     return f"; if it is dead, its lock lapses {STALE_SECONDS:.0f} s after its last heartbeat"
+
+
+def _is_here(holder: Mapping[str, Any]) -> bool:
+    """Whether a driver's process can be looked up from here."""
+    return holder.get("host") == socket.gethostname() and holder.get("boot") == boot()
 
 
 def boot() -> str | None:

@@ -27,6 +27,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 V = TypeVar("V")
 
+OF_S3 = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3",
+)  # fmt: skip
+"""Variables that say where an S3 is and who asks."""
+
 REQUESTS = 128
 """Requests sent to an object store at once; each mostly waits for the round trip."""
 
@@ -125,6 +131,10 @@ class Storage:
     def __truediv__(self, name: str) -> Storage:
         """The storage of a sub-folder. A URI keeps its query, where an endpoint may be named."""
         return Storage(self.address(name), answered=self.answered)
+
+    def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """The variables by which other machines reach an S3 as this one does: none where a role lets it in."""
+        return {name: environ[name] for name in OF_S3 if name in environ} if _is_s3(self.root) else {}
 
     def address(self, name: str) -> str:
         """Where a file or folder is, as a user may name it: its path, or its URI."""

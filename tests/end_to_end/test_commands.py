@@ -207,6 +207,18 @@ def test_the_line_to_resume_by_can_be_pasted(place, monkeypatch):
     )
 
 
+def test_studies_that_are_run_together_are_what_each_is_alone(undisturbed, place):
+    paths = [processes.config(place / m / "study", name=m, models=[m]) for m in processes.SMALL["models"]]
+    code, output = processes.run("run", *paths)
+    assert code == 0, output
+    found = {}
+    for path in paths:
+        model = path.parent.parent.name
+        assert f"{model}: 4 finished, of 4 runs planned" in output
+        found |= processes.results(path.parent / "storage" / model)
+    assert found == processes.results(undisturbed)
+
+
 def test_where_is_the_folder_that_analysis_takes(place):
     path = processes.config(place)
     assert CliRunner().invoke(study_cli, ["where", str(path), "name=b"]).output == f"{place}/storage/b\n"

@@ -193,7 +193,7 @@ def test_a_submitted_job_is_stopped_and_submitted_again(lab, longer, place):
 
 
 def test_a_submitted_job_keeps_its_study_in_an_object_store(lab, longer, place):
-    """Both machines reach it by variables that they were started with; nothing else is shared."""
+    """The head reaches it by variables that it was started with, and hands them on; nothing else is shared."""
     head, worker = lab.add("n1"), lab.add("n2")
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     keys = {"AWS_ACCESS_KEY_ID": "AKIAABCDEFGHIJKLMNOP", "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20)}
@@ -208,7 +208,7 @@ def test_a_submitted_job_keeps_its_study_in_an_object_store(lab, longer, place):
         lab.laptop.run("python", "-c", bucket, **keys)
         started = ["ray", "start", *LIMITS.split()]
         head.run(*started, "--head", f"--dashboard-host={head.address}", **token, **keys)
-        worker.run(*started, f"--address={head.address}:6379", **token, **keys)
+        worker.run(*started, f"--address={head.address}:6379", **token, AWS_EC2_METADATA_DISABLED="true")
         submit = ["ray", "job", "submit", "--address", f"http://{head.address}:8265", "--working-dir", ROOT]
         config = processes.config(place, **processes.LONGER, launch={"workers": 2})
         storage = f"s3://bucket/studies?endpoint_override={store}&scheme=http"

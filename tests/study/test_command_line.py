@@ -41,7 +41,15 @@ def test_the_version_is_that_of_the_package():
 
 @pytest.mark.parametrize(
     ("code", "analysis", "ended", "reported"),
-    [(0, 0, 0, True), (1, 0, 1, True), (1, 3, 1, True), (0, 3, 3, True), (2, 0, 2, False), (130, 0, 130, False)],
+    [
+        (0, 0, 0, True),
+        (1, 0, 1, True),
+        (1, 3, 1, True),
+        (0, 3, 3, True),
+        (2, 0, 2, False),
+        (130, 0, 130, False),
+        (0, -9, 137, True),
+    ],
 )
 def test_a_report_follows_a_study_that_came_to_its_end(monkeypatch, tmp_path, code, analysis, ended, reported):
     commands = []

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from study.config_file import validate
 from study.launch import node
 from study.launch.node import Expected
 from study.ledger.lock import Lock
@@ -57,6 +58,29 @@ def test_another_model_of_the_same_name_is_named(dataset):
         f"its mlp_matched (d023326501b0) is not the one that was planned ({'0' * 12})"
     )
     assert unfit(dataset, Expected(), fingerprint="0" * 12) is None, "here its packs fail, and say so"
+
+
+def test_a_model_of_a_config_is_looked_at_by_what_it_is_built_from(dataset, tmp_path, monkeypatch):
+    """Whatever the study calls it, and for `cluster check` as for a worker."""
+    tree = {"name": "s", "dataset": str(tmp_path), "learning_rates": [0.1], "seeds": 1}
+    tree["models"] = [{"name": "narrow", "model": "mlp", "arguments": {"hidden": [9]}}]
+    idx.write(tmp_path, idx.learnable())
+    config = validate(tree, "test")
+    planned = node.Models.of(config)
+    assert node.facts(planned=planned).models == ()
+    other = dataclasses.replace(planned, fingerprints=dict.fromkeys(planned.fingerprints, "0" * 12))
+    (reason,) = node.facts(planned=other).models
+    assert reason.startswith("its narrow (")
+    assert reason in node.faults(node.facts(planned=other), Expected(), time.time(), cuda=False)
+    run = RUN.model_copy(
+        update=dict(model="narrow", constructor="mlp", arguments={"hidden": [9]}, model_fingerprint="0" * 12)
+    )
+    strange = Pack(pack_id="0" * 12, runs=(PlannedRun(run_id=run.run_id, run=run, n_parameters=1, macs=1),))
+    assert node.unfit("cpu", ELSEWHERE, "", None, strange, dataset) == reason
+
+
+def test_another_process_is_asked_where_this_one_has_lost_cuda():
+    assert node.without_cuda_anew() == node.without_cuda()
 
 
 def test_a_gpu_that_is_asked_for_has_to_compute(dataset, monkeypatch):

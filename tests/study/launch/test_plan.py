@@ -16,7 +16,7 @@ from rich.console import Console
 from study.config_file import load, validate
 from study.errors import UserError
 from study.launch import cluster, plan, ray_tune, session
-from study.launch.messages import Failed
+from study.launch.messages import Failed, Started
 from study.launch.plan import Prepared
 from study.ledger.records import METRICS, DatasetInfo, ModelInfo, Provenance, Record
 from study.training import checkpoints, data, models
@@ -417,6 +417,29 @@ def test_a_stopped_study_says_how_to_go_on_once_and_is_given_back_before_ray_has
     assert held == [True, False]
     said = "stopped by SIGTERM; every ended run is kept; to go on: the same command"
     assert output.getvalue().count(said) == 1
+
+
+def test_studies_that_share_gpus_are_trained_on_one_kind(config, monkeypatch, no_ray):
+    """What one is trained on, the other is too; which is impossible where they were trained on two kinds before."""
+    launched = []
+    monkeypatch.setattr(ray_tune, "launch", lambda queues, watch: launched.extend(q.recorder for q in queues))
+    studies = [config(launch={"gpus_per_trial": 1}), config(name="other", launch={"gpus_per_trial": 0.5})]
+
+    def run(**more):
+        return session.run(studies, Console(file=io.StringIO()), session.Options(again="", **more))
+
+    assert run() == 1, "nothing was trained"
+    first, other = launched[:2]
+    first.receive(0, Started("a", device="NVIDIA L4"), "a")
+    other.receive(0, Started("b", device="NVIDIA A10G"), "b")
+    assert (first.ends_worker(0), other.ends_worker(0)) == (False, True)
+    kinds = iter([{"NVIDIA L4"}, {"NVIDIA A10G"}] * 2)
+    monkeypatch.setattr(session, "_same_devices", lambda prepared, setup: None)
+    monkeypatch.setattr(session, "devices", lambda records: next(kinds))
+    with pytest.raises(
+        UserError, match=r"found studies trained on different GPUs \(small on NVIDIA L4; other on NVIDIA A10G"
+    ):
+        run()
 
 
 def test_several_studies_are_trained_on_one_ray(config, monkeypatch, no_ray):

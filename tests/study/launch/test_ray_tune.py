@@ -13,7 +13,7 @@ from rich.console import Console
 from study.config import Launching
 from study.errors import UserError
 from study.launch.cluster import CONNECT_SECONDS, connected, cure
-from study.launch.messages import Failed, Started
+from study.launch.messages import Broken, Failed, Started
 from study.launch.plan import packs
 from study.launch.progress import Progress, bar
 from study.launch.ray_tune import Interrupted, Queue, _Deaths, launch
@@ -86,9 +86,9 @@ def test_packs_are_started_in_order_and_tune_holds_none_that_has_ended(tmp_path,
         forget(self, iteration, trials, trial, **info)
         held.append(len(trials))
 
-    def received(self, index, message):
+    def received(self, index, message, node):
         started.extend([index] if isinstance(message, Started) else [])
-        receive(self, index, message)
+        receive(self, index, message, node)
 
     monkeypatch.setattr(_Deaths, "on_trial_complete", noted)
     monkeypatch.setattr(Recorder, "receive", received)
@@ -98,6 +98,51 @@ def test_packs_are_started_in_order_and_tune_holds_none_that_has_ended(tmp_path,
     assert held[-1] == 1
     # As many workers as cores take packs up, and the one may overtake the other.
     assert all(abs(index - place) <= 2 for place, index in enumerate(started))
+
+
+def test_packs_of_several_studies_start_longest_first(tmp_path, monkeypatch):
+    dataset = data.load(str(idx.write(tmp_path / "digits", idx.learnable())))
+    started, receive = [], Recorder.receive
+
+    def received(self, index, message, node):
+        started.extend([self._states[index].pack.runs[0].macs] if isinstance(message, Started) else [])
+        receive(self, index, message, node)
+
+    monkeypatch.setattr(Recorder, "receive", received)
+    queues = []
+    for study in range(2):
+        runs = [RUN2.model_copy(update={"learning_rate": 0.001 * k}) for k in range(1, 9)]
+        sizes = range(10 * (study + 1), 1000, 120)
+        planned = [
+            PlannedRun(run_id=r.run_id, run=r, n_parameters=1, macs=n) for r, n in zip(runs, sizes, strict=False)
+        ]
+        those, ledger = packs(planned, 1), Ledger(Storage(tmp_path / str(study)))
+        recorder = Recorder(ledger, those, {}, Progress(those, bar(Console(file=io.StringIO()))))
+        queues.append(Queue(those, dataset, failing(), recorder, Launching()))
+    with connected(processes.ray_address()):
+        launch(queues)
+    assert len(started) == 16
+    # As many workers as cores take packs up, and the one may overtake the other.
+    places = {n: place for place, n in enumerate(sorted(started, reverse=True))}
+    assert all(abs(places[n] - place) <= 2 for place, n in enumerate(started)), started
+
+
+def test_a_pack_that_broke_its_device_is_tried_by_a_fresh_worker(tmp_path):
+    broken = tmp_path / "broken"
+
+    def train(pack, data, report):
+        report(Started("here"))
+        if not broken.exists():
+            broken.write_text(str(os.getpid()))
+            report(Broken("CUDA error: device-side assert triggered"))
+            return
+        report(Failed(Provenance(pack_id=pack.pack_id, pack_size=1, error=f"in process {os.getpid()}")))
+
+    ledger, printed = start(tmp_path, train)
+    assert "its worker died; started again" in printed
+    error = ledger.records()[0][RUN2.run_id].provenance.error
+    assert error.startswith("in process ")
+    assert error != f"in process {broken.read_text()}"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from study.config import Launching, Model
-from study.launch import messages, tracking
+from study.launch import messages, node, tracking, worker
 from study.launch.messages import Done, Epoch, Failed, Started
 from study.launch.worker import Setup, record, train_pack
 from study.ledger.records import METRICS, Provenance
@@ -49,6 +50,10 @@ def train(pack, dataset, tmp_path):
         return reports
 
     return run
+
+
+def raise_(error):
+    raise error
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +138,27 @@ def test_a_stale_worker_beside_the_new_one_changes_no_byte(train, pack, undistur
     reports = train(max_failures=1)
     assert epochs(reports) == [1, 2, 3, 2, 3, 4, 5]
     assert science(reports[-1]) == science(finished(pack, undisturbed))
+
+
+@pytest.mark.parametrize("anew", [None, "CUDA does not work: no driver"])
+def test_an_error_that_breaks_cuda_is_never_tried_again_in_its_process(pack, dataset, tmp_path, monkeypatch, anew):
+    """It would break the next packs too; whether the pack or the card is at fault, a fresh process tells."""
+    monkeypatch.setattr(node, "unfit", lambda *asked: None)
+    monkeypatch.setattr(node, "device_name", lambda device: "A GPU")
+    monkeypatch.setattr(node, "_gpus", lambda: ((), "device-side assert triggered"))
+    monkeypatch.setattr(node, "without_cuda_anew", lambda: anew)
+    monkeypatch.setattr(worker, "train", lambda *given, **more: raise_(RuntimeError("device-side assert triggered")))
+    reports = []
+    tracker = tracking.Settings(mode="disabled", project="p", entity=None, folder="", study="s")
+    knobs = Launching(max_failures=3, gpus_per_trial=1)
+    train_pack(pack, dataset, reports.append, Setup(str(tmp_path), knobs, tracker, (None, None)))
+    started, last = reports
+    assert isinstance(started, Started)
+    if anew:
+        assert last == messages.Unfit(socket.gethostname(), anew)
+    else:
+        assert isinstance(last, messages.Broken)
+        assert last.error.endswith("RuntimeError: device-side assert triggered")
 
 
 def test_an_error_every_time_fails_the_pack_and_keeps_its_last_lines(train, before_epoch):

@@ -105,6 +105,18 @@ def test_a_record_that_contradicts_itself_is_reported_and_left_out(ledger, damag
     assert "\n" not in problems[0].reason
 
 
+def test_records_that_are_known_are_not_read_again_but_have_to_be_there(ledger, monkeypatch):
+    here, gone, new = (record(RUN2.model_copy(update={"learning_rate": rate})) for rate in (0.1, 0.2, 0.3))
+    for each in (here, new):
+        ledger.write_record(each, npz(PREDICTIONS))
+    asked, read = [], ledger.storage.read
+    monkeypatch.setattr(ledger.storage, "read", lambda name: asked.append(name) or read(name))
+    records, problems = ledger.records(known={each.run_id: each for each in (here, gone)})
+    assert (records, problems) == ({each.run_id: each for each in (here, new)}, [])
+    assert list(records) == sorted(records)
+    assert asked == [f"runs/{new.run_id}.json"]
+
+
 def test_a_copy_under_another_name_is_a_problem_not_a_second_run(ledger):
     written = write(ledger)
     content = ledger.storage.read(f"runs/{written.run_id}.json")

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -47,6 +48,42 @@ def test_a_beating_driver_elsewhere_is_respected_a_silent_one_is_not(storage):
     leave(storage, heartbeat=time.time() - lock.STALE_SECONDS * 2)
     with Lock(storage):
         assert lock.read(storage)["pid"] == os.getpid()
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.1)
+
+
+def test_who_waits_takes_over_from_a_driver_that_has_died_elsewhere(storage, soon):
+    """A job that was started again on another machine, at once."""
+    leave(storage, heartbeat=time.time() - lock.STALE_SECONDS + 0.5)
+    told = []
+    with Lock(storage, told.append):
+        assert lock.read(storage)["pid"] == os.getpid()
+    (line,) = told
+    assert line.startswith("held by another driver, process 1 on elsewhere; waiting up to ")
+
+
+@pytest.mark.parametrize("beats", [True, False], ids=["alive", "gives the study back"])
+def test_who_waits_sees_what_the_other_does(storage, soon, beats):
+    leave(storage)
+    act = threading.Timer(0.1, lambda: leave(storage) if beats else storage.delete(lock.NAME))
+    act.start()
+    if beats:
+        with pytest.raises(LockedError, match="process 1 on elsewhere"):
+            Lock(storage, lambda line: None).__enter__()
+    else:
+        with Lock(storage, lambda line: None):
+            pass
+    act.join()
+
+
+def test_nobody_waits_for_a_driver_of_this_host(storage, soon):
+    told = []
+    with Lock(storage), pytest.raises(LockedError):
+        Lock(storage, told.append).__enter__()
+    assert told == []
 
 
 def test_a_killed_driver_of_this_host_is_recognised_at_once(storage, tmp_path):

@@ -137,6 +137,13 @@ def test_a_file_in_a_store_is_named_by_a_uri_that_is_one():
     assert storage.address("runs/x.json") == "s3://bucket/studies/runs/x.json?endpoint_override=127.0.0.1:9&scheme=http"
 
 
+def test_other_machines_are_told_how_to_reach_a_store_and_nothing_else(tmp_path):
+    environ = {"AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "r", "HOME": "/root", "AWS_PROFILE": "mine"}
+    store = Storage("s3://bucket/studies?endpoint_override=127.0.0.1:1&scheme=http&region=r")
+    assert store.environment(environ) == {"AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "r"}
+    assert Storage(tmp_path).environment(environ) == {}
+
+
 def test_each_keeps_the_order_and_stops_at_the_first_error(tmp_path):
     """What was asked before the error is known has been asked; the rest of a long list is not."""
     asked = []

@@ -1,0 +1,48 @@
+"""On which nodes a study places its packs. That a cluster is joined, and what it lacks: test_ray_tune.py."""
+
+import pickle
+from collections import defaultdict
+
+import pytest
+
+from study.config import Launching
+from study.launch import cluster
+from study.launch.cluster import NODE_ID, Placement, elsewhere
+
+NODES = [
+    {"NodeID": "head", "Alive": True, "Resources": {}, "NodeManagerAddress": "10.0.0.1"},
+    {"NodeID": "cpu", "Alive": True, "Resources": {"CPU": 4.0}, "NodeManagerAddress": "10.0.0.2"},
+    {"NodeID": "gpu", "Alive": True, "Resources": {"CPU": 4.0, "GPU": 1.0}, "NodeManagerAddress": "10.0.0.3"},
+    {"NodeID": "gone", "Alive": False, "Resources": {"CPU": 4.0, "GPU": 1.0}, "NodeManagerAddress": "10.0.0.4"},
+]
+
+
+@pytest.fixture
+def nodes(monkeypatch):
+    monkeypatch.setattr(
+        cluster.ray, "nodes", lambda: [{**node, "NodeManagerHostname": node["NodeID"]} for node in NODES]
+    )
+    monkeypatch.setattr(cluster.ray, "available_resources", lambda: {})
+    monkeypatch.setattr(cluster, "_avoided", defaultdict(set))
+
+
+def test_a_node_is_another_only_if_it_has_what_a_pack_takes(nodes):
+    assert elsewhere(Launching(), {"gpu"})
+    assert not elsewhere(Launching(), {"cpu", "gpu"}), "a head without CPUs takes no pack, nor does a dead node"
+    assert not elsewhere(Launching(gpus_per_trial=0.5), {"gpu"})
+    assert cluster.nodes_at("10.0.0.3") == {"gpu"}
+    assert cluster.nodes_at("10.0.0.4") == set()
+
+
+def test_a_node_without_cuda_still_trains_on_its_cpu(nodes, monkeypatch):
+    asked = []
+    monkeypatch.setattr(cluster, "placement_group", lambda *given, **more: asked.append(more["bundle_label_selector"]))
+    # As Tune has them: unpickled, from before the first node was avoided.
+    knobs = [Launching(gpus_per_trial=1), Launching()]
+    placements = pickle.loads(pickle.dumps([Placement([cluster.bundle(k)]) for k in knobs]))
+    cluster.avoided(knobs[0]).add("gpu")
+    for placement in placements:
+        placement.to_placement_group()
+    assert asked == [[{NODE_ID: "!in(gpu)"}], None]
+    assert "not fit" in cluster.missing(knobs[0], cluster.avoided(knobs[0]))
+    assert "not fit" not in cluster.missing(knobs[1], cluster.avoided(knobs[1]))
