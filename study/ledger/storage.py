@@ -203,7 +203,8 @@ class Storage:
         path = self.path(name)
         try:
             if self.local:
-                _write_local(Path(path), content)
+                _replace(Path(path), content)
+                _sync(Path(path).parent)
             else:
                 # The content type tells a browser whether to show a file or to save it.
                 kind, _ = mimetypes.guess_type(name)
@@ -213,14 +214,20 @@ class Storage:
             raise self._stopped("write", name, error) from error
 
     def write_all(self, files: Mapping[str, bytes]) -> None:
-        """Write whole files, in a store many at once. Raises StorageError."""
-        if self.local:
-            # A disk has no distance, and starting a thread takes longer than it does.
-            for name, content in files.items():
-                self.write(name, content)
-            return
-        for _ in self.each(lambda name: self.write(name, files[name]), files):
+        """Write whole files, many at once: a disk too serves several that wait for it together. Raises StorageError."""
+
+        def put(name: str) -> None:
+            if self.local:
+                with self._told("write", name):
+                    _replace(Path(self.path(name)), files[name])
+            else:
+                self.write(name, files[name])
+
+        for _ in self.each(put, files):
             pass
+        for folder in dict.fromkeys(name.rpartition("/")[0] for name in files) if self.local else ():
+            with self._told("write", folder):
+                _sync(Path(self.path(folder)))
 
     def create(self, name: str, content: bytes) -> bool:
         """Write a file that must not be there yet; False if it is. Atomic on local and shared mounts only."""
@@ -279,6 +286,14 @@ class Storage:
                     if time.time() - file.stat().st_mtime >= seconds:
                         self.delete(f"{folder}/{file.name}")
 
+    @contextlib.contextmanager
+    def _told(self, verb: str, name: str) -> Iterator[None]:
+        """Raise StorageError for what the system refuses."""
+        try:
+            yield
+        except OSError as error:
+            raise self._stopped(verb, name, error) from error
+
     def _stopped(self, verb: str, name: str, error: OSError) -> StorageError:
         where = self.address(name) if name else self.root
         reason = error.strerror or str(error).splitlines()[0]
@@ -322,12 +337,15 @@ def _publish(temporary: str, path: Path) -> None:
         os.replace(temporary, path)
 
 
-def _write_local(path: Path, content: bytes) -> None:
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file atomically; that it has its name is durable only once its folder is synced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _temporary(path, content) as temporary:
         os.replace(temporary, path)
-    # The rename is durable only once the folder is synced.
-    folder = os.open(path.parent, os.O_RDONLY)
+
+
+def _sync(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

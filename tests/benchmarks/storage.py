@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -187,6 +187,10 @@ class Kept(Storage):
     def write(self, name: str, content: bytes) -> None:
         """Keep a file."""
         self.files[name] = content
+
+    def write_all(self, files: Mapping[str, bytes]) -> None:
+        """Keep files."""
+        self.files |= files
 
     def exists(self, name: str) -> bool:
         """Whether it is kept."""

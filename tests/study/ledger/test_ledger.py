@@ -51,7 +51,7 @@ def test_the_same_record_is_the_same_bytes(tmp_path):
 def test_all_predictions_of_a_pack_are_there_before_its_first_record(ledger, monkeypatch):
     runs = [RUN2.model_copy(update={"learning_rate": 0.001 * k}) for k in (1, 2, 3)]
     written = []
-    monkeypatch.setattr(ledger.storage, "write", lambda name, content: written.append(name.partition("/")[0]))
+    monkeypatch.setattr(ledger.storage, "write_all", lambda files: written.extend(n.partition("/")[0] for n in files))
     ledger.write_records([(record(run), npz(PREDICTIONS)) for run in runs])
     assert written == ["predictions"] * 3 + ["runs"] * 3
 
