@@ -50,19 +50,21 @@ def write(
     analysis: Mapping[str, object] | None = None,
     name: str = "synthetic",
     dataset: str = "mnist",
+    made_of: Mapping[str, str] | None = None,
     random_seed: int = 0,
 ) -> Path:
     """Write a whole ledger into `folder`/`name` and return that folder.
 
     The middle learning rate is each model's best. `states` maps (model, learning_rate, seed) to diverged, failed,
-    missing, collapsed, or unpredicted (finished, its predictions lost); every other run finishes.
+    missing, collapsed, or unpredicted (finished, its predictions lost); every other run finishes. `made_of` maps models
+    to what they are made of where that is not their name.
     """
     rng = np.random.default_rng(random_seed)
     states = dict(states or {})
     tree = {
         "name": name,
         "dataset": dataset,
-        "models": list(models),
+        "models": [{"name": m, "model": made_of[m]} if made_of and m in made_of else m for m in models],
         "learning_rates": list(learning_rates),
         "seeds": seeds if isinstance(seeds, int | dict) else list(seeds),
         "training": {"epochs": epochs, "validation_size": n_val},

@@ -14,8 +14,11 @@ from analysis.stats.prediction import prediction_interval
 
 OF_DATASET = ("pixel_mean", "pixel_sd")
 
-FORMAT = 1
-"""Version of across.json; it goes up when a key changes its meaning or goes away."""
+FORMAT = 2
+"""Version of across.json; it goes up when a key changes its meaning or goes away.
+
+2: the candidate and baseline of a group are what the models are made of.
+"""
 
 
 class StudyGap(Frozen):
@@ -33,6 +36,9 @@ class StudyGap(Frozen):
     """Model whose advantage is measured."""
     baseline: str
     """Model compared with."""
+    made_of: tuple[str, str]
+    """What candidate and baseline are made of, a built-in model or the user's import path, by which studies are put
+    together; their names where the study compares several models made of one."""
     candidate_rate: float | None
     """The candidate's selected learning rate."""
     baseline_rate: float | None
@@ -46,14 +52,14 @@ class StudyGap(Frozen):
 
 
 class Group(Frozen):
-    """All studies of the same two models on the same dataset."""
+    """All studies of the same two models on the same dataset, whatever arguments and names a study gives the models."""
 
     dataset: str
     """Name of the dataset."""
     candidate: str
-    """Model whose advantage is measured."""
+    """What the model whose advantage is measured is made of; see `made_of`."""
     baseline: str
-    """Model compared with."""
+    """What the model compared with is made of."""
     ahead: tuple[str, ...]
     """Studies in which the candidate was ahead on average."""
     behind: tuple[str, ...]
@@ -96,8 +102,8 @@ def across(studies: Mapping[str, Findings]) -> Across:
         for name, found, recipe in zip(_names(studies), studies.values(), recipes, strict=True)
         for comparison in found.comparisons
     ]
-    kinds = dict.fromkeys((gap.dataset_sha256, gap.candidate, gap.baseline) for gap in gaps)
-    groups = [_group([g for g in gaps if (g.dataset_sha256, g.candidate, g.baseline) == kind]) for kind in kinds]
+    kinds = dict.fromkeys((gap.dataset_sha256, gap.made_of) for gap in gaps)
+    groups = [_group([g for g in gaps if (g.dataset_sha256, g.made_of) == kind]) for kind in kinds]
     return Across(gaps=tuple(gaps), groups=tuple(groups))
 
 
@@ -107,6 +113,18 @@ def _names(studies: Mapping[str, Findings]) -> list[str]:
         found.about.name if times[found.about.name] == 1 else f"{found.about.name} ({source})"
         for source, found in studies.items()
     ]
+
+
+def _made_of(found: Findings) -> dict[str, str]:
+    """What each model compared is made of; its name where another is made of the same.
+
+    All go by their names where one has the name of what another is made of: no study has two gaps in a group.
+    """
+    compared = [found.about.settings.candidate, *found.about.settings.baselines]
+    made_of = {model.name: model.constructor or model.name for model in found.about.models}
+    times = Counter(made_of[name] for name in compared)
+    kinds = {name: made_of[name] if times[made_of[name]] == 1 else name for name in compared}
+    return kinds if len(set(kinds.values())) == len(kinds) else {name: name for name in compared}
 
 
 def _differences(recipes: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -135,6 +153,7 @@ def _plain(value: object) -> str:
 def _gap(study: str, found: Findings, comparison: Comparison, recipe: Mapping[str, str]) -> StudyGap:
     # The run sets are keys of the study's own findings, and stand for nothing here.
     seeds, images = (e.changed(runs=None) for e in (comparison.seeds.mean, comparison.images))
+    made_of = _made_of(found)
     return StudyGap(
         study=study,
         dataset=found.about.dataset,
@@ -142,6 +161,7 @@ def _gap(study: str, found: Findings, comparison: Comparison, recipe: Mapping[st
         recipe=recipe,
         candidate=found.about.settings.candidate,
         baseline=comparison.baseline,
+        made_of=(made_of[found.about.settings.candidate], made_of[comparison.baseline]),
         candidate_rate=comparison.candidate_rate,
         baseline_rate=comparison.baseline_rate,
         seeds=seeds,
@@ -159,10 +179,11 @@ def _group(gaps: Sequence[StudyGap]) -> Group:
         prediction = basis.declines("the studies' intervals have different levels")
     else:
         prediction = prediction_interval(list(values.values()), next(iter(levels), 0.95), basis, (-1.0, 1.0))
+    candidate, baseline = first.made_of
     group = Group(
         dataset=first.dataset,
-        candidate=first.candidate,
-        baseline=first.baseline,
+        candidate=candidate,
+        baseline=baseline,
         ahead=tuple(study for study, value in values.items() if value > 0),
         behind=tuple(study for study, value in values.items() if value <= 0),
         undecided=tuple(gap.study for gap in gaps if gap.study in values and not gap.unqualified),

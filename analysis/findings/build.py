@@ -81,6 +81,8 @@ def _about(frames: Frames, analysis: ResolvedAnalysis) -> About:
     info, runs = frames.study.dataset, frames.runs
     recipe = dict(frames.study.launches[-1].recipe)
     sizes = runs.drop_duplicates("model").set_index("model")
+    current = set(runs["run_id"])
+    made_of = {p.run.model: p.run.constructor for k in frames.study.packs for p in k.runs if p.run_id in current}
     return About(
         name=frames.study.name,
         dataset=info.name,
@@ -92,7 +94,12 @@ def _about(frames: Frames, analysis: ResolvedAnalysis) -> About:
         splits=runs["split_seed"].nunique(),
         classes=info.classes,
         models=tuple(
-            Model(name=m, n_parameters=int(sizes.loc[m, "n_parameters"]), macs=int(sizes.loc[m, "macs"]))
+            Model(
+                name=m,
+                constructor=made_of[m],
+                n_parameters=int(sizes.loc[m, "n_parameters"]),
+                macs=int(sizes.loc[m, "macs"]),
+            )
             for m in frames.models
         ),
         learning_rates=tuple(sorted(float(r) for r in runs["learning_rate"].unique())),

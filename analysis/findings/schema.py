@@ -32,6 +32,8 @@ class Model(Frozen):
 
     name: str
     """As the config names it."""
+    constructor: str | None = None
+    """The built-in model, or the user's import path, that it is made of; null where that is its name."""
     n_parameters: int
     """Trainable parameters."""
     macs: int

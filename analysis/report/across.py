@@ -26,9 +26,9 @@ def tabulated(found: Across) -> Table | None:
         rows.add(
             Study=words("study", gap.study),
             Dataset=words("dataset", gap.dataset),
-            Recipe=words("recipe", ", ".join(departures[gap.study]) or text.DASH),
-            Candidate=words("candidate", gap.candidate),
-            Baseline=words("baseline", gap.baseline),
+            Recipe=words("recipe", ", ".join([*_renamed(gap), *departures[gap.study]]) or text.DASH),
+            Candidate=words("candidate", gap.made_of[0]),
+            Baseline=words("baseline", gap.made_of[1]),
             Rates=words("rates", f"{rate(gap.candidate_rate)} / {rate(gap.baseline_rate)}"),
             Gap=rows.estimate("gap", gap.seeds, text.points(gap.seeds.estimate, digits)),
             Over_seeds=number("over_seeds", gap.seeds.low, text.points_interval(gap.seeds.low, gap.seeds.high)),
@@ -41,11 +41,17 @@ def tabulated(found: Across) -> Table | None:
         )
     rows.captioned(
         "Test accuracy of the candidate minus that of the baseline, in percentage points, each at its selected "
-        "learning rate, in every study by itself; nothing is pooled. Recipe: what is not as in most of the studies. "
+        "learning rate, in every study by itself; nothing is pooled. Recipe: the study's names of the two models where "
+        "they are others, and what is not as in most of the studies. "
         "Intervals over seeds (that study's test images) and over seeds and test images. Decided: whether the study "
         "calls one of the two the more accurate, for both populations."
     )
     return rows.table("across", TITLE) if rows.cells else None
+
+
+def _renamed(gap: StudyGap) -> list[str]:
+    """The study's own names of its models, where these are not the names of what they are made of."""
+    return [name for name, source in zip((gap.candidate, gap.baseline), gap.made_of, strict=True) if name != source]
 
 
 def _departures(gaps: Iterable[StudyGap]) -> dict[str, list[str]]:

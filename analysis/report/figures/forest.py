@@ -36,7 +36,7 @@ def draw(found: Across, folder: Path) -> list[Path]:
 
 def _forest(found: Across) -> Figure:
     """A panel for each pair of models; its rows are studies, dataset by dataset."""
-    pairs = list(dict.fromkeys((gap.candidate, gap.baseline) for gap in found.gaps))
+    pairs = list(dict.fromkeys(gap.made_of for gap in found.gaps))
     columns = min(PANELS, len(pairs))
     lines = -(-len(pairs) // columns)
     rows = max(len(_rows(found, pair)) for pair in pairs)
@@ -66,11 +66,7 @@ def _rows(found: Across, pair: tuple[str, str]) -> list[tuple[str, StudyGap | Es
     for group in found.groups:
         if (group.candidate, group.baseline) == pair:
             of_group = {*group.ahead, *group.behind, *group.unanswered}
-            rows += [
-                (gap.study, gap)
-                for gap in found.gaps
-                if gap.study in of_group and (gap.candidate, gap.baseline) == pair
-            ]
+            rows += [(gap.study, gap) for gap in found.gaps if gap.study in of_group and gap.made_of == pair]
             if group.prediction.low is not None:
                 rows.append((f"further, on {group.dataset}", group.prediction))
     return rows

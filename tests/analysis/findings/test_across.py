@@ -72,6 +72,52 @@ def test_other_datasets_and_other_models_are_never_put_together(found):
     assert len(across({"a": plain, "b": elsewhere}).groups) == 2
 
 
+def named(found, *models):
+    """The findings of a study whose two models have these names and are made of those, (name, made of) each."""
+    about, (comparison,) = found.about, found.comparisons
+    (candidate, _), (baseline, _) = models
+    made = [
+        model.model_copy(update={"name": name, "constructor": source})
+        for model, (name, source) in zip(about.models, models, strict=True)
+    ]
+    settings = about.settings.model_copy(update={"candidate": candidate, "baselines": (baseline,)})
+    about = about.model_copy(update={"models": tuple(made), "settings": settings})
+    return found.model_copy(
+        update={"about": about, "comparisons": (comparison.model_copy(update={"baseline": baseline}),)}
+    )
+
+
+def test_studies_are_put_together_by_what_models_are_made_of(found):
+    plain, adam, *_ = found.values()
+    other = named(adam, ("net_1998", "net"), ("mlp_tanh", "mlp"))
+    both = across({"a": plain, "b": other})
+    (group,) = both.groups
+    assert (group.candidate, group.baseline, group.ahead) == ("net", "mlp", ("plain", "adam"))
+    assert "net against mlp on mnist: ahead in both studies" in group.sentence
+    shown = report.tabulated(both).shown
+    assert list(shown["Recipe"]) == ["—", "net_1998, mlp_tanh"]
+    assert list(shown["Candidate"]) == ["net", "net"]
+    assert [label for label, _ in forest._rows(both, ("net", "mlp"))] == ["plain", "adam"]
+
+
+def test_two_models_made_of_one_go_by_their_names(found):
+    plain, adam, *_ = found.values()
+    assert [gap.made_of for gap in across({"a": named(plain, ("wide", "mlp"), ("mlp", None))}).gaps] == [
+        ("wide", "mlp")
+    ]
+    # Nor does one take the name that stands for another.
+    crossing = {"a": named(adam, ("mlp", "mynets:Net"), ("small", "mlp"))}
+    assert [gap.made_of for gap in across(crossing).gaps] == [("mynets:Net", "mlp")]
+    about = plain.about
+    more = about.models[0].model_copy(update={"name": "more", "constructor": "mynets:Net"})
+    third = plain.comparisons[0].model_copy(update={"baseline": "more"})
+    three = named(plain, ("mlp", "mynets:Net"), ("small", "mlp"))
+    settings = three.about.settings.model_copy(update={"baselines": ("small", "more")})
+    about = three.about.model_copy(update={"models": (*three.about.models, more), "settings": settings})
+    three = three.model_copy(update={"about": about, "comparisons": (*three.comparisons, third)})
+    assert [gap.made_of for gap in across({"a": three}).gaps] == [("mlp", "small"), ("mlp", "more")]
+
+
 def test_studies_of_one_name_are_told_apart_and_what_differs_is_shown(found):
     plain = next(iter(found.values()))
     recipe = plain.about.recipe | {"batch_size": 16}

@@ -120,6 +120,14 @@ def test_confirmatory_are_the_primary_intervals_and_the_primary_test_alone(findi
     assert [e for e in estimates(findings) if e.role == "confirmatory"] == expected
 
 
+def test_models_say_what_they_are_made_of_where_that_is_not_their_name(tmp_path):
+    folder = synthetic.write(tmp_path, TWO, seeds=2, n_test=60, n_val=40, made_of={"second": "mlp"}, analysis=FAST)
+    assert [(m.name, m.constructor) for m in collect(frames.load(folder)).about.models] == [
+        ("first", None),
+        ("second", "mlp"),
+    ]
+
+
 def test_runs_are_named_once(findings):
     assert len(set(findings.run_sets.values())) == len(findings.run_sets)
 
