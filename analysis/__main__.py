@@ -23,17 +23,24 @@ from study import cli as command_line
 from study.errors import StorageError, UserError
 from study.ledger.storage import Storage
 
+CLUSTERS = click.option(
+    "--clusters",
+    metavar="FILE",
+    help="Which test images belong together: an id a line, a .npy file, or the labels of QMNIST.",
+)
+WRITERS = click.option(
+    "--clusters", metavar="FILE", help="Which test images of mnist belong together, as for one study."
+)
+OF_WRITERS = ("mnist", "qmnist")
+"""The datasets that the file of `WRITERS` speaks of, where it is given for studies of several."""
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("source", metavar="DIR_OR_ZIP_OR_URI")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]…")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, and nothing else.")
 @click.option("--require-complete", is_flag=True, help="Refuse a study in which a planned run has no outcome.")
-@click.option(
-    "--clusters",
-    metavar="FILE",
-    help="Which test images belong together: an id a line, a .npy file, or the labels of QMNIST.",
-)
+@CLUSTERS
 @click.option("--out", metavar="DIR_OR_URI", help="Where the report is written. Default: report/ beside the study.")
 @click.option("--paper", "as_paper", is_flag=True, help="Write the draft of a paper as well, and compile it.")
 @click.option("--wandb", is_flag=True, help="Write the study's own run on W&B as well, with report and ledger.")
@@ -81,17 +88,18 @@ def cli(
 @click.command(name="wandb", context_settings=command_line.SETTINGS)
 @click.argument("source", metavar="DIR_OR_ZIP_OR_URI")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]…")
+@CLUSTERS
 @click.option("--draft", is_flag=True, help="Save a draft, which its author alone sees.")
 @click.option(
     "--spec", type=click.Path(path_type=Path), metavar="FILE", help="Write what would be saved, and save nothing."
 )
-def wandb_cli(source: str, overrides: tuple[str, ...], draft: bool, spec: Path | None) -> None:
+def wandb_cli(source: str, overrides: tuple[str, ...], clusters: str | None, draft: bool, spec: Path | None) -> None:
     """Write the study's report on Weights & Biases, or write it anew, and print its address.
 
     The runs must be there (python -m study sync). With --spec no network is needed.
     """
     block = _parse(overrides)
-    data = frames.load(source)
+    data = frames.load(source, clusters)
     findings = build.collect(data, block)
     if spec is None:
         click.echo(f"W&B report: {wandb_report.save(findings, data, draft=draft)}")
@@ -105,15 +113,20 @@ def wandb_cli(source: str, overrides: tuple[str, ...], draft: bool, spec: Path |
 
 @click.command(name="across", context_settings=command_line.SETTINGS)
 @click.argument("sources", nargs=-1, required=True, metavar="DIR_OR_ZIP_OR_URI…")
+@WRITERS
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Where to write.")
-def across_cli(sources: tuple[str, ...], out: Path) -> None:
+def across_cli(sources: tuple[str, ...], clusters: str | None, out: Path) -> None:
     """Set the same comparison side by side across studies: other recipes, other datasets.
 
     One gap for each study and baseline, a table, a forest plot and a sentence. Nothing is pooled.
     """
     if twice := sorted({source for source in sources if sources.count(source) > 1}):
         raise UserError(f"across: found {twice[0]!r} more than once; allowed: every study once")
-    found = across({source: build.collect(frames.load(source)) for source in sources})
+    found = across({source: build.collect(_load(source, clusters)) for source in sources})
+    if clusters and not any(gap.dataset in OF_WRITERS for gap in found.gaps):
+        raise UserError(
+            f"--clusters {clusters}: found no study of its images; allowed with studies of mnist and qmnist"
+        )
     try:
         across_report.write(found, out)
     except OSError as error:
@@ -125,23 +138,32 @@ def across_cli(sources: tuple[str, ...], out: Path) -> None:
 
 @click.command(name="published", context_settings=command_line.SETTINGS)
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR")
-@click.option("--clusters", metavar="FILE", help="Which test images of mnist belong together, as for one study.")
+@WRITERS
 def published_cli(folder: Path, clusters: str | None) -> None:
-    """Make the reports and papers of studies anew from their archives, DIR/NAME/NAME.zip, with a page of links."""
+    """Make the reports and papers of studies anew from their archives, DIR/NAME/NAME.zip, with a page of links.
+
+    Nothing is made where the findings beside an archive rest on clusters of test images that are not given again.
+    """
     archives = published.archives(folder)
     if not archives:
         raise UserError(f"{folder}: found no study; allowed: a folder that holds NAME/NAME.zip")
+    loaded = [(archive, _load(archive, clusters)) for archive in archives]
+    for archive, data in loaded:
+        published.check_clusters(archive, data)
     studies = []
-    for archive in archives:
-        data = frames.load(archive)
-        if clusters and data.study.dataset.name == "mnist":
-            data = frames.load(archive, clusters)
+    for archive, data in loaded:
         findings = build.collect(data)
         floats = _write(findings, data, archive.parent)
         pdf = _paper(findings, data, archive.parent, floats)
         click.echo(f"{archive}: made anew{'' if pdf else f'; {paper.ABSENT}'}")
         studies.append((archive, findings))
     click.echo(f"links: {published.write(folder, studies)}")
+
+
+def _load(source: str | Path, clusters: str | None) -> frames.Frames:
+    """One of several studies; the file is read where it speaks of its test images."""
+    data = frames.load(source)
+    return data.clustered(clusters) if clusters and data.study.dataset.name in OF_WRITERS else data
 
 
 def _write(findings: build.Findings, data: frames.Frames, folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +53,11 @@ class Frames:
     """Files, by their path in the study, that are not valid records or predictions; no number rests on them."""
     set_aside: Sequence[PlannedRun]
     """Planned runs of another recipe than the last launch's, or of an older source of their model."""
+
+    def clustered(self, file: str | Path) -> Frames:
+        """The same study with the clusters of its test images that `file` names. Raises UserError."""
+        ids = read_clusters(file, self.study.dataset.n_test)
+        return replace(self, test_clusters=ids, clusters_file=Path(file).name)
 
     @property
     def config(self) -> dict:

@@ -14,6 +14,7 @@ import pytest
 
 from analysis import __main__ as command_line
 from analysis import frames
+from analysis.findings import build
 from study.errors import UserError
 from study.ledger import ledger
 from study.ledger.storage import Storage
@@ -119,6 +120,44 @@ def test_an_archive_reports_where_the_command_was_given_and_deviations_are_liste
     assert [c["baseline"] for c in found["comparisons"]] == ["mlp"]
     assert found["configurations"] == declared["configurations"]
     assert "not the one declared" in (report / "index.html").read_text()
+
+
+def test_across_and_wandb_take_the_clusters_of_test_images_too(written, call, tmp_path):
+    ids = tmp_path / "ids"
+    ids.write_text("\n".join(str(i // 4) for i in range(120)))
+    other = synthetic.write(tmp_path, name="other", dataset="fashion_mnist", **SMALL)
+    assert call("across", written, other, "--clusters", ids, "--out", tmp_path / "across")[0] == 0
+    gaps = json.loads((tmp_path / "across" / "across.json").read_text())["gaps"]
+    clustered = {gap["dataset"]: "30 clusters" in gap["images"]["method"] for gap in gaps}
+    assert clustered == {"mnist": True, "fashion_mnist": False}
+    code, _, errors = call("across", other, "--clusters", ids, "--out", tmp_path / "again")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "found no study of its images" in errors
+    assert call("wandb", written, "--clusters", ids, "--spec", tmp_path / "spec.json")[0] == 0
+    assert "30 clusters" in (tmp_path / "spec.json").read_text()
+
+
+def test_published_intervals_are_not_replaced_by_shorter_ones(written, call, tmp_path, monkeypatch):
+    folder = tmp_path / "published"
+    (folder / "mine").mkdir(parents=True)
+    ledger.export(Storage(written), folder / "mine" / "mine.zip")
+    for name, size in (("ids", 4), ("others", 5)):
+        (tmp_path / name).write_text("\n".join(str(i // size) for i in range(120)))
+    findings = folder / "mine" / "findings.json"
+    findings.write_text(build.collect(frames.load(written, tmp_path / "ids")).to_json())
+    before = findings.read_bytes()
+    for options, found in (((), "found none"), (("--clusters", tmp_path / "others"), "found others")):
+        code, output, errors = call("published", folder, *options)
+        assert (code, output, errors.count("\n")) == (2, "", 1)
+        assert found in errors
+        assert "qmnist-test-labels-idx2-int that torchvision.datasets.QMNIST downloads" in errors
+    assert {path.name for path in folder.rglob("*")} == {"mine", "mine.zip", "findings.json"}
+    assert findings.read_bytes() == before
+    monkeypatch.setattr(command_line, "_write", lambda *_: [])
+    monkeypatch.setattr(command_line, "_paper", lambda *_: None)
+    code, output, _ = call("published", folder, "--clusters", tmp_path / "ids")
+    assert code == 0
+    assert "CLUSTERS=FILE" in (folder / "README.md").read_text()
 
 
 def test_an_incomplete_study_can_be_refused(written, call, tmp_path):
