@@ -247,12 +247,16 @@ def models(names: tuple[str, ...]) -> int:
 )
 @click.argument("folder", metavar="DIR")
 @click.argument("file", metavar="FILE.zip", type=click.Path(path_type=Path))
-def export(folder: str, file: Path) -> int:
+@click.option("--with-clusters", is_flag=True, help="Which test images belong together, such as by writer, as well.")
+def export(folder: str, file: Path, with_clusters: bool) -> int:
     """Write a study's records, predictions and test labels to one ZIP, for analysis elsewhere."""
     from study.ledger import ledger
     from study.ledger.storage import Storage
 
-    count = ledger.export(Storage(folder), file)
+    storage = Storage(folder)
+    count = ledger.export(storage, file, with_clusters=with_clusters)
+    if not with_clusters and storage.exists(ledger.CLUSTERS):
+        tell(f"{ledger.CLUSTERS} is left out; to analyse {file} by clusters give the analysis their file, --clusters")
     click.echo(f"{file}: {count} files")
     return 0
 

@@ -21,6 +21,7 @@ from study.ledger.records import Record, Study
 from study.ledger.storage import Storage
 
 RECORD_NAME = re.compile(r"^[0-9a-f]{12}\.json$")
+CLUSTERS = "dataset/test_clusters.npy"
 ADDRESS = re.compile(r"https?://[\w.:\[\]-]+(/[\w.%~-]+)+")
 
 
@@ -149,9 +150,9 @@ class Ledger:
 
     def test_clusters(self) -> np.ndarray | None:
         """Which test images belong together, int64 [image] from 0, as `clusters` numbers them; None where none says."""
-        path = self.storage.path("dataset/test_clusters.npy")
+        path = self.storage.path(CLUSTERS)
         try:
-            content = self.storage.read("dataset/test_clusters.npy")
+            content = self.storage.read(CLUSTERS)
         except FileNotFoundError:
             return None
         with _decoding(path):
@@ -185,14 +186,15 @@ class Ledger:
                 yield f"{folder}/{name}"
 
 
-def export(storage: Storage, file: Path) -> int:
+def export(storage: Storage, file: Path, *, with_clusters: bool = False) -> int:
     """Write the ledger at `storage` to one ZIP, the same bytes for the same ledger; returns how many files it holds.
 
-    Raises UserError when there is no study at `storage` or `file` cannot be written.
+    Which test images belong together is left out unless `with_clusters`: who wrote a digit is not for everybody who
+    holds the data to pass on. Raises UserError when there is no study at `storage` or `file` cannot be written.
     """
     if not storage.exists("study.json"):
         raise UserError(f"{storage}: holds no study (no study.json)")
-    names = list(Ledger(storage).files())
+    names = [name for name in Ledger(storage).files() if with_clusters or name != CLUSTERS]
     try:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, content in zip(names, storage.each(storage.read, names), strict=True):

@@ -335,11 +335,13 @@ def test_no_study_is_one_line(tmp_path):
 # clusters of test images
 
 
-def test_clusters_are_those_of_the_study_or_of_a_file(copy, tmp_path):
+def test_clusters_are_those_of_the_study_or_of_a_file_and_in_no_archive_unless_asked_for(copy, tmp_path):
     assert frames.load(copy).test_clusters is None
     Ledger(Storage(copy)).write_dataset({"test_clusters": np.arange(120) // 4})
     assert np.array_equal(frames.load(copy).test_clusters, np.arange(120) // 4)
     ledger.export(Storage(copy), tmp_path / "study.zip")
+    assert frames.load(tmp_path / "study.zip").test_clusters is None
+    ledger.export(Storage(copy), tmp_path / "study.zip", with_clusters=True)
     assert np.array_equal(frames.load(tmp_path / "study.zip").test_clusters, np.arange(120) // 4)
     (tmp_path / "ids").write_text("\n".join(str(i % 3) for i in range(120)))
     assert np.array_equal(frames.load(copy, tmp_path / "ids").test_clusters, np.arange(120) % 3)

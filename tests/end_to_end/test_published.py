@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from analysis.findings import build, schema
 from analysis.findings.schema import Findings
 from analysis.report import latex, paper, phrases, published, tables
 from study import config_file
+from study.ledger import ledger
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "analysis" / "published" / "paper"
@@ -82,6 +84,12 @@ def test_every_study_published_is_linked_with_its_numbers(tmp_path):
     for name in ("across.json", "across.md", "across.csv", "across.tex"):
         made, committed = (root / published.ACROSS / name for root in (tmp_path / "published", PUBLISHED.parent))
         assert made.read_bytes() == committed.read_bytes(), f"anew: {AGAIN}"
+
+
+@pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.stem)
+def test_no_archive_published_says_who_wrote_the_test_images(archive):
+    with zipfile.ZipFile(archive) as file:
+        assert ledger.CLUSTERS not in file.namelist()
 
 
 @pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.stem)

@@ -4,13 +4,17 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from study.__main__ import cli
 from study.errors import UserError
 from study.launch import session
+from study.ledger.ledger import CLUSTERS, Ledger
+from study.ledger.storage import Storage
 
 COMMANDS = sorted(cli.commands)
 
@@ -84,6 +88,18 @@ def test_a_width_of_packs_is_told_by_an_option_and_kept_to_resume(monkeypatch):
     assert options.again == "python -m study run configs/quick.yaml launch.pack=auto"
     with pytest.raises(UserError, match=r"launch\.pack: found 'wide'; allowed: learning_rates, auto, or a number"):
         cli(["run", "configs/quick.yaml", "--pack", "wide"], standalone_mode=False)
+
+
+def test_an_export_says_what_it_leaves_out(tmp_path):
+    kept = Ledger(Storage(tmp_path / "mine"))
+    kept.storage.write("study.json", b"{}")
+    assert said("export", str(kept.storage), str(tmp_path / "a.zip")).count("\n") == 1
+    kept.write_dataset({"test_clusters": np.arange(3)})
+    assert "test_clusters.npy is left out" in said("export", str(kept.storage), str(tmp_path / "a.zip"))
+    assert "left out" not in said("export", str(kept.storage), str(tmp_path / "b.zip"), "--with-clusters")
+    for name, there in (("a.zip", False), ("b.zip", True)):
+        with zipfile.ZipFile(tmp_path / name) as archive:
+            assert (CLUSTERS in archive.namelist()) == there
 
 
 def test_several_studies_are_one_launch(monkeypatch, tmp_path):
