@@ -47,6 +47,8 @@ class StudyGap(Frozen):
     """The gap over seeds: that study's test images."""
     images: Estimate
     """The gap over seeds and test images."""
+    clusters: int | None
+    """Clusters in which the test images come; null where nobody says, and they are taken as independent."""
     unqualified: bool
     """Whether the study calls one of the two the more accurate, for both populations."""
 
@@ -166,6 +168,7 @@ def _gap(study: str, found: Findings, comparison: Comparison, recipe: Mapping[st
         baseline_rate=comparison.baseline_rate,
         seeds=seeds,
         images=images,
+        clusters=found.about.clusters.count if found.about.clusters else None,
         unqualified=comparison.unqualified,
     )
 

@@ -9,10 +9,10 @@ from rich.console import Console
 
 from analysis import text
 from analysis.findings.across import OF_DATASET, Across, StudyGap
-from analysis.report import table, terminal
+from analysis.report import phrases, table, terminal
 from analysis.report.figures import forest
 from analysis.report.latex import as_latex
-from analysis.report.table import Rows, Table, number, rate, words
+from analysis.report.table import Cell, Rows, Table, number, rate, words
 
 TITLE = "The same comparison across studies"
 
@@ -35,6 +35,7 @@ def tabulated(found: Across) -> Table | None:
             And_images=rows.estimate(
                 "over_seeds_and_images", gap.images, text.points_interval(gap.images.low, gap.images.high)
             ),
+            Images=Cell(phrases.images(gap.clusters), {"clusters": gap.clusters}, number=False),
             Level=number("level", gap.seeds.level, text.level(gap.seeds.level)),
             Pairs=words("pairs", text.of(gap.seeds.n, gap.seeds.planned)),
             Decided=words("decided", "yes" if gap.unqualified else "no"),
@@ -42,9 +43,10 @@ def tabulated(found: Across) -> Table | None:
     rows.captioned(
         "Test accuracy of the candidate minus that of the baseline, in percentage points, each at its selected "
         "learning rate, in every study by itself; nothing is pooled. Recipe: the study's names of the two models where "
-        "they are others, and what is not as in most of the studies. "
-        "Intervals over seeds (that study's test images) and over seeds and test images. Decided: whether the study "
-        "calls one of the two the more accurate, for both populations."
+        "they are others, and what is not as in most of the studies. Intervals over seeds (that study's test images) "
+        "and over seeds and test images. Images: in how many clusters these come, such as those of one writer; where "
+        "they are taken as independent, the second interval is probably too short. Decided: whether the study calls "
+        "one of the two the more accurate, for both populations."
     )
     return rows.table("across", TITLE) if rows.cells else None
 

@@ -165,7 +165,8 @@ def tile(findings: Findings, c: Comparison) -> Tile:
     shown = text.DASH if mean.estimate is None else f"{text.points(mean.estimate)} points"
     new = f"no interval for new images: {images.declined}"
     if images.low is not None:
-        new = f"{text.points_interval(images.low, images.high)} for new images ({level})"
+        supposed = "" if findings.about.clusters else ", taken as independent"
+        new = f"{text.points_interval(images.low, images.high)} for new images{supposed} ({level})"
     at_chance = c.scored_at_chance
     scored = [] if at_chance is None else [f"{text.points(at_chance.estimate)} with the others scored at chance"]
     return Tile(

@@ -42,6 +42,19 @@ def guessing(findings: Findings) -> str:
     return f"{text.plain(round(100 * (1 - 1 / findings.about.classes), 1))}%"
 
 
+def images(clusters: int | None) -> str:
+    """How test images were drawn, as far as is known: "297 clusters", or "independent"."""
+    return "independent" if clusters is None else f"{text.count(clusters)} clusters"
+
+
+def new_images(findings: Findings) -> str:
+    """The new images that an interval over seeds and test images speaks of, and what it supposes of them."""
+    clusters = findings.about.clusters
+    if clusters is None:
+        return "new images like these, taken as independent: probably too short"
+    return f"new images like these, which come in {images(clusters.count)}"
+
+
 def level(findings: Findings) -> str:
     """The confidence of all intervals: "95%"."""
     return text.level(findings.about.settings.confidence)

@@ -64,10 +64,11 @@ def write(folder: Path, studies: Sequence[tuple[Path, Findings]]) -> Path:
         "# Published studies",
         "",
         "Every gap is the test accuracy of the candidate minus that of the baseline, in percentage points, with its "
-        f"intervals over seeds / over seeds and test images. {how}",
+        "intervals over seeds / over seeds and test images; where these are taken as independent, the second is "
+        f"probably too short. {how}",
         "",
-        "| study | dataset | gap | files |",
-        "|---|---|---|---|",
+        "| study | dataset | test images | gap | files |",
+        "|---|---|---|---|---|",
     ]
     for archive, findings in studies:
         gaps = "<br>".join(_gap(findings, c) for c in findings.comparisons) or text.DASH
@@ -75,7 +76,8 @@ def write(folder: Path, studies: Sequence[tuple[Path, Findings]]) -> Path:
         links |= {"archive": archive.name}
         shown = ", ".join(f"[{name}]({archive.parent.name}/{file})" for name, file in links.items())
         about = findings.about
-        lines.append(f"| {text.markdown(about.name)} | {text.markdown(about.dataset)} | {gaps} | {shown} |")
+        drawn = phrases.images(about.clusters.count if about.clusters else None)
+        lines.append(f"| {text.markdown(about.name)} | {text.markdown(about.dataset)} | {drawn} | {gaps} | {shown} |")
     compared = {archive.parent.name: found for archive, found in studies if found.comparisons}
     if len(compared) > 1:
         across_report.write(across(compared), folder / ACROSS)

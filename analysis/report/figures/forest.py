@@ -21,7 +21,8 @@ from analysis.stats.estimate import Estimate
 CAPTION = (
     "Difference in test accuracy, each model at its selected learning rate, in every study by itself. Points: mean "
     "over pairs of trainings; hollow where the study calls neither model the more accurate. Thick: interval over seeds "
-    "(its test images); thin: over seeds and test images. Dotted: the interval in which a further study's gap would "
+    "(its test images); thin: over seeds and test images, probably too short where these are taken as independent. "
+    "Dotted: the interval in which a further study's gap would "
     "be expected, were recipes drawn as these were."
 )
 PANELS = 3

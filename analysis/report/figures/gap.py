@@ -19,7 +19,7 @@ from analysis.frames import Frames
 from analysis.report.figures import canvas, style
 from analysis.report.figures.canvas import Caption, Scene, legend, name_rows, spread, stacked
 from analysis.report.figures.style import COLUMN, INK, MARGIN, MUTED, PAGE
-from analysis.report.phrases import each, level, over_seeds, pairs
+from analysis.report.phrases import each, level, new_images, over_seeds, pairs
 from analysis.stats.estimate import Estimate
 from analysis.stats.robustness import FEWER, WAYS, Coinciding, Robustness, coinciding
 
@@ -44,7 +44,7 @@ def gap_caption(findings: Findings, frames: Frames) -> Caption:
     verdicts = "; ".join(f"{c.baseline}: {c.verdicts}" for c in findings.comparisons if c.verdicts)
     intervals = (
         f"Thick bars: mean and {level(findings)} t interval over seeds (this test set). Thin bars: {level(findings)} "
-        "interval over seeds and test images (new images like these). "
+        f"interval over seeds and test images ({new_images(findings)}). "
         if over_seeds(findings)
         else ""
     )
@@ -205,7 +205,7 @@ def classes_caption(findings: Findings, frames: Frames) -> Caption:
     """Caption of the gap per class."""
     drawn = [c.gap for d in findings.images.values() for c in d.classes]
     with_interval = (
-        f", with its {level(findings)} interval over seeds and test images (new images like these). Filled: differs "
+        f", with its {level(findings)} interval over seeds and test images ({new_images(findings)}). Filled: differs "
         "from 0 at that level after Holm's correction over all baselines and classes; hollow: does not."
         if any(e.interval for e in drawn)
         else "."

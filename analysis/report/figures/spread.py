@@ -17,7 +17,7 @@ from analysis.frames import Frames
 from analysis.report.figures import canvas, style
 from analysis.report.figures.canvas import Caption, Scene, legend, name_rows, spread
 from analysis.report.figures.style import COLUMN, MARGIN, MUTED
-from analysis.report.phrases import each, level, pairs
+from analysis.report.phrases import each, level, new_images, pairs
 from analysis.stats.curves import normal_line
 from analysis.stats.sample_size import sign_test_power, t_test_power
 from analysis.stats.variance import Component
@@ -28,7 +28,7 @@ def planning_caption(findings: Findings, frames: Frames) -> Caption:
     margin = text.plain(100 * findings.about.settings.margin)
     return Caption(
         f"Expected half-width of the {level(findings)} interval of the gap if what was seen holds: over seeds (this "
-        "test set), and over seeds and test images (new images like these), which more seeds never push below its "
+        f"test set), and over seeds and test images ({new_images(findings)}), which more seeds never push below its "
         f"floor. Marks: this study, over seeds. Grey line: the margin of {margin} points. Planned pairs: "
         f"{pairs(findings)}.",
         None if any(p.precision for p in findings.planning.values()) else "The spread over seeds is unknown.",

@@ -50,7 +50,7 @@ def gaps(findings: Findings, frames: Frames) -> Rows:
         f"Test accuracy of {settings.candidate} minus that of the baseline, in percentage points, each at the "
         "learning rate with the best mean validation accuracy. Errors: mean per cent of test images wrong, "
         f"candidate / baseline. Intervals at {text.level(settings.confidence)}: over seeds by t (this test set); and "
-        "images: over seeds and test images (new images like these). p: exact "
+        f"images: over seeds and test images ({phrases.new_images(findings)}). p: exact "
         "sign-flip test, two-sided, by Holm over all baselines. Ahead: pairs won : tied : lost. Verdict at a "
         f"margin of {text.plain(100 * settings.margin)} points, at {text.level(settings.verdict_level)}. "
         "Pairs: those in which both models learned, of all planned.",
@@ -108,8 +108,8 @@ def classes(findings: Findings, frames: Frames) -> Rows:
             )
     return rows.captioned(
         "Accuracy on the test images of each class and its gap in percentage points, with "
-        f"{phrases.level(findings)} intervals over seeds and test images (new images like "
-        "these); p-values by Holm over all baselines and classes.",
+        f"{phrases.level(findings)} intervals over seeds and test images ({phrases.new_images(findings)}); p-values by "
+        "Holm over all baselines and classes.",
     )
 
 

@@ -65,8 +65,9 @@ def checks(findings: Findings, frames: Frames) -> Rows:
     for model, e in findings.random_halves.items():
         method_row(rows, model, "random halves of its own runs", e)
     return rows.captioned(
-        "Values marked pp are in percentage points. Population: seeds is this test set; seeds and test images, new "
-        "images like these. The confirmatory test is the sign-flip test; everything else is a check or descriptive.",
+        "Values marked pp are in percentage points. Population: seeds is this test set; seeds and test images, "
+        f"{phrases.new_images(findings)}. The confirmatory test is the sign-flip test; everything else is a check or "
+        "descriptive.",
     )
 
 
@@ -225,9 +226,8 @@ def planning(findings: Findings, frames: Frames) -> Rows:
             )
         rows.remarks.append(f"{baseline}: {plan.sentence}")
     return rows.captioned(
-        f"Half-widths in percentage points, of the {phrases.level(findings)} t interval over "
-        "seeds (this test set) and of the one over seeds and test images (new images like these), if what was seen "
-        "holds.",
+        f"Half-widths in percentage points, of the {phrases.level(findings)} t interval over seeds (this test set) and "
+        f"of the one over seeds and test images ({phrases.new_images(findings)}), if what was seen holds.",
     )
 
 

@@ -10,7 +10,9 @@ from analysis import __main__ as command
 from analysis import frames
 from analysis.findings.across import across
 from analysis.findings.build import collect
+from analysis.findings.schema import Clusters
 from analysis.report import across as report
+from analysis.report import published
 from analysis.report.figures import forest
 from analysis.stats.estimate import Basis
 from analysis.stats.prediction import prediction_interval
@@ -98,6 +100,20 @@ def test_studies_are_put_together_by_what_models_are_made_of(found):
     assert list(shown["Recipe"]) == ["—", "net_1998, mlp_tanh"]
     assert list(shown["Candidate"]) == ["net", "net"]
     assert [label for label, _ in forest._rows(both, ("net", "mlp"))] == ["plain", "adam"]
+
+
+def test_a_study_says_whether_its_images_are_taken_as_independent(found, tmp_path):
+    plain, adam, *_ = found.values()
+    about = adam.about.model_copy(update={"clusters": Clusters(count=297, smallest=8, largest=130, sha256="0" * 64)})
+    both = across({"a": plain, "b": adam.model_copy(update={"about": about})})
+    shown = report.tabulated(both)
+    assert list(shown.shown["Images"]) == ["independent", "297 clusters"]
+    assert "probably too short" in shown.caption
+    archives = [tmp_path / f"{name}.zip" for name in ("a", "b")]
+    links = published.write(tmp_path, [(archives[0], plain), (archives[1], adam.model_copy(update={"about": about}))])
+    rows = [line.split(" | ") for line in links.read_text().splitlines() if line.startswith("| ")][1:]
+    assert [row[2] for row in rows] == ["independent", "297 clusters"]
+    assert "probably too short" in links.read_text()
 
 
 def test_two_models_made_of_one_go_by_their_names(found):

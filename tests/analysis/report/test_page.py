@@ -101,7 +101,7 @@ def test_a_tile_gives_the_interval_for_new_images_at_its_level(study):
     (c,) = findings.comparisons
     images = c.images.changed(estimate=0.01, low=0.004, high=0.016, level=0.95, declined=None)
     tile = page.tile(findings, c.model_copy(update=dict(images=images)))
-    assert tile.lines[0] == "+0.40 to +1.60 for new images (95%)"
+    assert tile.lines[0] == "+0.40 to +1.60 for new images, taken as independent (95%)"
 
 
 def test_the_headline_calls_a_model_better_only_where_both_intervals_do(study):

@@ -1,6 +1,7 @@
 """The findings as tables: the right numbers, k of N in every table, and LaTeX that compiles."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 
 from analysis import frames, text
 from analysis.findings import build, costs
-from analysis.report import tables
+from analysis.report import figures, page, tables
 from analysis.report.tables import methods, selection
 from analysis.stats.estimate import Estimate, Frozen
 from analysis.stats.paired import Gap
@@ -44,6 +45,23 @@ def test_every_table_says_how_many_of_how_many(study):
     for table in tables.build(*study):
         text = " ".join([table.caption, *table.notes, *table.shown.astype(str).to_numpy().ravel()])
         assert re.search(r"\d of \d", text), table.name
+
+
+def test_what_supposes_independent_images_says_so_once(study):
+    """In the captions of tables and figures and on the tiles, wherever new images are spoken of."""
+    findings, data = study
+    clustered = replace(data, test_clusters=np.arange(400) // 4)
+    for found, of in ((findings, data), (build.collect(clustered), clustered)):
+        built = tables.build(found, of)
+        said = {table.name: table.caption for table in built}
+        said |= {f"figure {caption.name}": caption.text for caption in figures.captions(found, of)}
+        said |= {f"tile {c.baseline}": " ".join(page.tile(found, c).lines) for c in found.comparisons}
+        said = {name: words for name, words in said.items() if "new images" in words}
+        assert {"gaps", "classes", "planning", "checks", "figure gap", "figure classes", "tile mlp"} <= set(said)
+        independent = found is findings
+        assert all(words.count("taken as independent") == independent for words in said.values()), said
+        assert independent or "which come in 100 clusters" in said["gaps"]
+        assert not any("independent" in cell for cell in built[0].shown.to_numpy().ravel())
 
 
 def test_gaps_hold_the_numbers_of_the_findings(study, tmp_path):
