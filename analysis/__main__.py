@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from analysis.findings import build, costs
 from analysis.findings.across import across
 from analysis.report import across as across_report
 from analysis.report import figures, latex, page, paper, published, tables, terminal, wandb_report
+from analysis.report.figures.style import SUFFIXES
 from study import cli as command_line
 from study.errors import StorageError, UserError
 from study.ledger.storage import Storage
@@ -172,15 +173,34 @@ def _write(findings: build.Findings, data: frames.Frames, folder: Path) -> list[
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "findings.json").write_text(findings.to_json(), encoding="utf-8")
         (folder / "costs.json").write_text(costs.to_json(data, findings), encoding="utf-8")
-        tables.write(findings, data, folder / "tables")
+        written = tables.write(findings, data, folder / "tables")
         # The second process gets a copy of all that there is to draw.
         processes = 2 if (os.cpu_count() or 1) > 1 and len(data.runs) <= page.MOST_RUNS else 1
-        figures.draw(findings, data, folder / "figures", processes=processes)
+        written += figures.draw(findings, data, folder / "figures", processes=processes)
         floats = latex.write(findings, data, folder / "latex")
+        _clear(Storage(folder), {path.relative_to(folder).as_posix() for path in (*written, *floats)})
         page.write(findings, data, folder)
         return floats
     except OSError as error:
         raise StorageError(f"{folder}: cannot write the report: {error.strerror or error}") from error
+
+
+def _clear(report: Storage, written: Collection[str]) -> None:
+    """Remove the tables and figures that an earlier report left in `report` and this one has not `written`.
+
+    A file is taken for one of a report's by its whole name: what others put beside them stays.
+    """
+    kinds = {
+        "tables": (tables.TABLES, (".csv", ".md")),
+        "figures": (figures.FIGURES, SUFFIXES),
+        "latex/tables": (tables.TABLES, (".tex",)),
+        "latex/figures": (figures.FIGURES, (".tex",)),
+    }
+    for place, (subjects, suffixes) in kinds.items():
+        ours = {f"{subject}{suffix}" for subject in subjects for suffix in suffixes}
+        for name in ours & set(report.names(place)):
+            if f"{place}/{name}" not in written:
+                report.delete(f"{place}/{name}")
 
 
 def _paper(findings: build.Findings, data: frames.Frames, folder: Path, floats: list[Path]) -> Path | None:
@@ -213,7 +233,9 @@ def _folder(report: Storage) -> Iterator[Path]:
         folder = Path(name)
         yield folder
         files = [file for file in folder.rglob("*") if file.is_file()]
-        report.write_all({file.relative_to(folder).as_posix(): file.read_bytes() for file in files})
+        contents = {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+        report.write_all(contents)
+        _clear(report, contents)
 
 
 def _complete(data: frames.Frames) -> None:

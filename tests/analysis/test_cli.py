@@ -105,6 +105,24 @@ def test_everything_it_promises_is_written(written, ran):
     assert list((report / "figures").iterdir())
 
 
+def test_what_an_earlier_report_left_is_removed_and_nothing_else(written, tmp_path):
+    """Not the tables and figures that are written, nor what others put beside them."""
+    out = tmp_path / "out"
+    stale = ["tables/variance.csv", "tables/variance.md", "latex/tables/variance.tex", "latex/figures/variance.tex"]
+    stale += [f"figures/variance.{kind}" for kind in ("pdf", "svg", "png")]
+    others = ["tables/mine.csv", "tables/variance.txt", "figures/mine.pdf", "variance.csv", "latex/variance.tex"]
+    for name in (*stale, *others):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("before")
+    assert run(written, "--out", out)[0] == 0
+    assert [name for name in stale if (out / name).exists()] == []
+    assert [name for name in others if (out / name).read_text() != "before"] == []
+    assert {"tables/gaps.csv", "figures/gap.svg", "latex/tables/gaps.tex"} <= {
+        path.relative_to(out).as_posix() for path in out.rglob("*.*")
+    }
+    assert "not drawn" in (out / "figures" / "variance.txt").read_text()
+
+
 def test_an_archive_reports_where_the_command_was_given_and_deviations_are_listed(written, ran, tmp_path):
     ledger.export(Storage(written), tmp_path / "mine.zip")
     code, output, errors = run("mine.zip", "margin=0.002", "baselines=mlp", "--json", cwd=tmp_path)

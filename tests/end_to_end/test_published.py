@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -13,16 +14,28 @@ import pytest
 from analysis import frames, text
 from analysis.findings import build, schema
 from analysis.findings.schema import Findings
-from analysis.report import latex, paper, phrases, published, tables
+from analysis.report import figures, latex, paper, phrases, published, tables
+from analysis.report.figures.style import SUFFIXES
 from study import config_file
 from study.ledger import ledger
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "analysis" / "published" / "paper"
 ARCHIVES = published.archives(PUBLISHED.parent)
-AGAIN = "make published"
+AGAIN = "make published CLUSTERS=FILE"
 CLUSTERS = os.environ.get("CLUSTERS")
 """The file that names the writers of MNIST's test images; it is not ours to publish."""
+
+
+@cache
+def collected(archive):
+    """What an archive gives without the clusters of its test images."""
+    data = frames.load(archive.relative_to(ROOT))
+    return data, build.collect(data)
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +76,7 @@ def test_findings_tables_and_paper_come_from_the_ledger_published_with_them(arch
 @pytest.mark.slow
 @pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.stem)
 def test_what_does_not_speak_of_new_images_comes_from_the_ledger_alone(archive):
-    found = json.loads(build.collect(frames.load(archive.relative_to(ROOT))).to_json())
+    found = json.loads(collected(archive)[1].to_json())
     committed = json.loads((archive.parent / "findings.json").read_text(encoding="utf-8"))
     for ours, theirs in zip(found["comparisons"], committed["comparisons"], strict=True):
         assert {k: ours[k] for k in ours if not k.startswith("images")} == {
@@ -72,6 +85,21 @@ def test_what_does_not_speak_of_new_images_comes_from_the_ledger_alone(archive):
     of_new_images = {"about", "comparisons", "robustness", "images", "planning", "answer"}
     for key in set(found) - of_new_images:
         assert found[key] == committed[key], f"{key}, anew: {AGAIN}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.stem)
+def test_no_table_or_figure_published_is_of_an_earlier_analysis(archive, tmp_path):
+    data, found = collected(archive)
+    tables.write(found, data, tmp_path / "tables")
+    latex.write(found, data, tmp_path / "latex")
+    for place in ("tables", "latex/tables", "latex/figures"):
+        assert names(archive.parent / place) == names(tmp_path / place), f"{place}, anew: {AGAIN}"
+    drawn = [caption.name for caption in figures.captions(found, data) if caption.missing is None]
+    assert names(archive.parent / "figures") == {
+        *(f"{name}.txt" for name in figures.FIGURES),
+        *(f"{name}{suffix}" for name in drawn for suffix in SUFFIXES),
+    }
 
 
 def test_every_study_published_is_linked_with_its_numbers(tmp_path):

@@ -58,7 +58,11 @@ def sensitivity(findings: Findings, frames: Frames) -> Rows:
     """The gap under other treatments of selection and of runs that did not learn."""
     rows = Rows()
     for c in findings.comparisons:
+        scored = {"scored_at_chance": any(c.not_learned.values())}
+        scored["worst_case"] = scored["scored_at_chance"] or any(c.absent.values())
         for name, e in c.sensitivity.items():
+            if not scored.get(name, True):
+                continue  # the primary gap once more
             limits = text.points_interval(e.low, e.high)
             rows.add(
                 Baseline=words("baseline", c.baseline),

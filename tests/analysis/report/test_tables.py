@@ -64,6 +64,26 @@ def test_what_supposes_independent_images_says_so_once(study):
         assert not any("independent" in cell for cell in built[0].shown.to_numpy().ravel())
 
 
+@pytest.mark.parametrize(
+    ("rates", "states", "rows"),
+    [
+        ([0.01], {}, set()),
+        ([0.01], {("mlp", 0.01, 2): "missing"}, {"worst case"}),
+        ([0.01], {("mlp", 0.01, 2): "diverged"}, {"scored at chance", "worst case"}),
+        ([0.01, 0.03], {("mlp", 0.03, 2): "diverged"}, set()),
+    ],
+)
+def test_runs_that_did_not_learn_are_scored_only_where_there_are_any(rates, states, rows, tmp_path):
+    options = dict(learning_rates=rates, seeds=3, n_test=100, n_val=2000, analysis={"resamples": 100})
+    folder = synthetic.write(tmp_path, states=states, **options)
+    data = frames.load(folder)
+    findings = build.collect(data)
+    table = tables.TABLES["sensitivity"].table(findings, data)
+    of_mlp = table.shown[table.shown["Baseline"] == "mlp"]
+    assert set(of_mlp["Choice"]) & {"scored at chance", "worst case"} == rows
+    assert len(of_mlp) == len(findings.comparisons[0].sensitivity) - 2 + len(rows)
+
+
 def test_gaps_hold_the_numbers_of_the_findings(study, tmp_path):
     findings, data = study
     tables.write(findings, data, tmp_path)
