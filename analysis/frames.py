@@ -112,6 +112,7 @@ COLUMNS: dict[str, object] = {
     "pack_size": "Int64",
     "device": object,
     "node": object,
+    "machine": object,
     "torch_version": object,
     "git_commit": object,
     "git_dirty": object,

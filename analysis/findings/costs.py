@@ -31,6 +31,7 @@ def to_json(frames: Frames, findings: Findings) -> str:
         "by_model": by_model,
         "by_device": by_device,
         "nodes": sorted(runs["node"].dropna().unique()),
+        "machines": sorted(runs["machine"].dropna().unique()),
         "torch_versions": sorted(runs["torch_version"].dropna().unique()),
         "git_commits": sorted(runs["git_commit"].dropna().unique()),
         "hours_of_training_for": of_more_seeds(frames, findings),

@@ -30,7 +30,7 @@ def facts(findings: Findings, frames: Frames) -> list[tuple[str, str]]:
         ("Commit", text.listed(commits) if commits else "not recorded"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in launch.versions.items())),
         ("Devices", _listed(known["device"])),
-        ("Machines", _listed(known["node"])),
+        ("Machines", _listed(known["machine"].where(known["machine"].notna(), known["node"]), "; ")),
         ("Started", " to ".join(dict.fromkeys(when[:16].replace("T", " ") for when in (started[:1] + started[-1:])))),
         ("Training time", f"{known['train_seconds'].sum() / 3600:.3g} hours, added up over runs" if len(known) else ""),
         ("Seconds a run", ", ".join(f"{model} {value:.3g}" for model, value in seconds.items())),
@@ -74,5 +74,5 @@ def wandb(frames: Frames, run_id: str) -> str | None:
     return f"{frames.wandb}/runs/{frames.study.name}-{run_id}" if frames.wandb else None
 
 
-def _listed(values: Iterable[str]) -> str:
-    return ", ".join(sorted(set(pd.Series(list(values), dtype=object).dropna())))
+def _listed(values: Iterable[str], between: str = ", ") -> str:
+    return between.join(sorted(set(pd.Series(list(values), dtype=object).dropna())))

@@ -6,14 +6,16 @@ import shutil
 from analysis import frames
 from analysis.findings import costs
 from analysis.findings.build import collect
+from analysis.report import provenance
 from tests.analysis.findings.studies import strict
 
 
 def test_time_and_machine_are_in_the_costs_alone(written, findings, tmp_path):
     moved = shutil.copytree(written, tmp_path / "moved")
-    for path in (moved / "runs").iterdir():
+    for k, path in enumerate((moved / "runs").iterdir()):
         record = json.loads(path.read_text())
         record["provenance"] |= {"train_seconds": 5.0, "node": "elsewhere", "attempts": 2}
+        record["provenance"]["machine"] = "EPYC, 2 cores, Linux" if k else None
         path.write_text(json.dumps(record))
     other = frames.load(moved)
     assert collect(other).to_json() == findings.to_json()
@@ -21,6 +23,9 @@ def test_time_and_machine_are_in_the_costs_alone(written, findings, tmp_path):
     n = int((other.runs["state"] != "missing").sum())
     assert cost["train_seconds"] == 5.0 * n
     assert cost["nodes"] == ["elsewhere"]
+    assert cost["machines"] == ["EPYC, 2 cores, Linux"]
+    # A report says what the machine is, or its name where the record says no more.
+    assert dict(provenance.facts(findings, other))["Machines"] == "EPYC, 2 cores, Linux; elsewhere"
     assert cost["runs_with_several_attempts"] == n
     assert sum(m["runs"] for m in cost["by_model"].values()) == n
     for plan in cost["hours_of_training_for"]:
