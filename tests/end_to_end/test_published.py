@@ -16,6 +16,7 @@ from analysis.findings import build, schema
 from analysis.findings.schema import Findings
 from analysis.report import figures, latex, paper, phrases, published, tables
 from analysis.report.figures.style import SUFFIXES
+from analysis.stats import paired
 from study import config_file
 from study.ledger import ledger
 
@@ -32,6 +33,10 @@ def collected(archive):
     """What an archive gives without the clusters of its test images."""
     data = frames.load(archive.relative_to(ROOT))
     return data, build.collect(data)
+
+
+def percent(x):
+    return text.percent(x, sign="")
 
 
 def names(folder):
@@ -177,18 +182,38 @@ def test_readme_gives_the_accuracies_published(findings):
         if e.estimate is None:
             assert cell == f"0 of {e.planned} converged", f"{c.model} at {c.learning_rate}"
         else:
-            assert cell.startswith(text.percent(e.estimate)[:-1]), f"{c.model} at {c.learning_rate}"
+            mean = percent(e.estimate)
+            assert cell.startswith(mean), f"{c.model} at {c.learning_rate}"
             assert e.n == e.planned or text.of(e.n, e.planned) in cell
+            # A mean that few runs have drawn away from the others is not shown alone.
+            middle, (low, high) = c.test_accuracy_median, c.test_accuracy_range
+            told = f"{mean} has a median of {percent(middle)} and a range of {percent(low)} to {percent(high)}"
+            assert (told in " ".join(readme.split())) == (abs(e.estimate - middle) > 0.01)
 
 
-def test_readme_gives_the_shares_of_the_spread_published():
-    path = PUBLISHED.parent / "variance" / "findings.json"
-    (found,) = Findings.model_validate_json(path.read_text(encoding="utf-8")).variance.values()
-    shares = {c.effect: c.share for c in found.components.components}
-    alone = max(shares[name] for name in ("init", "order", "split"))
-    (together,) = [share for effect, share in shares.items() if effect.startswith("init × order × split")]
+@pytest.mark.parametrize("study", ["variance", "variance-lenet5"])
+def test_readme_says_of_the_spread_what_can_be_told_from_0_and_how_much_the_rest_may_be(study):
+    path = PUBLISHED.parent / study / "findings.json"
+    ((model, found),) = Findings.model_validate_json(path.read_text(encoding="utf-8")).variance.items()
+    effects = {c.effect.partition(",")[0]: c for c in found.components.components}
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert f"at most {text.percent(alone, 0)} each by themselves; {text.percent(together, 0)} belongs to" in readme
+    begins = f"In {effects['init'].variance.n} trainings of `{model}`"
+    (said,) = re.findall(rf"{begins} (.*?) \(\[report\]\(analysis/published/{study}/", readme)
+
+    def sd(variance):
+        return f"{100 * variance**0.5:.2f}"
+
+    told = {effect for effect, c in effects.items() if c.variance.low > 0}
+    assert len(re.findall(r"\d to \d", said)) == len(told)
+    for c in (effects[effect] for effect in told):
+        limits = f"{sd(c.variance.low)} to {sd(c.variance.high)}"
+        assert re.search(rf"\b{sd(c.variance.estimate)} (points )?\([^)]*{limits}\), {text.percent(c.share, 0)}", said)
+    assert "init × order × split" in told
+    assert ("initial weights × batch order" in said) == ("init × order" in told)
+    assert not told & {"init", "order", "split"}
+    alone = [sd(effects[effect].variance.high) for effect in ("init", "order", "split")]
+    assert f"SDs of up to {text.listed(alone)} points" in said
+    assert "split, including nondeterminism" in readme
 
 
 def test_the_calibration_is_dated_seeded_and_fitted_to_the_published_study():
@@ -199,6 +224,18 @@ def test_the_calibration_is_dated_seeded_and_fitted_to_the_published_study():
     # What was unresolved was simulated anew, more often, before it was called so.
     unresolved = cells[cells["label"] == "unresolved"]
     assert (unresolved["replications"] > 4_000).all()
+
+
+def test_what_the_bootstrap_is_said_to_cover_is_what_was_simulated():
+    cells = pd.read_csv(PUBLISHED.parent / "calibration.csv")
+    cells = cells[(cells["method"] == "BCa bootstrap over seeds") & (cells["target"] == "this test set")]
+    kinds = cells["scenario"].str.extract("(bimodal|lognormal|heavy-tailed)")[0]
+    normal, few = cells[kinds.isna()].groupby("seeds")["value"].mean(), cells["seeds"] < 50
+    said = text.listed(f"{100 * normal[n]:.0f}" for n in (5, 10, 20))
+    assert f"at n = 5, 10 and 20 and 95% it covers about {said}% where seeds are normal" in paired.BELOW_NOMINAL
+    for kind, words in (("bimodal", "one seed in ten of a model is bad"), ("lognormal", "its luck is lognormal")):
+        lowest, highest = (100 * getattr(cells[few & (kinds == kind)]["value"], limit)() for limit in ("min", "max"))
+        assert f"{lowest:.0f} to {highest:.0f}% where {words}" in paired.BELOW_NOMINAL
 
 
 def test_what_reports_say_of_intervals_that_are_too_short_is_what_was_simulated():

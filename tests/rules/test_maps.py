@@ -60,5 +60,12 @@ def test_every_helper_of_tests_is_in_their_map():
     assert {name for name in helpers if f"  {name} " not in text} == set()
 
 
+def test_the_first_map_names_where_to_begin():
+    """Every folder with its own map, and the page of plain PyTorch that says what a run is."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Where things are")[2].partition("\n## ")[0]
+    assert {f"{package}/README.md" for package in (*MAPS, "configs", "tests")} <= set(text.split())
+    assert "independent_loop.py" in text
+
+
 def test_a_tree_is_read_by_its_indentation():
     assert tree("```\na/\n  b.py   first\n  c/     second\n    d.py\n  e.py\n```\n") == ["a/b.py", "a/c/d.py", "a/e.py"]
