@@ -125,11 +125,13 @@ def test_records_of_many_runs_are_asked_for_at_once(bucket, gate, monkeypatch):
 
 @pytest.mark.slow
 def test_a_report_is_written_beside_the_study(bucket, server, tmp_path, monkeypatch):
-    """Every file that was drawn, byte for byte; and a browser is told which of them is a page."""
+    """Every file that was drawn, byte for byte, and none of an earlier report; a browser is told which is a page."""
     study = synthetic.write(tmp_path, seeds=2, n_test=60, n_val=30, shape=(6, 6), analysis={"resamples": 200})
     storage = Storage(bucket) / "reported"
     for name in Ledger(Storage(study)).files():
         storage.write(name, (study / name).read_bytes())
+    for name in ("report/tables/variance.csv", "report/tables/mine.csv"):
+        storage.write(name, b"before")
     write = command_line._write
 
     def kept(findings, data, folder):
@@ -145,6 +147,8 @@ def test_a_report_is_written_beside_the_study(bucket, server, tmp_path, monkeypa
     names = [f"report/{path.relative_to(tmp_path / 'report').as_posix()}" for path in files]
     assert {"report/index.html", "report/findings.json", "report/costs.json", "report/tables/gaps.csv"} <= set(names)
     assert [storage.read(name) for name in names] == [path.read_bytes() for path in files]
+    assert not storage.exists("report/tables/variance.csv")
+    assert storage.exists("report/tables/mine.csv")
     page = client(server).head_object(Bucket="bucket", Key=storage.path("report/index.html").removeprefix("bucket/"))
     assert page["ContentType"] == "text/html"
 
