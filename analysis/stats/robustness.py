@@ -139,7 +139,7 @@ def robustness(
         scored_at_chance=sensitivity(models, primary, "scored at chance", n_images, classes),
         worst_case=sensitivity(models, primary, "worst case", n_images, classes),
         specifications=tuple(sorted(found, key=_estimate)),
-        undefined=len(tried) - len(found),
+        undefined=sum(s is None for s in tried),
         alternatives=len(others),
         distinct=len(different),
         same_sign=sum(value * _rounded(main) > 0 for value in different) if main and _rounded(main) else None,

@@ -105,9 +105,11 @@ def specifications(findings: Findings, frames: Frames) -> Rows:
                 Basis=Cell(text.rests_on(gap), {"n": gap.n, "planned": gap.planned, "unit": gap.unit}),
             )
         if asked.same_sign is not None:
+            none = "specification gives none" if asked.undefined == 1 else "specifications give none"
+            without = f"; {asked.undefined} {none}" if asked.undefined else ""
             rows.remarks.append(
                 f"{baseline}: {text.of(asked.same_sign, asked.distinct)} other estimates have the sign of the primary "
-                f"analysis; {asked.undefined} specifications give none."
+                f"analysis{without}."
             )
     return rows.captioned(
         "Every different estimate of the gap, in percentage points and in order, the number of analyses that give it, "

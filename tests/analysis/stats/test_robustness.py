@@ -219,6 +219,7 @@ def test_equal_estimates_are_one_row_that_says_how_many_analyses_give_it():
     assert set(primary.choices["selection"]) == {"mean", "median"}
     assert set(primary.choices["pairing"]) == {"paired", "unpaired"}
     assert (result.alternatives, result.distinct, result.same_sign) == (17, 3, 2)
+    assert result.undefined == 2  # for want of predictions, once a rule; the best of fewer rates are none of those
 
 
 def test_a_gap_of_zero_has_no_sign_that_others_could_share():
