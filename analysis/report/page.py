@@ -142,20 +142,19 @@ def headline(findings: Findings) -> str:
     settings = findings.about.settings
     if not findings.comparisons:
         return f"{settings.candidate} is the only model of this study: there is no gap to estimate."
-    groups: dict[str, list[str]] = {}
+    scope = f", for new images of the same kind too ({text.level(settings.verdict_level)} confidence)"
+    groups: dict[tuple[str, str], list[str]] = {}
     for c in findings.comparisons:
         gap = c.seeds.mean.estimate
         if gap is None:
-            said = "there is no answer against"
+            said = "there is no answer against", ""
         elif not c.unqualified:
-            said = f"{settings.candidate} is not shown to be more or less accurate than"
+            said = f"{settings.candidate} is not shown to be more or less accurate than", ""
         else:
-            said = f"{settings.candidate} is {'more' if gap > 0 else 'less'} accurate than"
+            said = f"{settings.candidate} is {'more' if gap > 0 else 'less'} accurate than", scope
         groups.setdefault(said, []).append(c.baseline)
-    said = "; ".join(f"{said} {text.listed(baselines)}" for said, baselines in groups.items())
-    level = text.level(settings.verdict_level)
-    scope = f", for new images of the same kind too ({level} confidence)" if "accurate than" in said else ""
-    return f"On {' '.join(findings.about.dataset.split())}, {said}{scope}."
+    parts = (f"{said} {text.listed(baselines)}{scope}" for (said, scope), baselines in groups.items())
+    return f"On {' '.join(findings.about.dataset.split())}, {'; '.join(parts)}."
 
 
 def tile(findings: Findings, c: Comparison) -> Tile:

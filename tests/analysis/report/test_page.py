@@ -121,6 +121,22 @@ def test_the_headline_calls_a_model_better_only_where_both_intervals_do(study):
     assert "there is no answer against mlp" in said(False, nothing)
 
 
+def test_the_headline_speaks_of_new_images_only_where_it_decides(study):
+    findings, _ = study
+    (c,) = findings.comparisons
+    seeds = c.seeds.model_copy(update=dict(mean=c.seeds.mean.changed(estimate=0.01, low=None, high=None)))
+
+    def said(**unqualified):
+        changed = [c.model_copy(update=dict(baseline=b, unqualified=u, seeds=seeds)) for b, u in unqualified.items()]
+        return page.headline(findings.model_copy(update=dict(comparisons=tuple(changed))))
+
+    undecided = "lenet5 is not shown to be more or less accurate than"
+    decided = "is more accurate than mlp, for new images of the same kind too (95% confidence)"
+    assert said(mlp=False, other=False) == f"On mnist, {undecided} mlp and other."
+    assert said(mlp=True, other=False) == f"On mnist, lenet5 {decided}; {undecided} other."
+    assert said(other=False, mlp=True) == f"On mnist, {undecided} other; lenet5 {decided}."
+
+
 def test_page_is_one_file_and_its_script_is_the_one_it_allows(written):
     parsed = Page(written)
     assert "link" not in parsed.tags
