@@ -208,11 +208,12 @@ def compare(pair: Pair) -> tuple[Comparison, Robustness]:
         classes=pair.frames.classes,
         level=used.confidence,
     )
-    new = _verdict_for_new_images(pair, over_seeds, at_verdict) if pair.independent else None
+    lacking = paired.too_few(pair.basis.n, over_seeds.effect.ties, 1 - used.verdict_level)
+    new = _verdict_for_new_images(pair, over_seeds, at_verdict, lacking) if pair.independent else None
     not_learned, at_chance = _count(pair, "not_learned"), asked.scored_at_chance.estimate
     if any(not_learned.values()) and at_chance is not None:
-        over_seeds = paired.verdict_held_to_outcomes(over_seeds, at_chance)
-        new = new and paired.held_to_outcomes(new, at_chance, used.margin)
+        over_seeds = paired.verdict_held_to_outcomes(over_seeds, at_chance, lacking)
+        new = new and paired.held_to_outcomes(new, at_chance, used.margin, lacking)
     errors = [float(1 - right.mean() / pair.n_images) if right.size else None for right in pair.right]
     found = Comparison(
         baseline=pair.baseline,
@@ -238,14 +239,16 @@ def compare(pair: Pair) -> tuple[Comparison, Robustness]:
     return found, asked
 
 
-def _verdict_for_new_images(pair: Pair, over_seeds: paired.Gap, at_verdict: Estimate) -> str | None:
+def _verdict_for_new_images(
+    pair: Pair, over_seeds: paired.Gap, at_verdict: Estimate, lacking: str | None
+) -> str | None:
     """The verdict from the intervals over seeds and test images; the exact test over seeds must agree."""
     used = pair.analysis
     inner = pair.over_images(pair.primary, 2 * used.verdict_level - 1)
     if not at_verdict.interval or not inner.interval or over_seeds.sign_flip.p_value is None:
         return None
     words = paired.verdict(*at_verdict.interval, *inner.interval, used.margin)
-    return paired.held_to_test(words, pair.basis.n, over_seeds.sign_flip.p_value, 1 - used.verdict_level)
+    return paired.held_to_test(words, over_seeds.sign_flip.p_value, 1 - used.verdict_level, lacking)
 
 
 def across_rates(pair: Pair, family: int) -> Sweep:

@@ -39,7 +39,7 @@ class Verdict(Frozen):
     words: str | None
     """The verdict; null where the intervals are declined, or the pairs are not independent."""
     seeds_needed: int | None
-    """Fewest pairs with which the exact test could reach its level; null where there are as many."""
+    """Fewest pairs with which the exact test could reach its level, if none is level; null where these pairs could."""
     margin: float
     """The smallest gap that matters, a fraction of accuracy."""
     interval: Estimate
@@ -213,20 +213,38 @@ def flip_test(k: NDArray[np.int64], alpha: float, basis: Basis) -> Estimate:
     return basis.gives(p_value=p_value, warning=warning if smallest > alpha else None)
 
 
-def held_to_test(words: str, n: int, p: float, alpha: float) -> str:
-    """The verdict `words` of intervals over `n` pairs, if the exact test with p-value `p` reaches `alpha` as well."""
-    if p <= alpha or not words.startswith(("better", "worse")):
+def too_few(n: int, ties: int, alpha: float) -> str | None:
+    """That no result of `n` pairs, so many of them `ties`, could reach `alpha` in the exact test; None where one could.
+
+    It also says how many pairs would do.
+    """
+    needed = pairs_needed(alpha)
+    if n - ties >= needed:
+        return None
+    level, that_differ = (f", {ties} of them level,", " that differ") if ties else ("", "")
+    return f"{n} pairs{level} are too few for the exact test at {alpha:.3g}, {needed}{that_differ} would do"
+
+
+def held_to_test(words: str, p: float, alpha: float, lacking: str | None) -> str:
+    """The verdict `words` of intervals, if the exact test with p-value `p` reaches `alpha` as well.
+
+    An undecided one says what the pairs are `lacking` for that test, whatever they show: `too_few`.
+    """
+    decided = words.startswith(("better", "worse"))
+    if (decided and p <= alpha) or words == "practically equivalent":
         return words
-    if n < pairs_needed(alpha):
-        return f"undecided: {n} pairs are too few for the exact test at {alpha:.3g}, {pairs_needed(alpha)} would do"
-    return f"undecided: the interval excludes 0, but the exact test has p = {p:.2g}, above {alpha:.3g}"
+    if lacking is not None:
+        return f"undecided: {lacking}"
+    if decided:
+        return f"undecided: the interval excludes 0, but the exact test has p = {p:.2g}, above {alpha:.3g}"
+    return words
 
 
-def held_to_outcomes(words: str, at_chance: float, margin: float) -> str:
+def held_to_outcomes(words: str, at_chance: float, margin: float, lacking: str | None) -> str:
     """The verdict `words` over pairs that learned, if the gap with the other runs scored, `at_chance`, says it too.
 
     Where the two disagree on the sign, or on whether the gap matters at all, there is no verdict; where they disagree
-    on the size alone, the size is undecided.
+    on the size alone, the size is undecided. Without a verdict it also says what the pairs are `lacking`, as there.
     """
     side = words.partition(" ")[0].rstrip(",")
     toward = -at_chance if side == "worse" else at_chance
@@ -237,12 +255,13 @@ def held_to_outcomes(words: str, at_chance: float, margin: float) -> str:
             return f"{side}, size undecided" if contradicted else words
     elif words != "practically equivalent" or abs(at_chance) < margin:
         return words
-    return f"undecided: {words} over the pairs that learned, but not with the other runs scored at chance"
+    parts = [f"undecided: {words} over the pairs that learned, but not with the other runs scored at chance", lacking]
+    return "; ".join(filter(None, parts))
 
 
 def pairs_needed(alpha: float) -> int:
     """The fewest pairs with which the smallest two-sided p-value of the sign-flip test, 2 / 2ⁿ, is at most `alpha`."""
-    return next(n for n in range(1, 2000) if 2.0 ** (1 - n) <= alpha * (1 + 1e-12))
+    return next(n for n in range(1, 2000) if 2.0 ** (1 - n) <= alpha)
 
 
 def verdict(low: float, high: float, inner_low: float, inner_high: float, margin: float) -> str:
@@ -320,14 +339,15 @@ def paired(
 def _verdict(k: NDArray[np.int64], n_images: int, level: float, margin: float, basis: Basis) -> Verdict:
     d, alpha = k / n_images, 1 - level
     outer, inner = t_interval(d, level, basis), t_interval(d, 2 * level - 1, basis)
+    lacking = too_few(k.size, k.size - np.count_nonzero(k), alpha)
     words = largest = None
     if outer.interval and inner.interval:
         said = verdict(*outer.interval, *inner.interval, margin)
-        words = held_to_test(said, k.size, sign_flip(k)[0], alpha)
+        words = held_to_test(said, sign_flip(k)[0], alpha, lacking)
         largest = max(0.0, outer.interval[0]) if words.startswith("better") else 0.0
     return Verdict(
         words=words,
-        seeds_needed=pairs_needed(alpha) if k.size < pairs_needed(alpha) else None,
+        seeds_needed=pairs_needed(alpha) if lacking else None,
         margin=margin,
         interval=outer,
         equivalence_interval=inner,
@@ -363,13 +383,13 @@ def not_independent(gap: Gap, warning: str) -> Gap:
     )
 
 
-def verdict_held_to_outcomes(gap: Gap, at_chance: float) -> Gap:
+def verdict_held_to_outcomes(gap: Gap, at_chance: float, lacking: str | None) -> Gap:
     """The same numbers with the verdict that `held_to_outcomes` leaves."""
     found = gap.verdict
     if found.words is None or found.largest_supported_margin is None:
         return gap
     held = dict(
-        words=held_to_outcomes(found.words, at_chance, found.margin),
+        words=held_to_outcomes(found.words, at_chance, found.margin, lacking),
         largest_supported_margin=min(found.largest_supported_margin, max(0.0, at_chance)),
     )
     return gap.model_copy(update=dict(verdict=found.model_copy(update=held)))

@@ -11,13 +11,13 @@ from scipy import stats
 
 from analysis import frames, text
 from analysis.findings.build import collect
-from analysis.report import page, terminal, wandb_report
+from analysis.report import page, paper, terminal, wandb_report
 from analysis.report.figures import FIGURES
 from analysis.report.tables import TABLES
 from study.ledger import ledger
 from study.ledger.runs import PlannedRun, digest
 from tests import synthetic
-from tests.analysis.findings.studies import EVERY, FAST, MODELS, TWO
+from tests.analysis.findings.studies import EVERY, FAST, MODELS, ONE, TWO
 from tests.synthetic import Truth
 
 
@@ -192,19 +192,38 @@ def test_the_gap_is_given_with_and_without_the_runs_that_did_not_learn(model, tm
 
 def test_every_place_prints_the_same_verdict(tmp_path):
     loaded, found = one_of_eight(tmp_path, "first")
-    (c,) = found.comparisons
+    see_the_verdict_everywhere(loaded, found, tmp_path)
+    assert "not shown to be more or less accurate" in page.headline(found)
+
+
+def see_the_verdict_everywhere(loaded, found, folder):
     printed = io.StringIO()
     terminal.show(found, Console(file=printed, width=80))
-    places = [
-        found.answer,
-        printed.getvalue(),
-        page.tile(found, c).verdict,
-        TABLES["gaps"].table(found, loaded).shown.to_string(),
-        FIGURES["gap"].caption(found, loaded).text,
-        wandb_report.values(found)["gap/second/verdict"],
-    ]
-    assert [place for place in places if c.verdicts not in place] == []
-    assert "not shown to be more or less accurate" in page.headline(found)
+    (folder / "latex").mkdir()
+    paper.write(found, loaded, folder / "latex", [])
+    for c in found.comparisons:
+        places = [
+            found.answer,
+            printed.getvalue(),
+            page.tile(found, c).verdict,
+            TABLES["gaps"].table(found, loaded).shown.to_string(),
+            FIGURES["gap"].caption(found, loaded).text,
+            wandb_report.values(found)[f"gap/{c.baseline}/verdict"],
+        ]
+        assert [place for place in places if c.verdicts not in place] == []
+        assert paper.breakable(c.verdicts) in (folder / "latex" / "main.tex").read_text()
+
+
+def test_every_place_says_that_five_pairs_are_too_few_for_two_baselines(tmp_path):
+    options = dict(seeds=5, n_test=300, n_val=60, learning_rates=[0.01], analysis=FAST, random_seed=1)
+    loaded = frames.load(synthetic.write(tmp_path, {"first": ONE, "alike": ONE, "behind": Truth(0.5, 1.0)}, **options))
+    found = collect(loaded)
+    alike, behind = found.comparisons
+    assert alike.seeds.verdict.interval.low < 0 < alike.seeds.verdict.interval.high
+    assert behind.seeds.verdict.interval.low > 0
+    words = "undecided: 5 pairs are too few for the exact test at 0.025, 7 would do"
+    assert {c.verdicts for c in found.comparisons} == {f"for these test images and for new ones: {words}"}
+    see_the_verdict_everywhere(loaded, found, tmp_path)
 
 
 def test_a_rate_that_lost_by_one_run_is_told_apart_from_an_edge(tmp_path):

@@ -24,6 +24,7 @@ from analysis.stats.paired import (
     pairs_needed,
     sign_flip,
     t_interval,
+    too_few,
     verdict,
     wilcoxon,
 )
@@ -354,14 +355,41 @@ def test_verdict_of_data_uses_its_own_levels():
 def test_a_better_needs_the_exact_test_too(alpha):
     needed = pairs_needed(alpha)
     assert sign_flip(np.ones(needed, int))[0] <= alpha < sign_flip(np.ones(needed - 1, int))[0]
-    few = held_to_test("better, size undecided", needed - 1, 0.001, alpha)
+    lacking = too_few(needed - 1, 0, alpha)
+    assert lacking.endswith(f"{needed - 1} pairs are too few for the exact test at {alpha:.3g}, {needed} would do")
+    assert too_few(needed, 0, alpha) is None
+    few = held_to_test("better, size undecided", 0.001, alpha, lacking)
     assert few == "better, size undecided"  # what the test says decides, not the number
     for words in ("better by more than the margin", "worse, size undecided"):
-        assert held_to_test(words, needed, alpha, alpha) == words
-        assert held_to_test(words, needed - 1, 2 * alpha, alpha).endswith(f"{needed} would do")
-        assert held_to_test(words, needed, 2 * alpha, alpha).startswith("undecided: the interval excludes 0, but")
-    for words in ("practically equivalent", "undecided"):
-        assert held_to_test(words, 2, 1.0, alpha) == words
+        assert held_to_test(words, alpha, alpha, None) == words
+        assert held_to_test(words, 2 * alpha, alpha, lacking) == f"undecided: {lacking}"
+        assert held_to_test(words, 2 * alpha, alpha, None).startswith("undecided: the interval excludes 0, but")
+    assert held_to_test("undecided", 1.0, alpha, lacking) == f"undecided: {lacking}"
+    assert held_to_test("undecided", 1.0, alpha, None) == "undecided"
+    assert held_to_test("practically equivalent", 1.0, alpha, lacking) == "practically equivalent"
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.025, 0.05 / 3, 2 / 2**9])
+def test_pairs_are_too_few_where_the_smallest_p_is_above_the_level(alpha):
+    for n in range(1, 14):
+        for ties in range(n):
+            k = np.append(np.arange(1, n - ties + 1), np.zeros(ties, int))
+            assert (too_few(n, ties, alpha) is not None) == (sign_flip(k)[1] > alpha)
+
+
+def test_every_undecided_verdict_says_that_the_pairs_are_too_few():
+    spread = gap(9000 + np.array([9, -8, 7, -6, 5]), np.full(5, 9000))
+    assert spread.verdict.interval.low < 0 < spread.verdict.interval.high
+    words = "undecided: 5 pairs are too few for the exact test at 0.025, 7 would do"
+    assert (spread.verdict.words, spread.verdict.seeds_needed) == (words, 7)
+    # Of eight pairs five differ: the interval excludes 0, and the smallest p is 2 / 2⁵.
+    level = gap(9000 + np.array([0, 0, 0, 40, 41, 42, 43, 44]), np.full(8, 9000), verdict_level=0.95)
+    assert level.verdict.interval.low > 0
+    assert level.smallest_p == 0.0625
+    words = "undecided: 8 pairs, 3 of them level, are too few for the exact test at 0.05, 6 that differ would do"
+    assert (level.verdict.words, level.verdict.seeds_needed) == (words, 6)
+    nothing = gap(9000 + np.array([90, -80, 70, -60, 50, 40, -30]), np.full(7, 9000))
+    assert (nothing.verdict.words, nothing.verdict.seeds_needed) == ("undecided", None)
 
 
 def test_no_verdict_of_data_contradicts_its_exact_test():
@@ -452,4 +480,6 @@ def test_mcnemar_counts_pairs_and_pools_nothing():
     ],
 )
 def test_a_verdict_holds_only_with_the_other_runs_scored_too(words, at_chance, held):
-    assert held_to_outcomes(words, at_chance, 0.01).startswith(held or words)
+    assert held_to_outcomes(words, at_chance, 0.01, None).startswith(held or words)
+    lacks = held_to_outcomes(words, at_chance, 0.01, "2 pairs are too few").endswith("; 2 pairs are too few")
+    assert lacks == (held or "").startswith("undecided")
