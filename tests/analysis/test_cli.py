@@ -178,6 +178,16 @@ def test_published_intervals_are_not_replaced_by_shorter_ones(written, call, tmp
     assert "CLUSTERS=FILE" in (folder / "README.md").read_text()
 
 
+def test_another_candidate_alone_has_all_other_models_as_baselines(call, tmp_path, monkeypatch):
+    declared = {"resamples": 100, "candidate": "lenet5", "baselines": ["mlp"]}
+    folder = synthetic.write(tmp_path, **SMALL | {"analysis": declared})
+    monkeypatch.setattr(command_line, "_write", lambda *_: [])
+    code, output, errors = call(folder, "candidate=mlp", "--json", "--out", tmp_path / "out")
+    assert (code, errors) == (0, "")
+    settings = json.loads(output)["about"]["settings"]
+    assert (settings["candidate"], settings["baselines"]) == ("mlp", ["lenet5", "mlp_matched"])
+
+
 def test_an_incomplete_study_can_be_refused(written, call, tmp_path):
     code, output, errors = call(written, "--require-complete", "--out", tmp_path / "out")
     assert (code, output, errors.count("\n")) == (2, "", 1)
