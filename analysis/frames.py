@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import zipfile
 import zlib
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pydantic import ConfigDict, ValidationError, create_model
 
+from study.config import Allowed, StudyConfig
 from study.errors import StorageError, UserError
 from study.ledger.clusters import read as read_clusters
 from study.ledger.ledger import Ledger, LedgerError, Problem
@@ -20,6 +23,16 @@ from study.ledger.runs import PlannedRun
 from study.ledger.storage import Storage, check_relative
 
 STATES = ("finished", "diverged", "failed", "missing")
+READ = ("models", "learning_rates", "seeds", "wandb")
+"""Keys of a launch's config that the analysis reads, beside the analysis block, which `preregistration.read` checks."""
+
+Read = create_model(  # type: ignore[call-overload]  # mypy wants the fields one by one
+    "Read",
+    __config__=ConfigDict(strict=True, allow_inf_nan=False),
+    **{key: (StudyConfig.model_fields[key].annotation, StudyConfig.model_fields[key]) for key in READ},
+)
+"""A launch's config as far as the analysis reads it: old ledgers may lack other keys, or have more."""
+
 LARGEST_ARCHIVE = 20 * 2**30
 """Bytes that an exported ledger may unpack to."""
 
@@ -191,15 +204,31 @@ def _check(study: Study, n_images: int, test_labels: np.ndarray, source: str) ->
         ),
     ]
     for i, launch in enumerate(study.launches):
-        models, block = launch.config.get("models"), launch.config.get("analysis")
-        named = isinstance(models, list) and bool(models) and all(isinstance(m, str) or "name" in m for m in models)
-        mistakes += [
-            (f"launches.{i}.config.models", models, "a list of models", not named),
-            (f"launches.{i}.config.analysis", block, "an analysis block", not isinstance(block, Mapping)),
-        ]
+        block = launch.config.get("analysis")
+        mistakes.append((f"launches.{i}.config.analysis", block, "an analysis block", not isinstance(block, Mapping)))
+        try:
+            Read.model_validate_json(json.dumps(dict(launch.config)))
+        except ValidationError as error:
+            key = str(error.errors()[0]["loc"][0])
+            words = [part.words for part in Read.model_fields[key].metadata if isinstance(part, Allowed)]
+            allowed = words[-1] if words else "key: value pairs"
+            mistakes.append((f"launches.{i}.config.{key}", launch.config.get(key), allowed, True))
+    mistakes += [
+        (f"packs.{i}.runs.{j}: {key}", found, "below 2⁶³", found >= 2**63)
+        for i, pack in enumerate(study.packs)
+        for j, planned in enumerate(pack.runs)
+        for key, found in (*planned, *planned.run)
+        if isinstance(found, int)
+    ]
     for key, found, allowed, wrong in mistakes:
         if wrong:
-            raise UserError(f"{source}: study.json: {key}: found {found!r}; allowed: {allowed}")
+            raise UserError(f"{source}: study.json: {key}: found {shown(found)}; allowed: {allowed}")
+
+
+def shown(found: object) -> str:
+    """What was found, in a message of one line: its middle is left out where it is long."""
+    said = repr(found)
+    return said if len(said) <= 80 else f"{said[:60]} … {said[-15:]}"
 
 
 def _test_clusters(ledger: Ledger, file: str | Path | None, n_test: int) -> np.ndarray | None:

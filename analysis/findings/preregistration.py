@@ -8,13 +8,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from analysis.frames import shown
 from analysis.stats.estimate import Frozen
 from study.config import Analysis, Mistake, ResolvedAnalysis, sha256
 from study.errors import UserError
 from study.ledger.records import Launch
 
-HIGHEST = 1 - 1e-9
-"""The highest level of an interval: nearer to 1 its limits could not be told from infinity."""
+LOWEST, HIGHEST = 0.5 + 1e-6, 1 - 1e-9
+"""The lowest and the highest level of a verdict. Nearer to ½ the interval of equivalence, at twice the level less 1,
+may round to no width; nearer to 1 limits could not be told from infinity."""
 
 GROWING = ("models", "learning_rates", "seeds")
 """Keys of the config by which a study grows from launch to launch."""
@@ -64,16 +66,17 @@ def read(block: Mapping[str, Any], models: Sequence[str], where: str) -> Resolve
     """An analysis block with its nulls spelt out for these models. Raises UserError that begins with `where`."""
     try:
         read = Analysis.model_validate_json(json.dumps(block)).filled_in(models)
-        if read.verdict_level > HIGHEST:
-            raise Mistake("analysis.confidence", read.confidence, f"at most {HIGHEST}, also shared by all baselines")
+        if not LOWEST <= read.verdict_level <= HIGHEST:
+            words = f"from {LOWEST} to {HIGHEST}, also shared by all baselines"
+            raise Mistake("analysis.confidence", read.confidence, words)
         return read
     except Mistake as mistake:
-        raise UserError(f"{where}: {mistake.key}: found {mistake.found!r}; allowed: {mistake.allowed}") from None
+        raise UserError(f"{where}: {mistake.key}: found {shown(mistake.found)}; allowed: {mistake.allowed}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, ("analysis", *first["loc"])))
         allowed = first["msg"].removeprefix("Input should be ")
-        raise UserError(f"{where}: {key}: found {first['input']!r}; allowed: {allowed}") from None
+        raise UserError(f"{where}: {key}: found {shown(first['input'])}; allowed: {allowed}") from None
 
 
 def used(launches: Sequence[Launch], overrides: Mapping[str, Any]) -> dict[str, Any]:

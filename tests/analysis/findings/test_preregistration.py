@@ -79,3 +79,10 @@ def test_what_was_planned_after_the_first_launch_is_a_deviation(loaded, changes,
 def test_an_analysis_that_cannot_be_is_one_line(loaded, block):
     with pytest.raises(UserError, match="analysis"):
         collect(loaded, block)
+
+
+def test_the_lowest_confidence_that_is_allowed_gives_intervals(loaded):
+    found = collect(loaded, {"confidence": preregistration.LOWEST, "baselines": ["mlp"]}).comparisons[0].seeds.verdict
+    assert found.equivalence_interval.low < found.equivalence_interval.high
+    with pytest.raises(UserError, match=r"confidence: found 0\.5000000000000001; allowed: from 0\.500001 to"):
+        collect(loaded, {"confidence": 0.5000000000000001, "baselines": ["mlp"]})
