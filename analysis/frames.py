@@ -312,7 +312,7 @@ def _sound_predictions(
 ) -> tuple[dict[str, dict[str, np.ndarray]], list[Problem], set[str]]:
     """The labels that finished runs predicted, by run_id, the files that cannot hold those of this study, and the runs
 
-    whose records give other accuracies than the predictions whose checksum they hold: these are damaged.
+    whose records contradict themselves or the predictions whose checksum they hold: these are damaged.
     """
     sound: dict[str, dict[str, np.ndarray]] = {}
     problems: list[Problem] = []
@@ -333,8 +333,14 @@ def _sound_predictions(
 
 
 def _predictions(ledger: Ledger, record: Record, labels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | Problem:
-    """The labels a run predicted, or why they cannot be those of this study's images."""
-    name = f"predictions/{record.run_id}.npz"
+    """The labels a run predicted, or why they cannot be those of this study's images, or its record contradicts them.
+
+    What a finished run measures at its end it also notes as that of its last epoch, the same number.
+    """
+    name, of_record, final = f"predictions/{record.run_id}.npz", f"runs/{record.run_id}.json", record.final or {}
+    for metric in METRICS:
+        if not metric.startswith("train_") and record.epochs[metric][-1] != final[metric]:
+            return Problem(of_record, f"gives another {metric} at its end than after its last epoch")
     try:
         arrays = ledger.predictions(record)
     except LedgerError as error:
@@ -342,10 +348,9 @@ def _predictions(ledger: Ledger, record: Record, labels: Mapping[str, np.ndarray
     found = {split: (array.shape, array.dtype) for split, array in arrays.items()}
     if found != {split: (true.shape, np.dtype(np.uint8)) for split, true in labels.items()}:
         return Problem(name, "holds no labels of this study's images")
-    final = record.final or {}
     for split, true in labels.items():
         if round(final[f"{split}_accuracy"] * true.size) != np.count_nonzero(arrays[split] == true):
-            return Problem(f"runs/{record.run_id}.json", f"gives another {split} accuracy than its predictions")
+            return Problem(of_record, f"gives another {split} accuracy than its predictions")
     return arrays
 
 

@@ -179,6 +179,7 @@ def test_a_record_that_contradicts_its_predictions_is_damaged_and_in_no_number(c
     path = copy / "runs" / f"{sorted((copy / 'predictions').iterdir())[0].stem}.json"
     record = json.loads(path.read_text())
     record["final"]["val_accuracy"] = abs(record["final"]["val_accuracy"] - 1 / 50)
+    record["epochs"]["val_accuracy"][-1] = record["final"]["val_accuracy"]
     path.write_text(json.dumps(record))
     found = frames.load(copy)
     assert record["run_id"] not in found.predictions
@@ -187,6 +188,19 @@ def test_a_record_that_contradicts_its_predictions_is_damaged_and_in_no_number(c
     (row,) = found.runs[found.runs["run_id"] == record["run_id"]].to_dict("records")
     assert (row["state"], row["learned"]) == ("missing", False)
     assert record["run_id"] not in set(found.epochs["run_id"])
+
+
+@pytest.mark.parametrize("metric", [name for name in METRICS if not name.startswith("train")])
+def test_a_record_whose_last_epoch_is_not_its_end_is_damaged_and_in_no_number(copy, metric):
+    path = copy / "runs" / f"{sorted((copy / 'predictions').iterdir())[0].stem}.json"
+    record = json.loads(path.read_text())
+    record["epochs"][metric][-1] += 1e-9 if metric.endswith("loss") else -1e-9
+    path.write_text(json.dumps(record))
+    found = frames.load(copy)
+    reasons = {p.path: p.reason for p in found.problems}
+    assert reasons[f"runs/{path.name}"] == f"gives another {metric} at its end than after its last epoch"
+    assert found.runs.set_index("run_id").loc[record["run_id"], "state"] == "missing"
+    assert record["run_id"] not in set(found.epochs["run_id"]) | set(found.predictions)
 
 
 # records that are none
