@@ -74,6 +74,9 @@ class Planning(Frozen):
     """Empty where the spread over seeds is unknown."""
     floor: float | None
     """Half-width over seeds and test images with infinitely many seeds; null where they have no component."""
+    detectable: float | None = None
+    """The gap on new images that infinitely many seeds find with a power of 80%, a fraction of accuracy; null where
+    there is no floor."""
     enough: int | None
     """Seeds from which on more of them could narrow the interval over seeds and test images by less than a tenth."""
     needed: tuple[Needed, ...]
@@ -126,6 +129,7 @@ def plan(
     one = x is None or np.shape(x)[1] < 2 or (clusters is not None and clusters.max() == 0)
     crossed = None if one else OverImages(np.asarray(x), level, clusters)
     floor = crossed.floor if crossed else None
+    detectable = crossed.detectable if crossed else None
     enough = first(crossed.half_width, NEAR * floor) if crossed and floor is not None else None
     return Planning(
         level=level,
@@ -139,10 +143,11 @@ def plan(
             for n in SEEDS
         ),
         floor=floor,
+        detectable=detectable,
         enough=enough,
         needed=tuple(_needed(h, sd, crossed, level, basis) for h in half_widths),
         sign_test=tests,
-        sentence=_sentence(floor, enough, crossed is not None, n_images, d.size),
+        sentence=_sentence(floor, detectable, enough, crossed is not None, n_images, d.size),
     )
 
 
@@ -215,6 +220,17 @@ class OverImages:
             return None
         return float(stats.t.ppf((1 + self.level) / 2, self.error.freedom) * np.sqrt(self.error.images))
 
+    @property
+    def detectable(self) -> float | None:
+        """The gap that infinitely many seeds find with the first of POWERS; None as for the floor.
+
+        The minimum detectable effect (Bloom 1995): standard error × (t of the level + t of the power). A gap at the
+        floor itself is found half the time.
+        """
+        if self.floor is None:
+            return None
+        return self.floor + float(stats.t.ppf(POWERS[0], self.error.freedom) * np.sqrt(self.error.images))
+
 
 def _needed(wanted: float, sd: float, crossed: OverImages | None, level: float, basis: Basis) -> Needed:
     return Needed(
@@ -253,20 +269,23 @@ def _needed_over_images(wanted: float, crossed: OverImages | None, basis: Basis)
     return basis.declines(TOO_MANY)
 
 
-def _sentence(floor: float | None, enough: int | None, known: bool, n_images: int, n: int) -> str:
-    """When more seeds stop helping, and what this test set can never resolve."""
+def _sentence(
+    floor: float | None, detectable: float | None, enough: int | None, known: bool, n_images: int, n: int
+) -> str:
+    """When more seeds stop helping, and which gaps this test set is likely to find."""
     if not known:
         return (
             "Without predictions nothing can be said of new images. Over seeds, four times as many halve the interval."
         )
-    if floor is None:
+    if floor is None or detectable is None:
         return (
             "No spread beyond chance was found between test images, so no number of seeds is known from which on more "
             "of them would not help."
         )
     never = (
-        f"However many seeds are trained, {n_images:,} test images cannot tell a gap on new images of less than about "
-        f"{100 * floor:.2g} percentage points from none."
+        f"However many seeds are trained, with {n_images:,} test images a gap on new images of less than about "
+        f"{100 * floor:.2g} percentage points is found less than half the time; one of {100 * detectable:.2g} is found "
+        f"with a power of {100 * POWERS[0]:.0f}%."
     )
     if enough is None:
         return never

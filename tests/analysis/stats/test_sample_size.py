@@ -53,6 +53,22 @@ def test_the_floor_is_what_infinitely_many_seeds_leave():
     assert "2,000 test images" in found.sentence
 
 
+def test_gaps_at_the_floor_are_found_half_the_time_and_detectable_ones_four_times_in_five():
+    found, error = planning(), OverImages(X, 0.95).error
+    # With infinitely many seeds only the images are left: a t of their degrees of freedom.
+    draws = np.random.default_rng(1)
+    scale = np.sqrt(error.images * draws.chisquare(error.freedom, 200_000) / error.freedom)
+    luck = np.sqrt(error.images) * draws.standard_normal(200_000)
+    for gap, power in ((found.floor, 0.5), (found.detectable, 0.8)):
+        t = np.abs(gap + luck) / scale
+        assert np.mean(t > stats.t.ppf(0.975, error.freedom)) == pytest.approx(power, abs=0.005)
+    words = (
+        f"points is found less than half the time; one of {100 * found.detectable:.2g} is found with a power of 80%."
+    )
+    assert found.sentence.endswith(words)
+    assert planning(x=None).detectable is None
+
+
 def test_clusters_of_test_images_are_planned_for():
     clusters = RNG.integers(0, 100, 2000)
     clusters = np.unique(clusters, return_inverse=True)[1]
