@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 from typing import Any
 
 from analysis import text
 from analysis.findings.schema import Comparison, Findings
 from analysis.stats.estimate import Basis, Estimate, Frozen
 from analysis.stats.prediction import prediction_interval
+from study.errors import UserError
 
 OF_DATASET = ("pixel_mean", "pixel_sd")
 
@@ -51,6 +53,8 @@ class StudyGap(Frozen):
     """Clusters in which the test images come; null where nobody says, and they are taken as independent."""
     unqualified: bool
     """Whether the study calls one of the two the more accurate, for both populations."""
+    scored_at_chance: Estimate | None = None
+    """The gap with runs that did not learn scored at chance; null where all at the selected rates learned."""
 
 
 class Group(Frozen):
@@ -86,6 +90,8 @@ class Across(Frozen):
     """One for each study and baseline, in the order given."""
     groups: tuple[Group, ...]
     """One for each dataset and pair of models."""
+    without: tuple[str, ...] = ()
+    """Studies that compare no models, and so have no gap."""
 
     def to_json(self) -> str:
         """The text of across.json: the same bytes for the same findings."""
@@ -96,17 +102,30 @@ def across(studies: Mapping[str, Findings]) -> Across:
     """Set the gaps of several studies side by side; `studies` by where each was read from.
 
     Each study is analysed by its own settings. Nothing is pooled: the one number made of several studies is the
-    prediction interval of `Group`.
+    prediction interval of `Group`. Raises UserError where one study has no runs but those of another: it would count
+    twice.
     """
-    recipes = _differences([found.about.recipe for found in studies.values()])
+    _see_that_none_counts_twice(studies)
+    named = dict(zip(_names(studies), studies.values(), strict=True))
+    compared = {name: found for name, found in named.items() if found.comparisons}
+    recipes = _differences([found.about.recipe for found in compared.values()])
     gaps = [
         _gap(name, found, comparison, recipe)
-        for name, found, recipe in zip(_names(studies), studies.values(), recipes, strict=True)
+        for (name, found), recipe in zip(compared.items(), recipes, strict=True)
         for comparison in found.comparisons
     ]
     kinds = dict.fromkeys((gap.dataset_sha256, gap.made_of) for gap in gaps)
     groups = [_group([g for g in gaps if (g.dataset_sha256, g.made_of) == kind]) for kind in kinds]
-    return Across(gaps=tuple(gaps), groups=tuple(groups))
+    without = tuple(name for name in named if name not in compared)
+    return Across(gaps=tuple(gaps), groups=tuple(groups), without=without)
+
+
+def _see_that_none_counts_twice(studies: Mapping[str, Findings]) -> None:
+    """A folder and its archive hold the same runs, and one that has grown since holds those of its older archive."""
+    runs = {source: {run for ids in found.run_sets.values() for run in ids} for source, found in studies.items()}
+    for one, other in permutations(runs, 2):
+        if runs[one] and runs[one] <= runs[other]:
+            raise UserError(f"across: found all runs of {one!r} in {other!r} too; allowed: every study once")
 
 
 def _names(studies: Mapping[str, Findings]) -> list[str]:
@@ -170,6 +189,7 @@ def _gap(study: str, found: Findings, comparison: Comparison, recipe: Mapping[st
         images=images,
         clusters=found.about.clusters.count if found.about.clusters else None,
         unqualified=comparison.unqualified,
+        scored_at_chance=comparison.scored_at_chance and comparison.scored_at_chance.changed(runs=None),
     )
 
 
@@ -194,10 +214,11 @@ def _group(gaps: Sequence[StudyGap]) -> Group:
         prediction=prediction,
         sentence="",
     )
-    return group.model_copy(update={"sentence": _sentence(group, values)})
+    at_chance = {gap.study: gap.scored_at_chance.estimate for gap in gaps if gap.scored_at_chance is not None}
+    return group.model_copy(update={"sentence": _sentence(group, values, at_chance)})
 
 
-def _sentence(group: Group, values: Mapping[str, float]) -> str:
+def _sentence(group: Group, values: Mapping[str, float], at_chance: Mapping[str, float | None]) -> str:
     """What the studies say together, and no more than the weakest of them."""
     models = f"{group.candidate} against {group.baseline} on {group.dataset}"
     if not values:
@@ -209,6 +230,9 @@ def _sentence(group: Group, values: Mapping[str, float]) -> str:
     else:
         range_ = f"gaps from {text.points(least)} ({lowest}) to {text.points(most)} percentage points ({highest})"
         said = [f"{models}: {_sign(group)}; {range_}", undecided]
+    if at_chance:
+        others = text.listed(f"{text.points(value)} ({study})" for study, value in at_chance.items())
+        said.append(f"with runs that did not learn scored at chance {others}")
     if group.unanswered:
         said.append(f"no answer from {text.listed(group.unanswered)}")
     if group.prediction.low is not None:

@@ -71,7 +71,7 @@ def write(found: Across, folder: Path) -> None:
     """Write across.json, the table in three forms, the forest plot, and across.md, which shows them together."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "across.json").write_text(found.to_json(), encoding="utf-8")
-    parts = [f"# {TITLE}", *(text.markdown(group.sentence) for group in found.groups)]
+    parts = [f"# {TITLE}", *map(text.markdown, _sentences(found))]
     if (shown := tabulated(found)) is not None:
         table.write([shown], folder)
         (folder / f"{shown.name}.tex").write_text(as_latex(shown), encoding="utf-8")
@@ -82,6 +82,16 @@ def write(found: Across, folder: Path) -> None:
 
 def show(found: Across, console: Console) -> None:
     """Print the sentences."""
-    for group in found.groups:
-        terminal.say(console, group.sentence)
+    for sentence in _sentences(found):
+        terminal.say(console, sentence)
         terminal.say(console)
+
+
+def _sentences(found: Across) -> list[str]:
+    """What each group says, and which studies are in none."""
+    said = [group.sentence for group in found.groups]
+    if found.without:
+        said.append(
+            f"No gap from {text.listed(found.without)}, which compare{'s' * (len(found.without) == 1)} no models."
+        )
+    return said

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from analysis import __main__ as command
-from analysis import frames
+from analysis import frames, text
 from analysis.findings.across import across
 from analysis.findings.build import collect
 from analysis.findings.schema import Clusters
@@ -16,6 +16,9 @@ from analysis.report import published
 from analysis.report.figures import forest
 from analysis.stats.estimate import Basis
 from analysis.stats.prediction import prediction_interval
+from study.errors import UserError
+from study.ledger import ledger
+from study.ledger.storage import Storage
 from tests import synthetic
 from tests.synthetic import Truth
 
@@ -26,18 +29,30 @@ STUDIES = {"plain": (BETTER, WORSE), "adam": (BETTER, WORSE), "turned": (WORSE, 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     made = {}
-    for name, (candidate, baseline) in STUDIES.items():
+    for first, (name, (candidate, baseline)) in enumerate(STUDIES.items()):
         folder = synthetic.write(
             tmp_path_factory.mktemp(name),
             {"net": candidate, "mlp": baseline},
             name=name,
-            seeds=6,
+            seeds=range(10 * first, 10 * first + 6),
             n_test=400,
             n_val=300,
             analysis={"resamples": 200},
         )
         made[str(folder)] = collect(frames.load(folder))
     return made
+
+
+def retold(found, recipe=(), **about):
+    """The findings as those of other runs, with these changes to their recipe and to what is said about them."""
+    about = {"recipe": found.about.recipe | dict(recipe), **about}
+    label = repr(sorted(about.items(), key=repr))
+    return found.model_copy(
+        update={
+            "about": found.about.model_copy(update=about),
+            "run_sets": {key: tuple(f"{run} {label}" for run in runs) for key, runs in found.run_sets.items()},
+        }
+    )
 
 
 def test_every_gap_is_the_one_of_its_own_study(found):
@@ -69,7 +84,7 @@ def test_a_sign_that_turns_is_never_called_one_that_holds(found):
 
 def test_other_datasets_and_other_models_are_never_put_together(found):
     plain, adam, *_ = found.values()
-    elsewhere = adam.model_copy(update={"about": adam.about.model_copy(update={"dataset_sha256": "f" * 64})})
+    elsewhere = retold(adam, dataset_sha256="f" * 64)
     assert len(across({"a": plain, "b": adam}).groups) == 1
     assert len(across({"a": plain, "b": elsewhere}).groups) == 2
 
@@ -136,9 +151,7 @@ def test_two_models_made_of_one_go_by_their_names(found):
 
 def test_studies_of_one_name_are_told_apart_and_what_differs_is_shown(found):
     plain = next(iter(found.values()))
-    recipe = plain.about.recipe | {"batch_size": 16}
-    other = plain.model_copy(update={"about": plain.about.model_copy(update={"recipe": recipe})})
-    gaps = across({"here": plain, "there": other}).gaps
+    gaps = across({"here": plain, "there": retold(plain, {"batch_size": 16})}).gaps
     assert [gap.study for gap in gaps] == ["plain (here)", "plain (there)"]
     assert [gap.recipe for gap in gaps] == [{"batch_size": str(plain.about.recipe["batch_size"])}, {"batch_size": "16"}]
 
@@ -147,9 +160,7 @@ def test_what_pixels_are_normalised_by_is_told_where_one_dataset_has_several(fou
     plain = next(iter(found.values()))
 
     def told(**changes):
-        recipe = plain.about.recipe | changes
-        other = plain.model_copy(update={"about": plain.about.model_copy(update={"recipe": recipe})})
-        return [gap.recipe for gap in across({"here": plain, "there": other}).gaps]
+        return [gap.recipe for gap in across({"here": plain, "there": retold(plain, changes)}).gaps]
 
     assert told(pixel_mean=0.5, dataset_sha256="f" * 64) == [{}, {}]
     assert told(pixel_mean=0.5) == [{"pixel_mean": str(plain.about.recipe["pixel_mean"])}, {"pixel_mean": "0.5"}]
@@ -158,23 +169,64 @@ def test_what_pixels_are_normalised_by_is_told_where_one_dataset_has_several(fou
 def test_of_a_recipe_the_table_shows_what_most_studies_have_not(found):
     plain = next(iter(found.values()))
 
-    def changed(**changes):
-        recipe = plain.about.recipe | changes
-        return plain.model_copy(update={"about": plain.about.model_copy(update={"recipe": recipe})})
-
-    studies = {"a": plain, "b": changed(), "c": changed(batch_size=16), "d": changed(pixel_mean=0.9)}
-    elsewhere = changed(pixel_mean=0.7, dataset_sha256="f" * 64)
-    elsewhere = elsewhere.model_copy(update={"about": elsewhere.about.model_copy(update={"dataset_sha256": "f" * 64})})
-    shown = list(report.tabulated(across(studies | {"e": elsewhere})).shown["Recipe"])
+    studies = {
+        "a": plain,
+        "b": retold(plain),
+        "c": retold(plain, {"batch_size": 16}),
+        "d": retold(plain, {"pixel_mean": 0.9}),
+        "e": retold(plain, {"pixel_mean": 0.7, "dataset_sha256": "f" * 64}, dataset_sha256="f" * 64),
+    }
+    shown = list(report.tabulated(across(studies)).shown["Recipe"])
     assert shown == ["—", "—", "batch_size: 16", "pixel_mean: 0.9", "—"]
 
 
 def test_files_of_one_name_with_other_content_are_drawn_once(found):
     plain, adam, *_ = found.values()
-    elsewhere = adam.model_copy(update={"about": adam.about.model_copy(update={"dataset_sha256": "f" * 64})})
+    elsewhere = retold(adam, dataset_sha256="f" * 64)
     both = across({"a": plain, "b": elsewhere})
     labels = [label for label, _ in forest._rows(both, ("net", "mlp"))]
     assert labels == ["plain", "adam"]
+
+
+def test_a_study_counts_once_however_it_is_kept(found):
+    plain, adam, *_ = found.values()
+    with pytest.raises(UserError, match=r"across: found all runs of 'a' in 'a\.zip' too; allowed: every study once"):
+        across({"a": plain, "b": adam, "a.zip": plain})
+    # The folder has grown since it was exported.
+    older = plain.model_copy(update={"run_sets": dict([max(plain.run_sets.items(), key=lambda item: len(item[1]))])})
+    key, runs = next(iter(older.run_sets.items()))
+    older = older.model_copy(update={"run_sets": {key: runs[1:]}})
+    with pytest.raises(UserError, match=r"found all runs of 'a\.zip' in 'a' too"):
+        across({"a": plain, "a.zip": older})
+    partly = older.model_copy(update={"run_sets": {key: (*runs[1:], "another")}})
+    assert len(across({"a": plain, "b": partly}).gaps) == 2
+
+
+def test_studies_that_compare_no_models_are_named_and_change_nothing(found, tmp_path):
+    plain, adam, turned, _ = found.values()
+    alone = retold(turned, {"batch_size": 16}).model_copy(update={"comparisons": ()})
+    both = across({"a": plain, "b": adam, "c": alone})
+    assert both.without == ("turned",)
+    assert both.gaps == across({"a": plain, "b": adam}).gaps
+    report.write(both, tmp_path)
+    assert "No gap from turned, which compares no models." in (tmp_path / "across.md").read_text()
+    alone = [alone, retold(alone, name="other")]
+    assert report._sentences(across({"a": alone[0], "b": alone[1]})) == [
+        "No gap from turned and other, which compare no models."
+    ]
+
+
+def test_the_gap_with_runs_that_did_not_learn_stands_beside(tmp_path, found):
+    states = {("net", 0.01, 3): "collapsed"}
+    options = dict(seeds=8, n_test=400, n_val=60, learning_rates=[0.01], states=states, analysis={"resamples": 200})
+    failing = synthetic.write(tmp_path, {"net": BETTER, "mlp": WORSE}, name="failing", **options)
+    plain, *_ = found.values()
+    both = across({"plain": plain, "failing": collect(frames.load(failing))})
+    assert both.gaps[0].scored_at_chance is None
+    value = both.gaps[1].scored_at_chance.estimate
+    assert value < both.gaps[1].seeds.estimate
+    (group,) = both.groups
+    assert f"; with runs that did not learn scored at chance {text.points(value)} (failing)." in group.sentence
 
 
 def test_a_prediction_interval_holds_the_next_as_often_as_it_says():
@@ -219,6 +271,10 @@ def test_the_command_writes_it_and_a_mistake_is_one_line(found, tmp_path, monkey
     assert code == 2
     assert said.err.count("\n") == 1
     assert "every study once" in said.err
+    ledger.export(Storage(first), tmp_path / "same.zip")
+    code, said = run(first, str(tmp_path / "same.zip"), "--out", str(tmp_path / "again"))
+    assert (code, said.err.count("\n")) == (2, 1)
+    assert "same.zip' too; allowed: every study once" in said.err
     code, said = run(first, str(tmp_path / "none"), "--out", str(tmp_path / "again"))
     assert code == 2
     assert said.err.count("\n") == 1
