@@ -339,7 +339,7 @@ def paired(
 def _verdict(k: NDArray[np.int64], n_images: int, level: float, margin: float, basis: Basis) -> Verdict:
     d, alpha = k / n_images, 1 - level
     outer, inner = t_interval(d, level, basis), t_interval(d, 2 * level - 1, basis)
-    lacking = too_few(k.size, k.size - np.count_nonzero(k), alpha)
+    lacking = too_few(k.size, int(np.count_nonzero(k == 0)), alpha)
     words = largest = None
     if outer.interval and inner.interval:
         said = verdict(*outer.interval, *inner.interval, margin)
