@@ -52,6 +52,7 @@ _LATEX = str.maketrans(
         "ρ": r"$\rho$",
         "σ": r"$\sigma$",
         "τ": r"$\tau$",
+        "χ": r"$\chi$",
         "ω": r"$\omega$",
         "·": r"$\cdot$",
         "→": r"$\rightarrow$",
@@ -159,6 +160,11 @@ def p_statement(p: float | None) -> str:
 def points(x: float | None, digits: int = 2) -> str:
     """A difference of accuracies, a fraction, in percentage points with its sign."""
     return DASH if x is None else signed(hundredfold(x), digits)
+
+
+def sd(x: float | None) -> str:
+    """A standard deviation of accuracies, a fraction, in percentage points."""
+    return DASH if x is None else f"{100 * x:.3f}"
 
 
 def point_digits(low: float | None, high: float | None) -> int:

@@ -11,7 +11,8 @@ Tables and figures that are wider than a column are starred floats, which one-co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from math import ceil
 from pathlib import Path
 
@@ -25,8 +26,24 @@ from analysis.report.figures import style
 from analysis.report.figures.canvas import Caption
 from analysis.report.table import Table
 
-COLUMN, PAGE = 58, 125
-"""Characters, about, in a line of a column and of a page, in the size that tables are set in."""
+COLUMN, PAGE = 60, 126
+"""Digits in a line of a column and of a page, in the size that tables are set in."""
+
+BETWEEN = 1.5
+"""Digits between two columns."""
+
+DIGIT = 0.5
+"""The width of a digit in it, in em."""
+
+PARTS = (re.compile(r"\S+"), re.compile(r"[^\s_-]+[_-]?|[_-]"))
+"""What of a cell stays together in a line: words, or where these are too long, their parts, as `text.latex` parts them.
+"""
+
+SENTENCE = 45
+"""Digits after which a longer cell is broken in any case, where not all cells fit."""
+
+SMALLEST = 0.7
+"""Of that size, what a table may be shrunk to: 5 points where the text has 10. What is wider still sticks out."""
 
 LINES = 50
 """Lines of a table on one page, its notes included."""
@@ -61,7 +78,7 @@ def as_latex(table: Table) -> str:
 
 def _float(table: Table, rows: pd.DataFrame, number: int, parts: int) -> str:
     """One part of a table; the first has the caption and the label, the last the notes."""
-    star = "" if sum(_widths(table).values()) + 2 * len(table.shown.columns) <= COLUMN else "*"
+    star = "" if _width(_widths(table).values()) <= COLUMN else "*"
     shown = rows.map(lambda cell: text.latex(str(cell)))
     shown.columns = [text.latex(column) for column in rows.columns]
     body = shown.style.hide(axis="index").to_latex(hrules=True, column_format=f"@{{}}{''.join(_columns(table))}@{{}}")
@@ -71,8 +88,9 @@ def _float(table: Table, rows: pd.DataFrame, number: int, parts: int) -> str:
     notes = "".join(f"\\par {text.latex(note)}\n" for note in table.notes) if number == parts else ""
     if notes:
         notes = f"\\par\\smallskip{{\\scriptsize\\raggedright\n{notes}\\par}}\n"
-    # Made smaller where it is wider than there is room, and never larger.
-    fitted = f"\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{%\n{body}}}\n"
+    # Made smaller where it is wider than there is room, but not unreadable, and never larger.
+    smaller = f"\\ifdim{SMALLEST}\\width>\\linewidth {SMALLEST}\\width\\else\\linewidth\\fi"
+    fitted = f"\\resizebox{{\\ifdim\\width>\\linewidth{smaller}\\else\\width\\fi}}{{!}}{{%\n{body}}}\n"
     size = "\\smallskip\\scriptsize\\setlength{\\tabcolsep}{3pt}\n"
     return f"\\begin{{table{star}}}\n\\centering\n{caption}{label}{size}{fitted}{notes}\\end{{table{star}}}\n"
 
@@ -82,24 +100,52 @@ def _caption(title: str, words: str) -> str:
     return f"\\caption[{text.latex(title)}]{{{text.latex(f'{title}. {words}'.strip())}}}\n"
 
 
-def _widths(table: Table) -> dict[str, int]:
-    """Characters that each column is wide: its longest cell, or its share of the line where it is one of prose."""
+def _long(shown: str) -> float:
+    """How long a text is in a line, in digits: letters are as wide as these on average, but not each of them."""
+    return sum(0.55 if c in "fijlrtI .,:;'()[]|!" else 1.5 if c in "mwMW%+−±<>=—★×" else 1.0 for c in shown)
+
+
+def _width(columns: Iterable[float]) -> float:
+    """Digits that columns take together."""
+    widths = list(columns)
+    return sum(widths) + BETWEEN * (len(widths) - 1)
+
+
+def _widths(table: Table) -> dict[str, float]:
+    """Digits that each column is wide: its longest cell, or less where cells must be broken to fit the page.
+
+    What is there beyond the longest parts that cannot be broken is shared out by how much each column lacks.
+    """
     cells = {column: [column, *map(str, table.shown[column])] for column in table.shown.columns}
-    widest = {column: max(map(len, texts)) for column, texts in cells.items()}
-    words = {c: max(len(word) for cell in texts for word in cell.split() or [""]) for c, texts in cells.items()}
-    wanted = {column: min(widest[column], 60) for column in table.prose}
-    room = PAGE - 2 * len(cells) - sum(width for column, width in widest.items() if column not in wanted)
-    shares = {column: int(room * width / sum(wanted.values())) for column, width in wanted.items()}
-    return widest | {column: max(words[column] + 1, min(shares[column], wanted[column])) for column in wanted}
+    whole = {column: max(map(_long, texts)) for column, texts in cells.items()}
+    if _width(whole.values()) <= PAGE:
+        return whole
+    for parts in PARTS:
+        # A little more, as no line is filled to its end.
+        longest = {c: 1 + max(_long(part) for cell in cells[c] for part in parts.findall(cell)) for c in _broken(table)}
+        least = {column: min(width, longest.get(column, width)) for column, width in whole.items()}
+        if _width(least.values()) <= PAGE:
+            break
+    # Sentences may take several lines without making those break that are a few words long.
+    wanted = {column: max(least[column], min(width, SENTENCE)) for column, width in whole.items()}
+    lacking = _width(wanted.values()) - _width(least.values())
+    share = max(0.0, PAGE - _width(least.values())) / lacking if lacking else 0.0
+    return {column: min(whole[column], least[column] + share * (wanted[column] - least[column])) for column in cells}
+
+
+def _broken(table: Table) -> list[str]:
+    """Columns whose cells may stand in several lines: words, and no numbers."""
+    return [column for column in table.shown.columns if column not in table.numbers]
 
 
 def _columns(table: Table) -> list[str]:
-    """Column types: numbers flush right, prose in paragraphs."""
+    """Column types: numbers flush right, words in paragraphs where they do not fit a line."""
     widths = _widths(table)
-    prose = r">{{\raggedright\arraybackslash}}p{{{:.1f}em}}"
+    paragraph = r">{{\raggedright\arraybackslash}}p{{{:.1f}em}}"
+    longest = {column: max(map(_long, map(str, table.shown[column]))) for column in table.shown.columns}
     return [
-        prose.format(0.52 * widths[column]) if column in table.prose else "r" if column in table.numbers else "l"
-        for column in table.shown.columns
+        "r" if column in table.numbers else paragraph.format(DIGIT * width) if width < longest[column] else "l"
+        for column, width in widths.items()
     ]
 
 
@@ -107,9 +153,7 @@ def _parts(table: Table) -> Iterator[pd.DataFrame]:
     """The rows, page by page; room is kept for the notes under the last of them."""
     widths = _widths(table)
     lines = [
-        max(ceil(len(str(cell)) / widths[column]) for column, cell in row.items() if column in table.prose or cell)
-        if table.prose
-        else 1
+        max(ceil(_long(str(cell)) / widths[column]) for column, cell in row.items() if widths[column])
         for row in table.shown.to_dict("records")
     ]
     notes = sum(ceil(len(note) / PAGE) for note in table.notes)

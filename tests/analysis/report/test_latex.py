@@ -77,6 +77,34 @@ def test_tables_of_any_size_and_names_of_any_kind_fit(tmp_path, columns):
     assert printed.count("A note that says") > 0
 
 
+@needs_latex
+def test_a_table_is_not_shrunk_until_nobody_can_read_it(tmp_path):
+    for name, columns in (("wide", 14), ("hopeless", 28)):
+        (tmp_path / f"{name}.tex").write_text(latex.as_latex(made(columns, 2)))
+    compiled(tmp_path, ["wide"])
+    with pytest.raises(AssertionError, match="Overfull"):
+        compiled(tmp_path, ["hopeless"])
+
+
+def test_cells_are_broken_only_where_they_must_and_over_the_whole_page():
+    rows = table.Rows()
+    cells = {f"Number {k}": table.number(f"n{k}", k, "+0.63 to +0.75") for k in range(3)}
+    method = "standard error clustered by 20 seeds and 297 clusters of 10,000 test images, t, 58.8 degrees of freedom"
+    rows.add(
+        Baseline=table.words("b", "mlp_matched"),
+        **cells,
+        Method=table.words("m", method),
+        Runs=table.words("r", "20 of 20 pairs of runs"),
+    )
+    broken = rows.table("example", "An example")
+    widths = latex._widths(broken)
+    assert latex._columns(broken)[:4] == ["l", "r", "r", "r"]
+    assert widths["Method"] > 40
+    assert widths["Runs"] > 15
+    taken = sum(widths.values()) + 1.5 * (len(widths) - 1)
+    assert latex.PAGE - 5 < taken <= latex.PAGE
+
+
 def test_a_long_table_is_several_floats_that_hold_every_row_once():
     example = made(2, 200, notes=["The note."])
     written = latex.as_latex(example)
