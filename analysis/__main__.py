@@ -66,8 +66,7 @@ def cli(
         _complete(data)
     findings = build.collect(data, block)
     with _folder(report) as folder:
-        floats = _write(findings, data, folder)
-        pdf = _paper(findings, data, folder, floats) if as_paper else None
+        pdf = _write(findings, data, folder, as_paper=as_paper)
         address = wandb_report.publish(findings, data, folder) if wandb else None
     if as_json:
         click.echo(findings.to_json(), nl=False)
@@ -154,8 +153,7 @@ def published_cli(folder: Path, clusters: str | None) -> None:
     studies = []
     for archive, data in loaded:
         findings = build.collect(data)
-        floats = _write(findings, data, archive.parent)
-        pdf = _paper(findings, data, archive.parent, floats)
+        pdf = _write(findings, data, archive.parent, as_paper=True)
         click.echo(f"{archive}: made anew{'' if pdf else f'; {paper.ABSENT}'}")
         studies.append((archive, findings))
     click.echo(f"links: {published.write(folder, studies)}")
@@ -167,8 +165,8 @@ def _load(source: str | Path, clusters: str | None) -> frames.Frames:
     return data.clustered(clusters) if clusters and data.study.dataset.name in OF_WRITERS else data
 
 
-def _write(findings: build.Findings, data: frames.Frames, folder: Path) -> list[Path]:
-    """Write the report into `folder`; the tables and figures for LaTeX."""
+def _write(findings: build.Findings, data: frames.Frames, folder: Path, *, as_paper: bool) -> Path | None:
+    """Write the report into `folder`, and the draft of a paper if asked; its PDF, or None where there is none."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "findings.json").write_text(findings.to_json(), encoding="utf-8")
@@ -179,8 +177,10 @@ def _write(findings: build.Findings, data: frames.Frames, folder: Path) -> list[
         written += figures.draw(findings, data, folder / "figures", processes=processes)
         floats = latex.write(findings, data, folder / "latex")
         _clear(Storage(folder), {path.relative_to(folder).as_posix() for path in (*written, *floats)})
-        page.write(findings, data, folder)
-        return floats
+        try:
+            return _paper(findings, data, folder, floats) if as_paper else None
+        finally:
+            page.write(findings, data, folder)  # last, as it links what is there
     except OSError as error:
         raise StorageError(f"{folder}: cannot write the report: {error.strerror or error}") from error
 

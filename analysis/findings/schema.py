@@ -298,7 +298,7 @@ class Findings(Frozen):
     run_sets: Mapping[str, tuple[str, ...]]
     """Hash of the run ids → the run ids: what each finding rests on."""
     answer: str = ""
-    """The answer in words, a paragraph per baseline."""
+    """The answer in words, a paragraph per baseline; before them, of a factorial, one per model on its spread."""
 
     def accuracy(self, model: str) -> Estimate | None:
         """Mean test accuracy of a model at its selected rate; None where none could be selected."""

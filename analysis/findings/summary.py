@@ -13,6 +13,7 @@ from analysis.grid import independent
 from analysis.stats.estimate import Estimate
 from analysis.stats.robustness import Specification, coinciding
 from analysis.stats.selection import Choice, Selection
+from analysis.stats.variance import Component
 
 NAMED = 3
 """Unusable files that are named; the page names them all."""
@@ -24,10 +25,80 @@ CHECKS = "learning rate, number of epochs, preprocessing, implementation"
 
 
 def sentence(findings: Findings) -> str:
-    """The answer, one paragraph per baseline."""
+    """The answer, one paragraph per baseline; those of a factorial are about the models' spread, and stand first."""
+    paragraphs = [_spread(findings, model) for model in spreads(findings)]
+    paragraphs += [_paragraph(findings, comparison) for comparison in findings.comparisons]
     if not findings.comparisons:
-        return f"{findings.about.name} trained one model, {findings.about.models[0].name}: there is no gap to estimate."
-    return "\n\n".join(_paragraph(findings, comparison) for comparison in findings.comparisons)
+        name, model = findings.about.name, findings.about.models[0].name
+        paragraphs.append(f"{name} trained one model, {model}: there is no gap to estimate.")
+    return "\n\n".join(paragraphs)
+
+
+def spreads(findings: Findings) -> list[str]:
+    """Models of a factorial: those whose spread has components."""
+    return [model for model, found in findings.variance.items() if found.components.components]
+
+
+def told_from_0(component: Component) -> bool:
+    """Whether the interval of a component of variance leaves out 0."""
+    return (component.variance.low or 0.0) > 0
+
+
+def spread(findings: Findings, model: str) -> str:
+    """Which components of the spread of a model of a factorial can be told from 0, in a sentence without its stop."""
+    found = findings.variance[model].components
+    if found.standard_deviation is None:
+        return f"where the spread of {model} comes from has no answer: {found.components[0].variance.declined}"
+    known = [f"{text.percent(c.share, 0)} is of {effect(c)}" for c in found.components if told_from_0(c)]
+    others = sum(not told_from_0(c) for c in found.components)
+    rest = "no component" if not known else "no other component" if others else "every component"
+    said = f"{rest} can be told from 0"
+    return (
+        f"of the variance of {model}'s test accuracy (SD {text.sd(found.standard_deviation)} points) "
+        f"{f'{text.listed(known)}; {said}' if known else said}"
+    )
+
+
+def effect(component: Component) -> str:
+    """The factors of a component of variance: "init × order (including nondeterminism)"."""
+    factors, _, more = component.effect.partition(", ")
+    return f"{factors} ({more})" if more else factors
+
+
+def _spread(findings: Findings, model: str) -> str:
+    """Where the spread of one model comes from: each component that can be told from 0, and what the others may be."""
+    found, basis = findings.variance[model].components, findings.variance[model].components.components[0].variance
+    if found.standard_deviation is None:
+        return f"{_capital(spread(findings, model))}."
+    rate = findings.selection[model].mean.learning_rate
+    level = text.level(findings.about.settings.confidence)
+    crossed = " × ".join(f"{n} {factor}" for factor, n in found.levels.items())
+    limits = [
+        f"{effect(c)} {root(c.variance.estimate)} ({root(c.variance.low)} to {root(c.variance.high)})"
+        for c in found.components
+        if told_from_0(c)
+    ]
+    others = [
+        f"{effect(c)} {'has no interval' if c.variance.high is None else root(c.variance.high)}"
+        for c in found.components
+        if not told_from_0(c)
+    ]
+    at = "" if rate is None else f" at a learning rate of {text.plain(rate)}"
+    return (
+        f"{_capital(spread(findings, model))}, at {level} confidence, from {text.of(basis.n, basis.planned)} trainings"
+        f"{at} with {crossed} seeds crossed."
+        + (f" SDs in points: {'; '.join(limits)}." if limits else "")
+        + (f" Upper limits of the others: {'; '.join(others)}." if others else "")
+    )
+
+
+def root(variance: float | None) -> str:
+    """The standard deviation that a variance is the square of, in percentage points."""
+    return text.sd(None if variance is None else variance**0.5)
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _paragraph(findings: Findings, comparison: Comparison) -> str:

@@ -17,6 +17,7 @@ import jinja2
 import pandas as pd
 
 from analysis import text
+from analysis.findings import summary
 from analysis.findings.schema import Comparison, Findings
 from analysis.frames import Frames
 from analysis.report import phrases, provenance
@@ -48,6 +49,11 @@ MOST_RUNS, MOST_POINTS = 5_000, 300_000
 
 RUN_COLUMNS = ("Run", "Model", "State", "Rate", "Seed", "Train", "Validation", "Test", "Seconds")
 CURVES = {"train": "train_accuracy", "validation": "val_accuracy", "test": "test_accuracy"}
+
+
+FILES = ("findings.json", "costs.json", "paper.pdf", "{study}.zip")
+FOLDERS = ("figures", "tables", "latex", "latex/figures", "latex/tables")
+"""What lies beside the page, as far as it is there: the findings, the times, the paper, the archive; and the rest."""
 
 
 class Tile(NamedTuple):
@@ -107,8 +113,9 @@ def write(findings: Findings, frames: Frames, folder: Path) -> Path:
     details = run_details(frames)
     page = environment.get_template("index.html.j2").render(
         title=title(findings),
-        headline=headline(findings),
-        tiles=[tile(findings, comparison) for comparison in findings.comparisons],
+        headline=lead(findings),
+        tiles=[spread_tile(findings, model) for model in summary.spreads(findings)]
+        + [tile(findings, comparison) for comparison in findings.comparisons],
         became=became(findings),
         incomplete=any(c.failed + c.missing for c in findings.completeness),
         warnings=findings.warnings,
@@ -116,6 +123,7 @@ def write(findings: Findings, frames: Frames, folder: Path) -> Path:
         answer=findings.answer.split("\n\n"),
         sections=parts,
         figure_files=[suffix[1:] for suffix in SUFFIXES],
+        files=files(findings, folder),
         run_columns=RUN_COLUMNS,
         detailed=bool(details),
         texts=_json(copied),
@@ -157,6 +165,46 @@ def headline(findings: Findings) -> str:
     return f"On {' '.join(findings.about.dataset.split())}, {'; '.join(parts)}."
 
 
+def files(findings: Findings, folder: Path) -> dict[str, list[str]]:
+    """Folder beside the page → the files in it that belong to the report; "" is the page's own folder."""
+    named = [name.format(study=findings.about.name) for name in FILES]
+    there = {"": [name for name in named if (folder / name).is_file()]}
+    there |= {
+        name: sorted(path.name for path in (folder / name).glob("*") if path.is_file())
+        for name in FOLDERS
+        if (folder / name).is_dir()
+    }
+    return {name: names for name, names in there.items() if names}
+
+
+def lead(findings: Findings) -> str:
+    """What stands first: the headline, and before it what a factorial is for, the components of the spread."""
+    spreads = [summary.spread(findings, model) for model in summary.spreads(findings)]
+    if not spreads:
+        return headline(findings)
+    words = "; ".join(spreads)
+    said = f"{words[0].upper()}{words[1:]} ({phrases.level(findings)} confidence)."
+    return f"{said} {headline(findings)}" if findings.comparisons else said
+
+
+def spread_tile(findings: Findings, model: str) -> Tile:
+    """How far a model's accuracy spreads over all its seeds, and what of that each component that is there has."""
+    found = findings.variance[model].components
+    basis, sd = found.components[0].variance, found.standard_deviation
+    told = [c for c in found.components if summary.told_from_0(c)]
+    others = [summary.effect(c) for c in found.components if c not in told]
+    lines = [
+        f"{text.percent(c.share, 0)} of the variance is of {summary.effect(c)}: SD {summary.root(c.variance.estimate)} "
+        f"({summary.root(c.variance.low)} to {summary.root(c.variance.high)}, {phrases.level(findings)})"
+        for c in told
+    ]
+    if others and sd is not None:
+        lines.append(f"not told from 0: {text.listed(others)}")
+    lines.append(f"n = {text.of(basis.n, basis.planned)} trainings")
+    value = text.DASH if sd is None else f"{text.sd(sd)} points"
+    return Tile(f"{model}, SD over all seeds", value, tuple(lines), None)
+
+
 def tile(findings: Findings, c: Comparison) -> Tile:
     """The gap to one baseline, its interval for new images, the verdict and what they rest on."""
     level = phrases.level(findings)
@@ -172,8 +220,19 @@ def tile(findings: Findings, c: Comparison) -> Tile:
         label=f"{findings.about.settings.candidate} − {c.baseline}",
         value=shown,
         lines=(new, f"n = {text.of(c.pairs, c.planned)} pairs of trainings", *scored),
-        verdict=c.verdicts,
+        verdict=_verdict(findings, c),
     )
+
+
+def _verdict(findings: Findings, c: Comparison) -> str | None:
+    """The verdicts in short, with the level that they are held to and what held them back."""
+    if c.verdicts is None:
+        return None
+    here, _, why = (c.seeds.verdict.words or "").partition(": ")
+    new = (c.verdict_for_new_images or "no verdict").partition(": ")[0]
+    both = " and for new ones" if new == here else f", {new} for new ones"
+    level = text.level(findings.about.settings.verdict_level)
+    return f"{here} for these test images{both}, at {level}{f' ({why})' if why else ''}"
 
 
 def became(findings: Findings) -> str:

@@ -256,7 +256,7 @@ def report(findings: Findings, frames: Frames, entity: str) -> wr.Report:
         project=at.project,
         entity=entity,
         title=page.title(findings)[:128],
-        description=page.headline(findings),
+        description=page.lead(findings),
         blocks=blocks,
         width="fluid",
     )

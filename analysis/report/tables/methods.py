@@ -158,11 +158,11 @@ def seed_spread(findings: Findings, frames: Frames) -> Rows:
         rows.add(
             Model=words("model", model),
             **{
-                "On these images": rows.estimate("on_test_set", here, _sd(here.estimate)),
-                "Interval": Cell(_limits(here, _sd), {"on_test_set_low": here.low, "on_test_set_high": here.high}),
-                "On all such images": rows.estimate("distribution_wise", general, _sd(general.estimate)),
+                "On these images": rows.estimate("on_test_set", here, text.sd(here.estimate)),
+                "Interval": Cell(_limits(here, text.sd), {"on_test_set_low": here.low, "on_test_set_high": here.high}),
+                "On all such images": rows.estimate("distribution_wise", general, text.sd(general.estimate)),
                 "Its interval": Cell(
-                    _limits(general, _sd),
+                    _limits(general, text.sd),
                     {"distribution_wise_low": general.low, "distribution_wise_high": general.high},
                 ),
                 "Share of variance": number("share", v.share, text.percent(v.share, 0)),
@@ -179,12 +179,7 @@ def seed_spread(findings: Findings, frames: Frames) -> Rows:
 
 
 def _root(variance: float | None) -> str:
-    return _sd(None if variance is None else max(0.0, variance) ** 0.5)
-
-
-def _sd(x: float | None) -> str:
-    """A fraction in percentage points, without a sign."""
-    return text.DASH if x is None else f"{100 * x:.3f}"
+    return text.sd(None if variance is None else max(0.0, variance) ** 0.5)
 
 
 def _limits(e: Estimate, shown: Callable[[float], str]) -> str:

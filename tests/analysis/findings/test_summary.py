@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -193,6 +194,8 @@ def test_the_gap_is_given_with_and_without_the_runs_that_did_not_learn(model, tm
 def test_every_place_prints_the_same_verdict(tmp_path):
     loaded, found = one_of_eight(tmp_path, "first")
     see_the_verdict_everywhere(loaded, found, tmp_path)
+    (c,) = found.comparisons
+    assert page.tile(found, c).verdict.startswith("undecided for these test images and for new ones, at 95% (better by")
     assert "not shown to be more or less accurate" in page.headline(found)
 
 
@@ -205,7 +208,6 @@ def see_the_verdict_everywhere(loaded, found, folder):
         places = [
             found.answer,
             printed.getvalue(),
-            page.tile(found, c).verdict,
             TABLES["gaps"].table(found, loaded).shown.to_string(),
             FIGURES["gap"].caption(found, loaded).text,
             wandb_report.values(found)[f"gap/{c.baseline}/verdict"],
@@ -224,6 +226,44 @@ def test_every_place_says_that_five_pairs_are_too_few_for_two_baselines(tmp_path
     words = "undecided: 5 pairs are too few for the exact test at 0.025, 7 would do"
     assert {c.verdicts for c in found.comparisons} == {f"for these test images and for new ones: {words}"}
     see_the_verdict_everywhere(loaded, found, tmp_path)
+
+
+def test_the_answer_of_a_factorial_says_which_components_can_be_told_from_0(tmp_path):
+    options = dict(
+        seeds={"init": 3, "order": 3, "split": 2}, n_test=200, n_val=60, learning_rates=[0.01], analysis=FAST
+    )
+    found = collect(frames.load(synthetic.write(tmp_path, {"lenet5": Truth(2.5, 2.0, 0.2)}, **options)))
+    of = found.variance["lenet5"].components
+    paragraph, last = found.answer.split("\n\n")
+    assert f"(SD {100 * of.standard_deviation:.3f} points)" in paragraph
+    assert (
+        "at 95% confidence, from 18 of 18 trainings at a learning rate of 0.01 with 3 init × 3 order × 2" in paragraph
+    )
+    told, limits = paragraph.partition("can be told from 0")[0], paragraph.partition(" Upper limits of the others: ")[2]
+    top = of.components[-1]
+    assert top.variance.low > 0
+    assert f"{100 * top.share:.0f}% is of init × order × split (including nondeterminism)" in told
+    named = re.findall(r"% is of (.+?)(?:;|,| and \d| \()", told)
+    assert named == [c.effect.partition(",")[0] for c in of.components if c.variance.low]
+    for c in of.components[:-1]:
+        assert (f"{c.effect} {100 * (c.variance.high or 0) ** 0.5:.3f}" in limits) == (
+            not c.variance.low and c.variance.high is not None
+        )
+    assert last == "synthetic trained one model, lenet5: there is no gap to estimate."
+
+
+def test_a_factorial_with_a_run_missing_says_that_it_has_no_answer(tmp_path):
+    seeds = {"init": 2, "order": 2, "split": 1}
+    options = dict(seeds=seeds, n_test=100, n_val=60, learning_rates=[0.01], states={("second", 0.01, 1): "missing"})
+    found = collect(frames.load(synthetic.write(tmp_path, TWO, **options, analysis=FAST)))
+    first, second, gap = found.answer.split("\n\n")
+    assert first.startswith("Of the variance of first's test accuracy")
+    assert second == (
+        "Where the spread of second comes from has no answer: 1 of 4 runs have no accuracy, and the components need "
+        "every one."
+    )
+    assert gap.startswith("On the 100 test images")
+    assert page.lead(found).endswith(page.headline(found))
 
 
 def test_a_rate_that_lost_by_one_run_is_told_apart_from_an_edge(tmp_path):

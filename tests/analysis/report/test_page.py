@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from analysis import frames, text
-from analysis.findings import build
+from analysis.findings import build, summary
 from analysis.findings.schema import Findings
 from analysis.report import figures, latex, page, tables
 from analysis.report.figures import style
@@ -104,6 +104,54 @@ def test_a_tile_gives_the_interval_for_new_images_at_its_level(study):
     assert tile.lines[0] == "+0.40 to +1.60 for new images, taken as independent (95%)"
 
 
+def test_a_tile_says_its_verdict_in_short_at_the_level_that_it_is_held_to(study):
+    findings, _ = study
+    (c,) = findings.comparisons
+    why = "the interval excludes 0, but the exact test has p = 0.047, above 0.025"
+
+    def said(here, new):
+        verdict = c.seeds.verdict.model_copy(update=dict(words=here))
+        seeds = c.seeds.model_copy(update=dict(verdict=verdict))
+        return page.tile(findings, c.model_copy(update=dict(seeds=seeds, verdict_for_new_images=new))).verdict
+
+    assert said(None, None) is None
+    assert said("better", "better") == "better for these test images and for new ones, at 95%"
+    assert said(f"undecided: {why}", "undecided") == (
+        f"undecided for these test images and for new ones, at 95% ({why})"
+    )
+    assert said("better", None) == "better for these test images, no verdict for new ones, at 95%"
+
+
+@pytest.fixture(scope="module")
+def factorial(tmp_path_factory):
+    folder = synthetic.write(
+        tmp_path_factory.mktemp("factorial"),
+        models={"lenet5": synthetic.LENET},
+        learning_rates=[0.01],
+        seeds={"init": 3, "order": 3, "split": 2},
+        n_test=200,
+        analysis={"resamples": 200},
+    )
+    data = frames.load(folder)
+    return build.collect(data), data
+
+
+def test_a_factorial_opens_with_the_components_of_its_spread(factorial, tmp_path):
+    findings, data = factorial
+    found = findings.variance["lenet5"].components
+    (tile,) = [page.spread_tile(findings, model) for model in summary.spreads(findings)]
+    assert tile.value == f"{100 * found.standard_deviation:.3f} points"
+    assert tile.lines[-1] == "n = 18 of 18 trainings"
+    told = [c for c in found.components if c.variance.low]
+    assert len(tile.lines) == len(told) + (len(told) < len(found.components)) + 1
+    assert "for new images" not in page.lead(findings)
+    assert page.lead(findings).startswith(f"Of the variance of lenet5's test accuracy (SD {tile.value}) ")
+    figures.draw(findings, data, tmp_path / "figures")
+    shown = " ".join(" ".join(Page(page.write(findings, data, tmp_path).read_text(encoding="utf-8")).text).split())
+    assert shown.index(page.lead(findings)) < shown.index(tile.value + " ") < shown.index("planned runs finished")
+    assert "only model of this study" not in shown
+
+
 def test_the_headline_calls_a_model_better_only_where_both_intervals_do(study):
     findings, _ = study
     (c,) = findings.comparisons
@@ -158,7 +206,21 @@ def test_links_lead_somewhere(file, written):
     assert {link[1:] for link in links if link.startswith("#")} <= ids
     outside = {link for link in links if not link.startswith("#")}
     assert {"findings.json", "costs.json", "figures/gap.pdf", "figures/gap.png", "tables/gaps.csv"} <= outside
+    assert not [link for link in outside if (file.parent / link).is_dir()]
     assert not [link for link in outside if not (file.parent / link).exists()]
+
+
+def test_the_foot_links_every_file_of_the_report_and_no_other(study, file, tmp_path):
+    findings, data = study
+    folder = tmp_path / "report"
+    shutil.copytree(file.parent, folder)
+    for name in ("paper.pdf", "synthetic.zip", "latex/main.tex", "other.zip", "mine.txt"):
+        (folder / name).touch()
+    source = page.write(findings, data, folder).read_text(encoding="utf-8")
+    foot = Page(re.search("<footer>.*</footer>", source, re.S)[0])
+    links = {value for name, value in foot.attributes if name == "href"}
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert links == there - {"index.html", "other.zip", "mine.txt"}
 
 
 def test_figures_are_described_and_missing_ones_explained(study, written):
