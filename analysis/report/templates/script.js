@@ -7,15 +7,19 @@ const data = (id) => JSON.parse(document.getElementById(id)?.textContent || "{}"
 
 // --- tables sort by any column ---------------------------------------------------------------------------------------
 
-/** The number that a cell begins with ("−0.52 to …", "< 0.001", "1,234", "18 of 20"), or its words. */
-function value(cell) {
-  const found = /^[<±]? ?([+-]?[\d,]*\.?\d+(?:e[+-]?\d+)?)/.exec(cell.textContent.trim().replace(/−/g, "-"));
-  return found ? Number(found[1].replace(/,/g, "")) : cell.textContent.trim();
+/** The number that a text begins with ("−0.52 to …", "< 0.001", "1,234", "18 of 20"); null where there is none. */
+function number(text) {
+  const found = /^[<±]? ?([+-]?[\d,]*\.?\d+(?:e[+-]?\d+)?)/.exec(text.replace(/−/g, "-"));
+  return found ? Number(found[1].replace(/,/g, "")) : null;
 }
 
-function compare(a, b) {
-  if (typeof a === typeof b) return a < b ? -1 : a > b ? 1 : 0;
-  return typeof a === "number" ? -1 : 1; // what is no number stands last
+// A column of words may hold counts ("18 of 20", "3 diverged"); the names of runs begin with digits and are none.
+const counts = /^(—|[\d,]+( .*)?)$/;
+
+/** Which of two stands first; cells without a number stand last, whichever way the others are turned. */
+function compare(a, b, rising) {
+  if (a === null || b === null) return (a === null) - (b === null);
+  return (a < b ? -1 : a > b ? 1 : 0) * (rising ? 1 : -1);
 }
 
 for (const th of all("table.data th")) {
@@ -28,8 +32,10 @@ for (const th of all("table.data th")) {
     all("th", th.parentNode).forEach((other) => other.removeAttribute("aria-sort"));
     th.setAttribute("aria-sort", rising ? "ascending" : "descending");
     const body = th.closest("table").tBodies[0];
-    const keyed = [...body.rows].map((row) => [value(row.cells[th.cellIndex]), row]);
-    keyed.sort(([a], [b]) => (rising ? compare(a, b) : compare(b, a)));
+    const texts = [...body.rows].map((row) => row.cells[th.cellIndex].textContent.trim());
+    const numbers = th.classList.contains("number") || texts.every((text) => counts.test(text));
+    const keyed = [...body.rows].map((row, k) => [numbers ? number(texts[k]) : texts[k], row]);
+    keyed.sort(([a], [b]) => compare(a, b, rising));
     body.append(...keyed.map(([, row]) => row));
   });
 }

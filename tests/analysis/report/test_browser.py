@@ -91,6 +91,32 @@ def test_a_click_sorts_by_numbers_and_another_turns_them_round(opened):
     assert sorted(after) == sorted(before), "no row is lost"
 
 
+def test_cells_without_a_number_stand_last_both_ways(opened):
+    states = opened.run(COLUMN, "table-runs", 7)
+    assert 0 < states.count("—") < len(states)
+    for _ in ("ascending", "descending"):
+        opened.run(CLICK, "#table-runs th:nth-child(8) button")
+        after = opened.run(COLUMN, "table-runs", 7)
+        assert after.index("—") == len(after) - after.count("—")
+
+
+def test_names_of_runs_are_sorted_as_words_and_counts_as_numbers(opened):
+    for name in ("9a", "8e12", "10b"):
+        opened.run(
+            f"document.querySelector('#table-runs tbody tr:not(.x) td').textContent = '{name}';"
+            "document.querySelector('#table-runs tbody tr:not(.x)').classList.add('x')"
+        )
+    opened.run(CLICK, "#table-runs th:nth-child(1) button")
+    runs = opened.run(COLUMN, "table-runs", 0)
+    assert runs == sorted(runs)
+    counts = "document.querySelectorAll('#table-configurations tbody tr').forEach((row, k) => "
+    opened.run(counts + "{row.cells[9].textContent = k ? `${12 - 2 * k} collapsed` : '0'})")
+    opened.run(CLICK, "#table-configurations th:nth-child(10) button")
+    found = [int(cell.split()[0]) for cell in opened.run(COLUMN, "table-configurations", 9)]
+    assert found == sorted(found)
+    assert found[-1] == 10
+
+
 def test_search_leaves_the_rows_that_hold_the_words_and_opens_their_folds(opened):
     rows = opened.run("return document.querySelectorAll('tbody tr').length")
     opened.run(TYPE, "diverged mlp")
