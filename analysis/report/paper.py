@@ -20,14 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from pydantic import BaseModel
 
 from analysis import text
+from analysis.findings import summary
 from analysis.findings.schema import Findings
 from analysis.frames import Frames
 from analysis.report import page, phrases, provenance
 from analysis.report.figures import FIGURES
 from analysis.report.tables import TABLES
-from analysis.stats.estimate import Frozen
+from analysis.stats.variance import Component
 from study.errors import UserError
 
 PDF = "paper.pdf"
@@ -43,8 +45,18 @@ CITED = {
 }
 """Built-in model or dataset → its entry in references.bib."""
 
-FIGURES_IN_TEXT = ("gap", "learning_rates", "learning_curves")
-TABLES_IN_TEXT = ("gaps", "configurations")
+WRITERS = "82c40c7a84484a76038eb66cacd3bd8f27304ee4e064431cf0980d2938368c10"
+"""The checksum of the clusters of MNIST's test images that are their writers, as QMNIST names them."""
+
+IN_TEXT = (
+    "figures/gap",
+    "figures/variance",
+    "figures/learning_rates",
+    "figures/learning_curves",
+    "tables/gaps",
+    "tables/variance",
+    "tables/configurations",
+)
 """What stands in the results; everything else that the report has stands in the appendix."""
 
 LONG, UNIT = 20, 8
@@ -73,10 +85,17 @@ class Numbers:
         r"""The macro \num<name> for the number at `path` in findings.json; None where that is null."""
         value: Any = self.findings
         for key in path:
-            value = getattr(value, str(key)) if isinstance(value, Frozen) else value[key]
-        if value is None:
-            return None
-        at = "".join(f"[{json.dumps(key)}]" for key in path)
+            value = getattr(value, str(key)) if isinstance(value, BaseModel) else value[key]
+        return (
+            None if value is None else self._line(name, "".join(f"[{json.dumps(key)}]" for key in path), value, shown)
+        )
+
+    def total(self, name: str, key: str) -> Tex:
+        r"""The macro \num<name> for how many of all planned runs became what `key` says."""
+        value = sum(getattr(counts, key) for counts in self.findings.completeness)
+        return self._line(name, f'sum of ["completeness"][*][{json.dumps(key)}]', value, text.count)
+
+    def _line(self, name: str, at: str, value: object, shown: Callable[[Any], str]) -> Tex:
         self.lines.append(f"\\newcommand{{\\num{name}}}{{{text.latex(shown(value))}}} % {at} = {json.dumps(value)}")
         return Tex(f"\\num{name}{{}}")
 
@@ -155,47 +174,133 @@ def _context(findings: Findings, frames: Frames, numbers: Numbers, floats: set[s
     """What the template prints."""
     about, names = findings.about, _words([model.name for model in findings.about.models])
     models = [_model(findings, numbers, i, names) for i in range(len(about.models))]
-    inputs = [(f"figures/{f.name}", f.section, f.name in FIGURES_IN_TEXT) for f in FIGURES.values()]
-    inputs += [(f"tables/{t.name}", t.section, t.name in TABLES_IN_TEXT) for t in TABLES.values()]
-    inputs = [of for of in inputs if of[0] in floats]
+    inputs = [(f"figures/{f.name}", f.section) for f in FIGURES.values()]
+    inputs += [(f"tables/{t.name}", t.section) for t in TABLES.values()]
+    others = [of for of in inputs if of[0] in floats.difference(IN_TEXT)]
+    n = _study(findings, numbers)
     return {
         "title": page.title(findings),
         "headline": page.headline(findings),
-        "became": page.became(findings),
         "study": about,
         "settings": about.settings,
-        "n": _study(numbers),
+        "n": n,
         "models": models,
         "comparisons": [_comparison(findings, numbers, i, names) for i in range(len(findings.comparisons))],
-        "answer": findings.answer,
-        "rates": text.listed(map(text.plain, about.learning_rates)),
-        "recipe": [fact for fact in page.recipe(findings) if not fact[0].startswith("Model ")],
-        "clusters": page.clusters(findings),
-        "cite_clusters": Tex("~\\cite{cameron2011,cameron2015}" if about.clusters else ""),
+        "methods": _methods(findings),
+        "spreads": [_spread(findings, numbers, model, names[model]) for model in summary.spreads(findings)],
+        "factorial": isinstance(frames.config["seeds"], Mapping),
+        "answer": findings.answer.split("\n\n")[-1],
+        "recipe": _recipe(findings, n),
+        "writers": about.dataset == "mnist" and about.clusters is not None and about.clusters.sha256 == WRITERS,
+        "clusters_file": frames.clusters_file,
         "preregistration": findings.preregistration,
+        "published": _published(findings),
         "facts": provenance.facts(findings, frames),
         "commands": {name: shown for name, _, shown in provenance.again(findings, frames)},
         "warnings": findings.warnings,
-        "inline": [Tex(name) for name, _, in_text in inputs if in_text],
+        "floats": floats,
+        "inline": [Tex(name) for name in IN_TEXT if name in floats],
         "appendix": [
-            (title, [Tex(name) for name, of, in_text in inputs if of == section and not in_text])
-            for section, title in page.SECTIONS.items()
+            (title, [Tex(name) for name, of in others if of == section]) for section, title in page.SECTIONS.items()
         ],
         "cite": {name: Tex(f"~\\cite{{{entry}}}") for name, entry in CITED.items()},
         "nothing": Tex(""),
-        "points": text.plain(round(100 * about.settings.margin, 9)),
-        "level": text.level(about.settings.confidence),
         "verdict_level": text.level(about.settings.verdict_level),
-        "splits": text.splits(about.splits),
         "too_short": phrases.TOO_SHORT,
     }
 
 
-def _study(numbers: Numbers) -> dict[str, Tex | None]:
+def _study(findings: Findings, numbers: Numbers) -> dict[str, Tex | None]:
     """Macros of the study as a whole."""
+    about = findings.about
     keys = {"Train": "n_train", "Val": "n_val", "Test": "n_test", "Classes": "classes", "Planned": "planned"}
-    keys |= {"Epochs": "epochs", "Batch": "batch_size"}
-    return {name: numbers.add(name, ("about", key), text.count) for name, key in keys.items()}
+    keys |= {"Epochs": "epochs", "Batch": "batch_size", "Splits": "splits"}
+    found = {name: numbers.add(name, ("about", key), text.count) for name, key in keys.items()}
+    states = ("finished", "collapsed", "diverged", "failed", "missing")
+    found |= {state.capitalize(): numbers.total(state.capitalize(), state) for state in states}
+    shown: dict[str, tuple[tuple[str, ...], Callable[[Any], str]]] = {
+        "Rates": (("learning_rates",), lambda rates: text.listed(map(text.plain, rates))),
+        "Level": (("settings", "confidence"), text.level),
+        "Margin": (("settings", "margin"), lambda margin: text.plain(text.hundredfold(margin))),
+        "Resamples": (("settings", "resamples"), text.count),
+    }
+    found |= {name: numbers.add(name, ("about", *key), how) for name, (key, how) in shown.items()}
+    levels = [i for i, c in enumerate(findings.comparisons) if c.seeds.verdict.interval.level is not None]
+    at = ("comparisons", *levels[:1], "seeds", "verdict", "interval", "level")
+    found["VerdictLevel"] = numbers.add("VerdictLevel", at, text.level) if levels else None
+    for key in ("count", "smallest", "largest") if about.clusters else ():
+        name = f"Clusters{key.capitalize()}"
+        found[name] = numbers.add(name, ("about", "clusters", key), text.count)
+    return found
+
+
+def _recipe(findings: Findings, n: Mapping[str, Tex | None]) -> list[tuple[str, str]]:
+    """What all runs share, with macros where there are any."""
+    macros = {
+        "Images": Tex(f"{n['Train']} train, {n['Val']} validation, {n['Test']} test"),
+        "Learning rates": n["Rates"],
+        "Epochs, batch size": Tex(f"{n['Epochs']}, {n['Batch']}"),
+    }
+    facts = [fact for fact in page.recipe(findings) if not fact[0].startswith("Model ")]
+    return [(term, macros.get(term) or value) for term, value in facts]
+
+
+def _methods(findings: Findings) -> list[tuple[str, str]]:
+    """What was computed, and how: each method once, with its baselines where these differ in it."""
+    asked = {
+        "Over seeds": [c.seeds.mean.method for c in findings.comparisons],
+        "Over seeds and test images": [c.images.method for c in findings.comparisons],
+        "The test": [c.seeds.sign_flip.method for c in findings.comparisons],
+    }
+    baselines = [c.baseline for c in findings.comparisons]
+    said = []
+    for what, methods in asked.items():
+        groups: dict[str, list[str]] = {}
+        for method, baseline in zip(methods, baselines, strict=True):
+            groups.setdefault(method, []).append(baseline)
+        several = len(groups) > 1
+        said.append((what, "; ".join(f"{m} ({text.listed(of)})" if several else m for m, of in groups.items())))
+    return said
+
+
+def _published(findings: Findings) -> Tex:
+    """Citations of the published results beside ours, as far as the references have them: "LeCun et al. 1998"."""
+    entries = re.findall(r"^@\w+\{(\w+),", _template("references.bib"), re.MULTILINE)
+    sources = [re.match(r"(\w+).*\b(\d{4})$", result.source) for result in findings.literature]
+    keys = dict.fromkeys(f"{found[1].lower()}{found[2]}" for found in sources if found)
+    known = [key for key in keys if key in entries]
+    return Tex(f"~\\cite{{{','.join(known)}}}" if known else "")
+
+
+def _spread(findings: Findings, numbers: Numbers, model: str, word: str) -> dict[str, Any]:
+    """A model of a factorial, with macros of its spread and of the components of it."""
+    found = findings.variance[model].components
+    at: Sequence[str | int] = ("variance", model, "components")
+
+    def component(i: int, c: Component) -> dict[str, Any]:
+        name = word + "".join(factor.capitalize() for factor in re.findall(r"\w+", c.effect.partition(",")[0]))
+        of = (*at, "components", i)
+        return {
+            "effect": summary.effect(c),
+            "told": summary.told_from_0(c),
+            "Share": numbers.add(f"Share{name}", (*of, "share"), lambda share: text.percent(share, 0)),
+            "Sd": numbers.add(f"Sd{name}", (*of, "variance", "estimate"), summary.root),
+            "Low": numbers.add(f"SdLow{name}", (*of, "variance", "low"), summary.root),
+            "High": numbers.add(f"SdHigh{name}", (*of, "variance", "high"), summary.root),
+        }
+
+    components = [component(i, c) for i, c in enumerate(found.components)]
+    return {
+        "name": model,
+        "Sd": numbers.add(f"Spread{word}", (*at, "standard_deviation"), text.sd),
+        "crossed": " × ".join(f"{n} {factor}" for factor, n in found.levels.items()),
+        "told": [c for c in components if c["told"]],
+        "others": [c for c in components if not c["told"]],
+        "method": found.components[0].variance.method,
+        "declined": found.components[0].variance.declined,
+        "Runs": numbers.add(f"SpreadRuns{word}", (*at, "components", 0, "variance", "n"), text.count),
+        "Planned": numbers.add(f"SpreadPlanned{word}", (*at, "components", 0, "variance", "planned"), text.count),
+    }
 
 
 def _model(findings: Findings, numbers: Numbers, i: int, words: Mapping[str, str]) -> dict[str, Any]:
