@@ -1,4 +1,4 @@
-"""The draft of a paper: main.tex around the tables and figures, a macro for every number, and its PDF.
+"""The draft of a paper: main.tex around the tables and figures, macros for its numbers, and its PDF.
 
 Templates are Jinja2 with delimiters that LaTeX does not use: `<% %>` and `<< >>`. What they print is escaped, but for
 what is LaTeX already (`Tex`).
@@ -226,7 +226,7 @@ def _study(findings: Findings, numbers: Numbers) -> dict[str, Tex | None]:
     }
     found |= {name: numbers.add(name, ("about", *key), how) for name, (key, how) in shown.items()}
     levels = [i for i, c in enumerate(findings.comparisons) if c.seeds.verdict.interval.level is not None]
-    at = ("comparisons", *levels[:1], "seeds", "verdict", "interval", "level")
+    at: Sequence[str | int] = ("comparisons", *levels[:1], "seeds", "verdict", "interval", "level")
     found["VerdictLevel"] = numbers.add("VerdictLevel", at, text.level) if levels else None
     for key in ("count", "smallest", "largest") if about.clusters else ():
         name = f"Clusters{key.capitalize()}"
