@@ -165,7 +165,7 @@ def band_covers(k: NDArray, truth: float, flips: NDArray) -> NDArray[np.float64]
     for r, (rows, mean, error) in enumerate(zip(k, k.mean(1), stats.sem(k, axis=1), strict=True)):
         critical = sweep.critical_value(rows - mean, every, LEVEL, flips)
         if error.all() and np.isfinite(critical):
-            hits[r] = (np.abs(mean - truth) <= critical * error).all()
+            hits[r] = (np.abs(mean - truth) <= sweep.half_width(critical, len(rows), LEVEL) * error).all()
     return hits
 
 

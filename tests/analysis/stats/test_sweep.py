@@ -116,6 +116,16 @@ def test_a_rate_with_two_pairs_does_not_spoil_the_band_of_the_others():
     assert found.critical == sweep(CANDIDATE[:, :2], BASELINE[:, :2], rates=RATES[:2]).critical
 
 
+def test_the_band_is_nowhere_narrower_than_the_interval_for_that_rate_alone():
+    learned = ALL.copy()
+    learned[:4, 2] = False
+    found = sweep(learned_c=learned, ended_c=learned)
+    assert found.critical < stats.t.ppf(0.975, 2), "three pairs at the last rate have a larger quantile"
+    *_, last = found.rates
+    assert_allclose((last.band.low, last.band.high), (last.gap.low, last.gap.high), rtol=1e-12)
+    assert all(at.band.low <= at.gap.low < at.gap.high <= at.band.high for at in found.rates)
+
+
 def test_drawn_flips_agree_with_enumerated_ones(monkeypatch):
     n = EXACT
     x = np.random.default_rng(1).standard_normal((n, 4))
