@@ -107,6 +107,8 @@ class Coinciding:
     """How many they are."""
     choices: Mapping[str, tuple[str, ...]]
     """What they differ in → the choices that occur among them."""
+    intervals: Mapping[str, Estimate]
+    """Population → the gap with its interval over it, of the one that departs least; none where none is defined."""
 
 
 def robustness(
@@ -191,16 +193,20 @@ def coinciding(specs: Sequence[Specification]) -> list[Coinciding]:
     groups: dict[float, list[Specification]] = {}
     for spec in specs:
         groups.setdefault(_rounded(spec), []).append(spec)
-    return [
-        Coinciding(
-            first=min(
-                group, key=lambda s: (not s.primary, s.gap.low is None, s.population != "seeds", s.pairing != "paired")
-            ),
-            count=len(group),
-            choices={way: tuple(dict.fromkeys(getattr(s, way) for s in group)) for way in WAYS},
+    found = []
+    for _, group in sorted(groups.items()):
+        nearest = sorted(
+            group, key=lambda s: (not s.primary, s.gap.low is None, s.population != "seeds", s.pairing != "paired")
         )
-        for _, group in sorted(groups.items())
-    ]
+        found.append(
+            Coinciding(
+                first=nearest[0],
+                count=len(group),
+                choices={way: tuple(dict.fromkeys(getattr(s, way) for s in group)) for way in WAYS},
+                intervals={s.population: s.gap for s in reversed(nearest) if s.gap.interval},
+            )
+        )
+    return found
 
 
 def gap_by(

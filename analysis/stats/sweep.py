@@ -38,7 +38,7 @@ class AtRate(Frozen):
     sign_flip: Estimate
     """Exact test, not adjusted."""
     band: Estimate
-    """The interval of the simultaneous band, never narrower than that of `gap`: all rates' together hold at its level."""
+    """The interval of the simultaneous band, no narrower than that of `gap`: all rates' together hold at its level."""
     adjusted_p: float | None = None
     """Of the exact test, by Holm over all baselines and learning rates; null where no test was made."""
 
@@ -49,8 +49,8 @@ class Sweep(Frozen):
     rates: tuple[AtRate, ...]
     """Every rate planned for both models, ascending."""
     critical: float | None
-    """Half-width of the band in standard errors, where that of a rate's t interval is not larger; null where the band is
-    declined."""
+    """Half-width of the band in standard errors, where that of a rate's t interval is no larger; null where the band
+    is declined."""
     interaction: Estimate
     """Hotelling's T² test that the gap is the same at every rate."""
 
@@ -204,7 +204,9 @@ def _bands(
             reason = "so few seeds have flips without any spread: the band would be infinitely wide"
             bands.append(basis.declines(reason, center))
         else:
-            half = half_width(critical, n[r], level) * np.sqrt((residuals[:, r] ** 2).sum() / (n[r] - 1) / n[r]) / n_images
+            half = (
+                half_width(critical, n[r], level) * np.sqrt((residuals[:, r] ** 2).sum() / (n[r] - 1) / n[r]) / n_images
+            )
             bands.append(basis.gives(center, max(-1.0, center - half), min(1.0, center + half), level))
     return bands, critical if np.isfinite(critical) else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -132,6 +133,21 @@ def stacked(values: np.ndarray) -> np.ndarray:
         pile = np.flatnonzero(places == place)
         heights[pile] = np.arange(len(pile))
     return heights * min(0.085, 0.34 / max(heights.max(), 1e-12))
+
+
+def linear_within(points: Iterable[float]) -> float | None:
+    """The power of ten within ± which an axis of `points` is linear, where some would flatten the others; else None."""
+    distances = [abs(x) for x in points if x]
+    if not distances or max(distances) <= 5 * np.median(distances):
+        return None
+    return float(10.0 ** round(math.log10(np.median(distances))))
+
+
+def axis_within(linear: float | None) -> str:
+    """A sentence of a caption on an axis that is linear within ±`linear` only."""
+    if linear is None:
+        return ""
+    return f"The axis is linear within ±{text.plain(linear)} point{'s' * (linear != 1)}, logarithmic beyond."
 
 
 def name_rows(axes: Axes, labels: Sequence[str]) -> None:

@@ -17,11 +17,20 @@ from analysis import text
 from analysis.findings.schema import Findings
 from analysis.frames import Frames
 from analysis.report.figures import canvas, style
-from analysis.report.figures.canvas import Caption, Scene, legend, name_rows, spread, stacked
+from analysis.report.figures.canvas import (
+    Caption,
+    Scene,
+    axis_within,
+    legend,
+    linear_within,
+    name_rows,
+    spread,
+    stacked,
+)
 from analysis.report.figures.style import COLUMN, INK, MARGIN, MUTED, PAGE
 from analysis.report.phrases import each, level, new_images, over_seeds, pairs
 from analysis.stats.estimate import Estimate
-from analysis.stats.robustness import FEWER, WAYS, Coinciding, Robustness, coinciding
+from analysis.stats.robustness import FEWER, WAYS, Coinciding, coinciding
 
 SLOPES = 6
 """Baselines whose pairs of accuracies fit side by side."""
@@ -56,7 +65,7 @@ def gap_caption(findings: Findings, frames: Frames) -> Caption:
         f"{intervals or 'Black: the mean; one pair has no interval. '}"
         f"Grey: the margin of ±{text.plain(100 * settings.margin)} points. Planned pairs in "
         f"which both models learned: {pairs(findings)}."
-        + (f" Runs at these rates that did not learn and are not drawn: {not_learned}." if not_learned else "")
+        + (f" Runs at these rates that did not learn and so make no pair: {not_learned}." if not_learned else "")
         + (f" With them scored at chance the gap is {at_chance} points." if at_chance else "")
         + (f" Verdict at {text.level(settings.verdict_level)}, {verdicts}." if verdicts else ""),
         _no_pairs(findings),
@@ -156,6 +165,7 @@ def sweep_caption(findings: Findings, frames: Frames) -> Caption:
         else "",
         "Crosses above the frame: no inference, as half or more of a model's runs did not learn." if without else "",
         "Baselines are set slightly apart." if len(findings.sweep) > 1 else "",
+        axis_within(_swept_linear(findings)),
         f"Planned pairs: {counts}.",
     ]
     missing = None if drawn else "At no learning rate did both models learn."
@@ -189,6 +199,8 @@ def sweep(scene: Scene) -> Figure:
         marks: dict[str, Any] = dict(ls=look.dash, lw=0.6, marker=look.marker, ms=3.4, mec="white", mew=0.4, zorder=4)
         axes.plot(where, means, color=look.colour, **marks)
     style.rate_axis(axes, scene.rates)
+    if linear := _swept_linear(scene.findings):
+        style.signed_axis(axes, linear, (1, 2, 5))
     axes.set_ylabel(scene.gap)
     axes.grid(axis="y")
     keys = []
@@ -199,6 +211,12 @@ def sweep(scene: Scene) -> Figure:
         keys.append(Line2D([], [], color=MUTED, ls="", marker="x", ms=3.5, label="no inference"))
     legend(figure, (scene.looks[baseline] for baseline in swept), *keys)
     return figure
+
+
+def _swept_linear(findings: Findings) -> float | None:
+    """Within what distance of 0 the axis of the sweep is linear, where it is not so everywhere."""
+    gaps = (at.gap.estimate for found in findings.sweep.values() for at in found.rates)
+    return linear_within(100 * gap for gap in gaps if gap is not None)
 
 
 def classes_caption(findings: Findings, frames: Frames) -> Caption:
@@ -251,50 +269,60 @@ def specifications_caption(findings: Findings, frames: Frames) -> Caption:
     asked = curve_baselines(findings)
     robustness = {baseline: findings.robustness[baseline] for baseline in asked}
     same = each((b, text.of(r.same_sign, r.distinct)) for b, r in robustness.items() if r.same_sign is not None)
-    more = len(findings.comparisons) - len(asked)
-    cut = any(_without_zero(drawn_specifications(found)) for found in robustness.values())
-    axis = " Where it says so, the axis does not reach 0." if cut else ""
-    return Caption(
-        "Every different estimate of the gap that the choices below give, in order, with a "
-        f"{level(findings)} interval where one is defined; each square is a choice that gives it. Black, and the "
-        f"dashed line: the primary analysis.{axis} Not drawn, but in the table: the gap when fewer learning rates are "
-        f"tried. Other estimates with the same sign, those counted: {same or 'none'}. Descriptive, for analyses share "
-        f"data. Planned pairs that learned: {pairs(findings)}."
-        + (f" Baselines that are in the table only: {more}." if more else ""),
-        None if asked else "No pair of runs has learned.",
-        wide=len(asked) > 1,
-    )
+    specs = [coinciding(r.specifications) for r in robustness.values()]
+    near = [_near(drawn) for drawn in specs]
+    beyond = any(_beyond(limits, drawn) for limits, drawn in zip(near, specs, strict=True) if limits)
+    said = [
+        "Top: every different estimate of the gap that the choices at the bottom give, in order; each square is a "
+        "choice that gives it. Black, and the dashed line: the primary analysis.",
+        axis_within(_specified_linear(specs)),
+        f"Middle: the same around the intervals, each panel on its own axis. Bars: {level(findings)} intervals where "
+        "one is defined; thick, over seeds (this test set); thin, over seeds and test images (new images like these)."
+        if any(near)
+        else "",
+        "Arrows: further that way." if beyond else "",
+        "Best of n rates: the gap to expect when each model tries n of the learning rates."
+        if any(spec.selection.startswith(FEWER) for r in robustness.values() for spec in r.specifications)
+        else "",
+        f"Other estimates with the same sign: {same or 'none'}. Descriptive, for analyses share data.",
+        f"The first {len(asked)} of {len(findings.comparisons)} baselines."
+        if len(findings.comparisons) > len(asked)
+        else "",
+        f"Planned pairs that learned: {pairs(findings)}.",
+    ]
+    missing = None if asked else "No pair of runs has learned."
+    return Caption(" ".join(filter(None, said)), missing, wide=len(asked) > 1)
 
 
 @canvas.figure(section="robustness", title="Every way to analyse the same data", caption=specifications_caption)
 def specifications(scene: Scene) -> Figure:
-    """Above: the gap by every way to analyse the same data, in order. Below: the choices behind each."""
-    asked = {b: drawn_specifications(scene.findings.robustness[b]) for b in curve_baselines(scene.findings)}
+    """From the top: the gap by every way to analyse the same data, those near the intervals, their choices."""
+    asked = {b: coinciding(scene.findings.robustness[b].specifications) for b in curve_baselines(scene.findings)}
+    near = {baseline: _near(specs) for baseline, specs in asked.items()}
     choices = _choices(scene.findings, asked)
-    below = 0.115 * len(choices)
-    figure = Figure(figsize=(PAGE if len(asked) > 1 else COLUMN, 1.7 + below))
-    heights = dict(height_ratios=[1.3, below], hspace=0.03)
-    panels = figure.subplots(2, len(asked), squeeze=False, sharex="col", gridspec_kw=heights)
-    for (upper, lower), (baseline, specs) in zip(panels.T, asked.items(), strict=True):
+    heights = [1.0, *([1.3] if any(near.values()) else []), 0.115 * len(choices)]
+    figure = Figure(figsize=(PAGE if len(asked) > 1 else COLUMN, 0.4 + sum(heights)))
+    ratios = dict(height_ratios=heights, hspace=0.03)
+    panels = figure.subplots(len(heights), len(asked), squeeze=False, sharex="col", gridspec_kw=ratios)
+    for axes in panels[0, 1:]:
+        axes.sharey(panels[0, 0])
+    for (upper, *middle, lower), (baseline, specs) in zip(panels.T, asked.items(), strict=True):
         look = scene.looks[baseline]
-        primary = next((same.first.gap.estimate for same in specs if same.first.primary), None)
-        if primary is not None:
-            upper.axhline(100 * primary, color=MUTED, lw=0.6, ls=(0, (4, 2)))
-        _gap_limits(upper, specs)
-        for x, same in enumerate(specs, 1):
-            spec = same.first
-            colour = INK if spec.primary else look.colour
-            if spec.gap.interval:
-                limits = [100 * limit for limit in spec.gap.interval]
-                upper.plot([x, x], limits, color=colour, lw=1.2 if spec.primary else 0.7)
-            mark: dict[str, Any] = dict(marker="D", ms=4) if spec.primary else dict(marker="o", ms=2.4)
-            upper.plot(x, 100 * (spec.gap.estimate or 0), color=colour, **mark)
-            rows = [choices.index((way, value)) for way in WAYS for value in same.choices[way]]
-            lower.plot([x] * len(rows), rows, "s", ms=1.7, color=colour)
+        for axes in (upper, *middle):
+            _specified(axes, specs, look.colour)
+            axes.tick_params(axis="x", length=0)
+            axes.spines["bottom"].set_visible(False)
+            axes.grid(axis="y")
+        upper.axhline(0, color=INK, lw=0.6)
         upper.set_title(look.label)
-        upper.tick_params(axis="x", length=0)
-        upper.spines["bottom"].set_visible(False)
-        upper.grid(axis="y")
+        for axes in middle:
+            if limits := near[baseline]:
+                _zoomed(axes, limits, specs, look.colour)
+            else:
+                axes.set_visible(False)
+        for x, same in enumerate(specs, 1):
+            rows = [choices.index((way, value)) for way in WAYS for value in same.choices[way]]
+            lower.plot([x] * len(rows), rows, "s", ms=1.7, color=INK if same.first.primary else look.colour)
         lower.set_ylim(len(choices) - 0.5, -0.5)
         lower.tick_params(axis="y", length=0)
         lower.spines["left"].set_visible(False)
@@ -305,51 +333,65 @@ def specifications(scene: Scene) -> Figure:
         lower.set_xlim(0, len(specs) + 1)
         lower.set_xticks(_counting(len(specs)))
         lower.set_xlabel("Estimates, in order")
+    panels[0, 0].margins(y=0.1)
+    if linear := _specified_linear(list(asked.values())):
+        style.signed_axis(panels[0, 0], linear)
     labels = [
         value if row and choices[row - 1][0] == way else f"{way}: {value}" for row, (way, value) in enumerate(choices)
     ]
-    panels[1, 0].set_yticks(range(len(choices)), labels, fontsize=6)
-    panels[0, 0].set_ylabel(scene.gap)
+    panels[-1, 0].set_yticks(range(len(choices)), labels, fontsize=6)
+    for axes in panels[:-1, 0]:
+        axes.set_ylabel(scene.gap)
+    figure.align_ylabels(panels[:-1, 0])
     return figure
 
 
-def drawn_specifications(asked: Robustness) -> list[Coinciding]:
-    """The different estimates, without those of fewer learning rates, beside which the others look alike."""
-    return coinciding([spec for spec in asked.specifications if not spec.selection.startswith(FEWER)])
+def _specified(axes: Axes, specs: Sequence[Coinciding], colour: str) -> None:
+    """The estimates in order, and a dashed line at the primary one."""
+    for x, same in enumerate(specs, 1):
+        gap = 100 * (same.first.gap.estimate or 0)
+        mark: dict[str, Any] = (
+            dict(marker="D", ms=4, color=INK) if same.first.primary else dict(marker="o", color=colour)
+        )
+        axes.plot(x, gap, **(dict(ms=3, mec="white", mew=0.4, zorder=4) | mark))
+        if same.first.primary:
+            axes.axhline(gap, color=MUTED, lw=0.6, ls=(0, (4, 2)))
 
 
-def _limits(specs: Sequence[Coinciding]) -> tuple[float, float]:
-    """The lowest and the highest of all estimates and intervals, in percentage points."""
-    gaps = [same.first.gap for same in specs]
-    values = [100 * x for gap in gaps for x in (gap.estimate, gap.low, gap.high) if x is not None]
-    return min(values), max(values)
+def _near(specs: Sequence[Coinciding]) -> tuple[float, float] | None:
+    """The lowest and the highest end of all intervals, in percentage points, and some room; None without intervals."""
+    ends = [100 * x for same in specs for e in same.intervals.values() for x in e.interval or ()]
+    if not ends:
+        return None
+    room = 0.12 * (max(ends) - min(ends))
+    return min(ends) - room, max(ends) + room
 
 
-def _without_zero(specs: Sequence[Coinciding]) -> bool:
-    """Whether 0 lies so far from all of them that an axis with it would show nothing else."""
-    low, high = _limits(specs)
-    return max(low, -high) > high - low > 0
+def _beyond(limits: tuple[float, float], specs: Sequence[Coinciding]) -> list[tuple[int, bool]]:
+    """Places in the order, from 1, of the estimates outside `limits`, and whether they lie above them."""
+    estimates = [(x, 100 * (same.first.gap.estimate or 0)) for x, same in enumerate(specs, 1)]
+    return [(x, gap > limits[1]) for x, gap in estimates if not limits[0] <= gap <= limits[1]]
 
 
-def _gap_limits(axes: Axes, specs: Sequence[Coinciding]) -> None:
-    """An axis on which the specifications can be told apart, with a line at 0 or a word on where that is."""
-    low, high = _limits(specs)
-    if not _without_zero(specs):
+def _zoomed(axes: Axes, limits: tuple[float, float], specs: Sequence[Coinciding], colour: str) -> None:
+    """Show what lies within `limits` with its intervals, and arrows at the edge for what lies beyond."""
+    axes.set_ylim(*limits)
+    if limits[0] < 0 < limits[1]:
         axes.axhline(0, color=INK, lw=0.6)
-        return
-    room = 0.12 * (high - low)
-    axes.set_ylim(low - room, high + room)
-    side, y = ("bottom", 0.02) if low > 0 else ("top", 0.98)
-    axes.text(
-        0.99,
-        y,
-        f"0 is further {'down' if low > 0 else 'up'}",
-        transform=axes.transAxes,
-        ha="right",
-        va=side,
-        fontsize=6,
-        color=MUTED,
-    )
+    own = [INK if same.first.primary else colour for same in specs]
+    for x, same in enumerate(specs, 1):
+        for population, width in (("seeds", 2.2), ("seeds and test images", 0.8)):
+            if (e := same.intervals.get(population)) and e.interval:
+                ends = [100 * limit for limit in e.interval]
+                axes.plot([x, x], ends, color=own[x - 1], lw=width, solid_capstyle="butt")
+    for x, above in _beyond(limits, specs):
+        y, mark = (0.97, "^") if above else (0.03, "v")
+        axes.plot(x, y, mark, ms=3, color=own[x - 1], transform=axes.get_xaxis_transform())
+
+
+def _specified_linear(curves: Sequence[Sequence[Coinciding]]) -> float | None:
+    """Within what distance of 0 the axis of all estimates is linear, where it is not so everywhere."""
+    return linear_within(100 * (same.first.gap.estimate or 0) for specs in curves for same in specs)
 
 
 def _choices(findings: Findings, asked: dict[str, list[Coinciding]]) -> list[tuple[str, str]]:
@@ -362,7 +404,12 @@ def _choices(findings: Findings, asked: dict[str, list[Coinciding]]) -> list[tup
         )
         for way in WAYS
     }
-    return [(way, value) for way, values in found.items() for value in values]
+    # Fewer rates last, by their number.
+    return [
+        (way, value)
+        for way, values in found.items()
+        for value in sorted(values, key=lambda value: (len(value), value) if value.startswith(FEWER) else ())
+    ]
 
 
 def _counting(n: int) -> list[int]:

@@ -193,3 +193,19 @@ def log_axis(axes: Axes, label: str, which: str = "y") -> None:
     axis.set_minor_locator(LogLocator(subs=tuple(range(1, 10))) if decades > 0.25 else NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda tick, _: plain(tick)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def signed_axis(axes: Axes, linear: float, mantissas: Sequence[int] = (1,)) -> None:
+    """A vertical axis that is linear within ±`linear`, a power of ten, and logarithmic beyond, 0 among its ticks.
+
+    Ticks outside the linear part are the `mantissas` of each power of ten.
+    """
+    axes.set_yscale("symlog", linthresh=linear)
+    decades = 1 + max(0, math.ceil(math.log10(max(map(abs, axes.get_ylim())) / linear)))
+    beyond = {k: [m * linear * 10**d for d in range(decades) for m in k] for k in (tuple(mantissas), range(1, 10))}
+    ticks, small = ([0.0, *beyond[k], *(-x for x in beyond[k])] for k in beyond)
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(FixedLocator([x for x in ticks if low <= x <= high]))
+    axes.yaxis.set_minor_locator(FixedLocator([x for x in small if low <= x <= high]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda tick, _: plain(tick).replace("-", "−")))
+    axes.yaxis.set_minor_formatter(NullFormatter())

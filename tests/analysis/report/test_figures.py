@@ -15,7 +15,7 @@ from statsmodels.stats.power import TTestPower
 from analysis import frames, text
 from analysis.findings import build
 from analysis.report import figures
-from analysis.report.figures import architecture, gap, images, style
+from analysis.report.figures import architecture, canvas, images, style
 from analysis.stats import curves
 from tests import synthetic
 
@@ -427,14 +427,46 @@ def test_runs_that_diverged_in_their_first_epoch_are_counted_in_their_panel(tmp_
     assert "a cross with their number" in figures.FIGURES["learning_curves"].caption(findings, data).text
 
 
-def test_specifications_can_be_told_apart(drawn):
-    findings, *_ = drawn
-    specs = gap.drawn_specifications(findings.robustness["mlp"])
-    figure, texts = drawn_alone(drawn, "specifications")
-    low, high = gap._limits(specs)
-    bottom, top = figure.axes[0].get_ylim()
-    assert (high - low) / (top - bottom) > 0.45
-    assert ("0 is further down" in texts) == gap._without_zero(specs)
+def test_specifications_are_all_drawn_and_can_be_told_apart(drawn):
+    findings, data, *_ = drawn
+    asked = findings.robustness["mlp"]
+    figure, _ = drawn_alone(drawn, "specifications")
+    top, middle, _ = figure.axes
+    points = [line for line in top.lines if line.get_marker() in ("o", "D")]
+    heights = [float(line.get_ydata()[0]) for line in points]
+    expected = sorted({round(100 * spec.gap.estimate, 9) for spec in asked.specifications})
+    np.testing.assert_allclose(heights, expected, atol=1e-8)
+    assert len(points) == asked.distinct + 1
+    assert any(spec.selection.startswith("best of") for spec in asked.specifications)
+    box = top.get_window_extent()
+    assert all(box.y0 < top.transData.transform((1, y))[1] < box.y1 for y in heights)
+    comparison = findings.comparisons[0]
+    bars = [
+        line.get_ydata() for line in middle.lines if line.get_solid_capstyle() == "butt" and len(line.get_ydata()) == 2
+    ]
+    for e in (comparison.seeds.mean, comparison.images):
+        assert any(bar == pytest.approx([100 * e.low, 100 * e.high]) for bar in bars), e.population
+    low, high = middle.get_ylim()
+    arrows = [line for line in middle.lines if line.get_marker() in ("^", "v")]
+    assert len(arrows) == sum(not low <= height <= high for height in heights) > 0
+    assert "drawn" not in figures.FIGURES["specifications"].caption(findings, data).text
+
+
+@pytest.mark.parametrize(
+    ("points", "within"), [([], None), ([0], None), ([0.6, -2.6, 1.7], None), ([-0.7, 0.03, 1.1, 0.5, -5, 49], 1)]
+)
+def test_an_axis_is_logarithmic_where_one_value_would_flatten_the_others(points, within):
+    assert canvas.linear_within(points) == within
+    assert (canvas.axis_within(canvas.linear_within(points)) == "") == (within is None)
+
+
+def test_a_signed_axis_shows_zero_and_every_decade():
+    with style.applied():
+        axes = Figure().subplots()
+        axes.plot([0, 1, 2], [-13.6, 0.7, 30])
+        style.signed_axis(axes, 1.0)
+        assert list(np.sort(axes.get_yticks())) == [-10, -1, 0, 1, 10]
+        assert axes.yaxis.get_major_formatter()(-10) == "−10"
 
 
 def test_every_hard_image_has_a_frame(drawn):
