@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +56,7 @@ class HardRow(NamedTuple):
 
 
 def hard_rows(findings: Findings) -> list[HardRow]:
-    """What the figure of hard images shows, row by row."""
+    """What the figure of hard images shows, row by row; a row without images has only a word in the caption."""
     candidate = findings.about.settings.candidate
     rows = []
     for baseline, found in findings.images.items():
@@ -64,19 +64,22 @@ def hard_rows(findings: Findings) -> list[HardRow]:
             runs = str(found.hard.rests_on.runs)
             rows += [HardRow(baseline, candidate, found.hard.baseline_alone_wrong, runs)]
             rows += [HardRow(candidate, baseline, found.hard.candidate_alone_wrong, runs)]
-    return [row for row in rows if row.images]
+    return rows
 
 
 def hard_images_caption(findings: Findings, frames: Frames) -> Caption:
     """Caption of the images that only one model gets right."""
-    rows = hard_rows(findings)
+    every = hard_rows(findings)
+    rows = [row for row in every if row.images]
+    empty = " or ".join(f"{row.wrong} wrong and {row.right} right" for row in every if not row.images)
+    none = f" There is none with {empty}." if empty else ""
     hard = {b: d.hard for b, d in findings.images.items() if d.hard is not None}
     both = each((b, text.count(len(h.both_wrong))) for b, h in hard.items())
     first = f", of which the first {PER_ROW} are shown" if any(len(row.images) > PER_ROW for row in rows) else ""
     return Caption(
         "Test images that one model gets wrong with every seed and the other right with every seed. Above each: its "
         "true class, and what the model that is wrong takes it for most often. In brackets: how many there are"
-        f"{first}. Right with no seed of either: {both}. Planned pairs: {pairs(findings)}.",
+        f"{first}.{none} Right with no seed of either: {both}. Planned pairs: {pairs(findings)}.",
         None if rows else "No test image is classified correctly by every run of one model and by none of the other.",
         wide=any(row.wide for row in rows),
     )
@@ -85,9 +88,11 @@ def hard_images_caption(findings: Findings, frames: Frames) -> Caption:
 @canvas.figure(section="images", title="Images that only one model gets right", caption=hard_images_caption)
 def hard_images(scene: Scene) -> Figure:
     """Test images that every seed of one model gets wrong and every seed of the other right, with what it reads."""
-    rows = hard_rows(scene.findings)
+    rows = [row for row in hard_rows(scene.findings) if row.images]
     wide = any(row.wide for row in rows)
-    figure = Figure(figsize=(PAGE if wide else COLUMN, 0.1 + 0.42 * TALL * len(rows)))
+    across = max(min(len(row.images), PER_ROW) for row in rows)
+    side = min(0.6, 0.42 * PER_ROW / across) if wide else 0.42  # inches: few images are larger, up to a limit
+    figure = Figure(figsize=(PAGE if wide else COLUMN, 0.1 + side * TALL * len(rows)))
     axes = figure.subplots()
     for at, row in enumerate(rows):
         wrong, right = scene.looks[row.wrong].label, scene.looks[row.right].label
@@ -96,8 +101,7 @@ def hard_images(scene: Scene) -> Figure:
         taken = read_as(scene.frames, scene.findings.run_sets[row.runs], row.wrong, shown)
         above = [f"{scene.frames.test_labels[image]} → {read}" for image, read in zip(shown, taken, strict=True)]
         _row(axes, scene.frames, TALL * at, label, shown, above)
-    across = max(min(len(row.images), PER_ROW) for row in rows)
-    axes.set(xlim=(-0.1, PER_ROW if wide else across), ylim=(TALL * len(rows), 0), aspect="equal", anchor="W")
+    axes.set(xlim=(-0.1, across), ylim=(TALL * len(rows), 0), aspect="equal", anchor="W")
     axes.set_axis_off()
     return figure
 
@@ -139,10 +143,13 @@ def gallery_caption(findings: Findings, frames: Frames) -> Caption:
     chosen = {model: choice.mean.learning_rate for model, choice in findings.selection.items()}
     planned = {c.model: c.planned for c in findings.completeness if c.learning_rate == chosen.get(c.model)}
     n = each((model, text.of(len(run_ids), planned[model])) for model, (_, run_ids) in found.items())
+    always = {model: int(wrong.all(axis=0).sum()) for model, (wrong, _) in found.items()}
+    tied = each((model, text.count(images)) for model, images in always.items() if images > PER_ROW)
+    first = f" Every run is wrong on more than these, which are the first by position: {tied}." if tied else ""
     return Caption(
-        f"The test images that the runs of each model get wrong most often, at its selected learning rate, at most "
-        f"{PER_ROW}. Above each: its true class, what it is taken for most often, and the share of runs that are "
-        f"wrong. Planned runs: {n}.",
+        "The test images that the runs of each model get wrong most often, at its selected learning rate, at most "
+        f"{PER_ROW}.{first} Above each: its true class, what it is taken for most often, and the share of runs that "
+        f"are wrong. Planned runs: {n}.",
         None if found else "No run has learned whose predictions are there, or none is ever wrong.",
         wide=True,
     )
@@ -179,8 +186,8 @@ def confusion_caption(findings: Findings, frames: Frames) -> Caption:
     """Caption of the confusion matrices."""
     n = each((model, text.of(found.rests_on.n, found.rests_on.planned)) for model, found in findings.confusion.items())
     return Caption(
-        "Per cent of each true class predicted as each other class, mean over the runs that learned; right answers "
-        f"are left out, and numbers below 0.05%. Planned runs: {n}.",
+        "Per cent of each true class predicted as each other class, mean over the runs that learned, as a number where "
+        f"that is 0.1 or more when rounded; the diagonal, of right answers, is blank. Planned runs: {n}.",
         None if findings.confusion else "No run has learned whose predictions are there.",
         wide=len(findings.confusion) > 1,
     )
@@ -204,7 +211,13 @@ def confusion(scene: Scene) -> Figure:
 
 def _shares(axes: Axes, matrix: np.ndarray, highest: float) -> None:
     """One model's shares in per cent, written into their cells where there is room for it."""
-    _matrix(axes, matrix, np.where(matrix >= 0.05, np.round(matrix, 1).astype(str), ""), SHADES, (0, highest))
+    _matrix(axes, matrix, _numbers(matrix, "{:.1f}".format), SHADES, (0, highest))
+
+
+def _numbers(matrix: np.ndarray, written: Callable[[float], str]) -> np.ndarray:
+    """The cells as they are `written`, to a digit; blank where that digit is 0, and where there is no number."""
+    words = [["" if np.isnan(x) else written(x) for x in row] for row in matrix]
+    return np.array([["" if word == "0.0" else word for word in row] for row in words])
 
 
 def _matrix(axes: Axes, matrix: np.ndarray, shown: np.ndarray, shades: Colormap, limits: tuple[float, float]) -> None:
@@ -235,8 +248,8 @@ def confusion_difference_caption(findings: Findings, frames: Frames) -> Caption:
     n = each((m, text.of(shares[m].rests_on.n, shares[m].rests_on.planned)) for m in (candidate, *drawn) if m in shares)
     return Caption(
         f"Share of each true class predicted as each other class by the baseline minus that by {candidate}, in "
-        f"percentage points: orange, mistakes that {candidate} makes less often; blue, more often. Right answers are "
-        f"left out, and numbers below 0.05. Descriptive. Planned runs: {n}.",
+        f"percentage points: orange, mistakes that {candidate} makes less often; blue, more often. Numbers: where "
+        f"that is 0.1 or more when rounded; the diagonal, of right answers, is blank. Descriptive. Planned runs: {n}.",
         None if drawn else "There are no two models whose predictions are there.",
         wide=len(drawn) > 1,
     )
@@ -253,7 +266,7 @@ def confusion_difference(scene: Scene) -> Figure:
     figure, panels = _panels(len(matrices))
     highest = max(np.nanmax(np.abs(matrix), initial=0.0) for matrix in matrices.values()) or 1.0
     for axes, (baseline, matrix) in zip(panels.flat, matrices.items(), strict=False):
-        shown = np.array([[text.signed(x, 1) if abs(x) >= 0.05 else "" for x in row] for row in matrix])
+        shown = _numbers(matrix, lambda x: text.signed(x, 1))
         _matrix(axes, matrix, shown, CONTRAST, (-highest, highest))
         axes.set_title(f"{scene.looks[baseline].label} − {scene.candidate}")
     _name_axes(panels)
