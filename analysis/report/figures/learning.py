@@ -42,7 +42,7 @@ def learning_curves_caption(findings: Findings, frames: Frames) -> Caption:
     at_once = ~diverged["run_id"].isin(frames.epochs["run_id"])
     crosses = [
         "a cross where one diverged" if (~at_once).any() else "",
-        "a cross with their number for those that diverged in the first epoch" if at_once.any() else "",
+        "above the frame a cross with their number for those that diverged in the first epoch" if at_once.any() else "",
     ]
     with_interval = f", with its {level(findings)} t interval over seeds where all runs did" * over_seeds(findings)
     said = [
@@ -78,11 +78,12 @@ def learning_curves(scene: Scene) -> Figure:
     for axes in panels.flat[len(rates) :]:
         axes.set_visible(False)
     for axes, rate in zip(panels.flat, rates, strict=False):
-        for row, (model, look) in enumerate(scene.looks.items()):
+        at_once = lost.loc[lost["learning_rate"] == rate, "model"].value_counts()
+        for place, model in enumerate(model for model in reversed(list(scene.looks)) if model in at_once):
+            _diverged_at_once(axes, int(at_once[model]), scene.looks[model], place)
+        for model, look in scene.looks.items():
             own = runs[(runs["model"] == model) & (runs["learning_rate"] == rate)]
             _runs(axes, own, look, last)
-            if at_once := int(((lost["model"] == model) & (lost["learning_rate"] == rate)).sum()):
-                _diverged_at_once(axes, at_once, look, row)
             mean = means[(means["model"] == model) & (means["learning_rate"] == rate)]
             band = dict(color=look.colour, alpha=0.18, lw=0)
             axes.fill_between(mean["epoch"], scene.test_error(mean["high"]), scene.test_error(mean["low"]), **band)
@@ -115,8 +116,8 @@ def _runs(axes: Axes, runs: pd.DataFrame, look: Look, last: int) -> None:
 def learning_rates_caption(findings: Findings, frames: Frames) -> Caption:
     """Caption of the error of every run against its learning rate."""
     said = [
-        "Every finished run is a point, on a logarithmic axis; lines join the means over the runs that learned.",
-        f"Dotted: guessing ({guessing(findings)} error); collapsed runs lie about it and are in no mean."
+        "Every finished run is a point, on a logarithmic axis; lines join the medians of the runs that learned.",
+        f"Dotted: guessing ({guessing(findings)} error); collapsed runs lie about it and are in no median."
         if near_guessing(frames)
         else "",
         "Rings: the rate with the best mean validation accuracy.",
@@ -129,7 +130,7 @@ def learning_rates_caption(findings: Findings, frames: Frames) -> Caption:
 
 @canvas.figure(section="rates", title="Test error across learning rates", caption=learning_rates_caption)
 def learning_rates(scene: Scene) -> Figure:
-    """Test error against learning rate: every run a point, means joined, the selected rate ringed."""
+    """Test error against learning rate: every run a point, medians joined, the selected rate ringed."""
     figure = Figure(figsize=(COLUMN, 2.7))
     axes = figure.subplots()
     _against_rate(axes, scene, "test_accuracy", scene.test_error)
@@ -206,7 +207,7 @@ def selection(scene: Scene) -> Figure:
         x = np.array([float(rate) for rate in choice.luck]) * 10 ** apart[model]
         share = 100 * np.array(list(choice.luck.values()))
         axes.vlines(x, 0, share, color=look.colour, lw=1.6)
-        axes.plot(x, share, ls="", marker=look.marker, color=look.colour)
+        axes.plot(x, share, ls="", marker=look.marker, color=look.colour, clip_on=False)
     style.rate_axis(axes, scene.rates)
     axes.set_ylim(0, 105)
     axes.set_ylabel("Selected in resamples (%)")
@@ -216,10 +217,11 @@ def selection(scene: Scene) -> Figure:
 
 
 def _against_rate(axes: Axes, scene: Scene, metric: str, shown: Callable[[pd.Series], pd.Series]) -> None:
-    """Every finished run at its rate, the means of those that learned, and the number that diverged above."""
+    """Every finished run at its rate, the medians of those that learned, and the number that diverged above."""
     runs = scene.frames.runs
     apart = dict(zip(scene.looks, spread(len(scene.looks), min(0.09, 0.25 * scene.room)), strict=True))
-    found = {(c.model, c.learning_rate): getattr(c, metric).estimate for c in scene.findings.configurations}
+    # A mean lies where no run is when one of few runs is far off.
+    learned = runs[runs["learned"]].groupby(["model", "learning_rate"])[f"final_{metric}"].median()
     for model, look in scene.looks.items():
         for rate, group in runs[runs["model"] == model].groupby("learning_rate"):
             center = rate * 10 ** apart[model]
@@ -232,21 +234,20 @@ def _against_rate(axes: Axes, scene: Scene, metric: str, shown: Callable[[pd.Ser
             style.tell(points, (f"{look.label} at {text.plain(rate)}, seed {seed}: {v:.3g}" for seed, v in runs_of))
             if diverged := int((group["state"] == "diverged").sum()):
                 _count_above(axes, center, diverged, look)
-        means = {rate: mean for (m, rate), mean in sorted(found.items()) if m == model and mean is not None}
-        where, heights = np.array(list(means)) * 10 ** apart[model], shown(np.array(list(means.values())))
+        medians = learned[learned.index.get_level_values("model") == model].droplevel("model")
+        where, heights = medians.index.to_numpy() * 10 ** apart[model], shown(medians.to_numpy())
         axes.plot(where, heights, color=look.colour, ls=look.dash, marker="_", ms=6, mew=1.2)
-        if (selected := scene.selected(model)) in means:
-            at = list(means).index(selected)
+        if (selected := scene.selected(model)) in medians.index:
+            at = medians.index.get_loc(selected)
             axes.plot(where[at], heights[at], "o", ms=9, mfc="none", mec=look.colour, mew=0.9)
     style.rate_axis(axes, scene.rates)
     axes.grid(axis="y")
 
 
-def _diverged_at_once(axes: Axes, n: int, look: Look, row: int) -> None:
-    """A cross with the number of runs that diverged in their first epoch and so have no curve."""
-    y = 0.9 - 0.1 * row
-    axes.plot(0.07, y, "x", ms=3, mew=0.7, color=look.colour, transform=axes.transAxes)
-    axes.text(0.12, y, text.count(n), va="center", fontsize=6, color=look.colour, transform=axes.transAxes)
+def _diverged_at_once(axes: Axes, n: int, look: Look, place: int) -> None:
+    """A cross above the frame, right of the title, with the number of runs without a curve; others below it."""
+    words: dict[str, Any] = dict(ha="right", va="bottom", fontsize=6, color=look.colour, transform=axes.transAxes)
+    axes.text(1, 1.035 + 0.09 * place, f"× {text.count(n)}", **words)
 
 
 def near_guessing(frames: Frames, rates: Sequence[float] | None = None) -> bool:
