@@ -42,8 +42,8 @@ def architecture_caption(findings: Findings, frames: Frames) -> Caption:
     return Caption(
         "Layers that have parameters, in the order in which an image passes them: what they compute, what one image's "
         "output measures, and their parameters. Squares: feature maps, to scale, at most six of them drawn. Bars: "
-        "vectors, by the logarithm of their length. Activations, pooling and whatever else has no parameters lie "
-        "between them.",
+        "vectors, by the logarithm of their length. Arrows: what has no parameters, such as activations, and pooling, "
+        "after which the next layer takes less than the last gave.",
         missing,
         wide=_across(lines) > NARROW,
     )

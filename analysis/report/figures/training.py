@@ -25,6 +25,9 @@ MARKS = {"train": "^", "val": "o", "test": "s"}
 
 NAMES = {"train": "training", "val": "validation", "test": "test"}
 
+WITHIN = 1.0
+"""Percentage points within which the axis of the generalisation gap is linear, so that the first epochs' lag fits."""
+
 CELLS = 20_000
 """Runs that are drawn as cells; of more the picture would show nothing."""
 
@@ -45,9 +48,9 @@ def generalisation_caption(findings: Findings, frames: Frames) -> Caption:
     n = each((m, text.of(counts[m, r].test_accuracy.n, counts[m, r].test_accuracy.planned)) for m, r in rates.items())
     return Caption(
         "Above: error after each epoch at the selected learning rate, mean over the runs that learned; training error "
-        "is the mean over the epoch's batches, as the weights change, so that it lags behind, "
-        "most in the first epochs, which may leave the frame below. Below: generalisation "
-        f"gap, test error minus training error{with_interval}. Planned runs: {n}.",
+        "is the mean over the epoch's batches, as the weights change, so that it lags behind, most in the first "
+        f"epochs. Below: generalisation gap, test error minus training error{with_interval}. "
+        f"{canvas.axis_within(WITHIN)} Planned runs: {n}.",
         None if rates else "No run learned at a selected learning rate.",
         wide=len(rates) > 1,
     )
@@ -85,9 +88,7 @@ def generalisation(scene: Scene) -> Figure:
         for axes in (upper, lower):
             axes.grid(axis="y")
     style.log_axis(panels[0, 0], "Error (%)")
-    low, high = panels[1, 0].get_ylim()
-    if low < -high < 0 and not alone:  # so that the lag of the first epochs does not hide all others
-        panels[1, 0].set_ylim(bottom=-high)
+    style.signed_axis(panels[1, 0], WITHIN, (1, 2, 5))
     panels[1, 0].set_ylabel("Test − training error\n(percentage points)")
     keys = [
         Line2D([], [], color=MUTED, ls="", marker=MARKS[split], label=NAMES[split])
@@ -109,7 +110,7 @@ def every_run_caption(findings: Findings, frames: Frames) -> Caption:
     said = "".join(f"; {mark}" for mark in marks if mark)
     shown = (states == "finished").any() and len(states) <= CELLS
     return Caption(
-        f"Test error of every run, each row a seed, each column a learning rate{said}. {runs(findings)}",
+        f"After the last epoch; each row is a seed, each column a learning rate{said}. {runs(findings)}",
         None if shown else f"No run has finished, or there are more than {text.count(CELLS)}.",
         wide=_wide_map(findings),
     )
@@ -188,8 +189,9 @@ def cost(scene: Scene) -> Figure:
             if e.estimate is None:
                 continue
             if e.low is not None and e.high is not None:
-                axes.plot([x, x], [100 * e.low, 100 * e.high], color=look.colour, lw=1)
-            (point,) = axes.plot(x, 100 * e.estimate, look.marker, ms=5, color=look.colour, mec="white", mew=0.4)
+                axes.plot([x, x], [100 * e.low, 100 * e.high], color=look.colour, lw=0.8, marker="_", ms=5)
+            # Smaller than most intervals, which it would otherwise hide.
+            (point,) = axes.plot(x, 100 * e.estimate, look.marker, ms=2.6, color=look.colour, mec="white", mew=0.3)
             style.tell(point, [f"{look.label}: {text.percent(e.estimate)}, {x:,.4g} {what.lower()}"])
         axes.set_xscale("log")
         low, high = min(values.values()), max(values.values())
