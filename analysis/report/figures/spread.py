@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -29,8 +31,8 @@ def planning_caption(findings: Findings, frames: Frames) -> Caption:
     return Caption(
         f"Expected half-width of the {level(findings)} interval of the gap if what was seen holds: over seeds (this "
         f"test set), and over seeds and test images ({new_images(findings)}), which more seeds never push below its "
-        f"floor. Marks: this study, over seeds. Grey line: the margin of {margin} points. Planned pairs: "
-        f"{pairs(findings)}.",
+        "floor. Steep up to about five seeds, where t has few degrees of freedom. Marks: this study, over seeds. Grey "
+        f"line: the margin of {margin} points. Planned pairs: {pairs(findings)}.",
         None if any(p.precision for p in findings.planning.values()) else "The spread over seeds is unknown.",
     )
 
@@ -66,7 +68,8 @@ def planning(scene: Scene) -> Figure:
         Line2D([], [], color=MUTED, lw=0.7, label="margin"),
     ]
     axes.legend(handles=keys, loc="upper right", ncols=2, handlelength=1.4, columnspacing=0.9)
-    legend(figure, [scene.looks[model] for model in planned])
+    # Dashes tell the intervals from the floor here, not the models.
+    legend(figure, [replace(scene.looks[model], dash="-") for model in planned])
     return figure
 
 
@@ -77,8 +80,8 @@ def power_caption(findings: Findings, frames: Frames) -> Caption:
     return Caption(
         f"Probability that a paired t test at {error} finds a gap, were it as small as the margin of {margin} points, "
         "if the differences spread as they did here; over seeds (this test set). Marks: this study. Grey: the exact "
-        "sign test of a model that is ahead in 75% of pairs, into which no data enter. Planned pairs: "
-        f"{pairs(findings)}.",
+        "sign test of a model that is ahead in 75% of pairs, into which no data enter; its steps are those of counts. "
+        f"Dotted: the usual aims of 80% and 90%. Planned pairs: {pairs(findings)}.",
         None if _spreads(findings) else "The spread over seeds is unknown.",
     )
 
@@ -90,16 +93,16 @@ def power(scene: Scene) -> Figure:
     axes = figure.subplots()
     settings = scene.findings.about.settings
     alpha = 1 - settings.confidence
-    seeds = np.unique(np.geomspace(2, 1000, 120).round().astype(int))
+    seeds = np.arange(2, 1001)
     for share in (80, 90):
         axes.axhline(share, color=MUTED, lw=0.5, ls=(0, (1, 2)))
     axes.plot(seeds, 100 * sign_test_power(seeds, 0.75, alpha), color=MUTED, lw=0.7, label="sign test, 75% ahead")
     for baseline, (sd, n) in _spreads(scene.findings).items():
         look = scene.looks[baseline]
         axes.plot(seeds, 100 * t_test_power(seeds, settings.margin, sd, alpha), color=look.colour, ls=look.dash)
-        axes.plot(
-            n, 100 * t_test_power(n, settings.margin, sd, alpha), look.marker, color=look.colour, mec="white", ms=5
-        )
+        # Hollow, as the marks of two baselines may lie upon each other.
+        hollow: dict[str, Any] = dict(ms=5, mfc="none", mec=look.colour, mew=1, zorder=4)
+        axes.plot(n, 100 * t_test_power(n, settings.margin, sd, alpha), look.marker, **hollow)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: text.plain(tick)))
     axes.set_xlabel("Pairs of runs (seeds)")
@@ -145,8 +148,9 @@ def variance(scene: Scene) -> Figure:
             y = effects.index(c.effect) + shift
             if c.variance.interval:
                 axes.plot(100 * np.sqrt(c.variance.interval), [y, y], color=look.colour, lw=0.9)
-            axes.plot(100 * np.sqrt(c.variance.estimate or 0), y, look.marker, color=look.colour)
+            axes.plot(100 * np.sqrt(c.variance.estimate or 0), y, look.marker, color=look.colour, clip_on=False)
     name_rows(axes, [effect.replace(", ", ",\n") for effect in effects])
+    axes.tick_params(axis="y", pad=4)  # clear of a mark at 0
     axes.set_xlim(left=0)
     axes.set_xlabel("SD (percentage points)")
     axes.grid(axis="x")
@@ -187,8 +191,9 @@ def components(scene: Scene) -> Figure:
                 continue
             if e.interval:
                 upper.plot(100 * np.array(e.interval), [row + shift] * 2, color=look.colour, lw=0.9)
-            upper.plot(100 * e.estimate, row + shift, look.marker, mfc=face, mec=look.colour, mew=0.8)
+            upper.plot(100 * e.estimate, row + shift, look.marker, mfc=face, mec=look.colour, mew=0.8, clip_on=False)
     name_rows(upper, [scene.looks[model].label for model in spreads])
+    upper.tick_params(axis="y", pad=4)
     upper.set_xlim(left=0)
     upper.set_xlabel("SD over seeds (percentage points)")
     upper.grid(axis="x")
