@@ -76,7 +76,7 @@ def write(found: Across, folder: Path) -> None:
         table.write([shown], folder)
         (folder / f"{shown.name}.tex").write_text(as_latex(shown), encoding="utf-8")
         forest.draw(found, folder)
-        parts += [f"![{TITLE}](forest.svg)", text.markdown(forest.CAPTION), table.as_markdown(shown)]
+        parts += [f"![{TITLE}](forest.svg)", text.markdown(forest.caption(found)), table.as_markdown(shown)]
     (folder / "across.md").write_text("\n\n".join(parts).rstrip() + "\n", encoding="utf-8")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,25 @@ from analysis.report.figures.canvas import name_rows
 from analysis.report.figures.style import COLOURS, INK, MUTED, PAGE
 from analysis.stats.estimate import Estimate
 
-CAPTION = (
-    "Difference in test accuracy, each model at its selected learning rate, in every study by itself. Points: mean "
-    "over pairs of trainings; hollow where the study calls neither model the more accurate. Thick: interval over seeds "
-    "(its test images); thin: over seeds and test images, probably too short where these are taken as independent. "
-    "Dotted: the interval in which a further study's gap would "
-    "be expected, were recipes drawn as these were."
-)
 PANELS = 3
 """Pairs of models side by side."""
+
+
+def caption(found: Across) -> str:
+    """What the forest plot shows of these studies, in words."""
+    said = [
+        "Difference in test accuracy, each model at its selected learning rate, in every study by itself. Points: mean "
+        "over pairs of trainings.",
+        "Hollow: the study calls neither model the more accurate."
+        if any(gap.seeds.estimate is not None and not gap.unqualified for gap in found.gaps)
+        else "",
+        "Thick: interval over seeds (its test images). Thin: over seeds and test images.",
+        "Dotted: the interval in which a further study's gap would be expected, were recipes drawn as these were."
+        if _predicted(found)
+        else "",
+        "Colours: datasets." if len(_colours(found)) > 1 else "",
+    ]
+    return " ".join(filter(None, said))
 
 
 def draw(found: Across, folder: Path) -> list[Path]:
@@ -55,10 +66,24 @@ def _forest(found: Across) -> Figure:
         Line2D([], [], lw=2.6, color=MUTED, solid_capstyle="butt", label="over seeds (these test images)"),
         Line2D([], [], lw=1.0, color=MUTED, label="over seeds and test images"),
     ]
-    if any(group.prediction.low is not None for group in found.groups):
+    if _predicted(found):
         keys.append(Line2D([], [], lw=1.6, color=MUTED, ls=(0, (1.5, 1)), label="a further study (prediction)"))
-    figure.legend(handles=keys, loc="outside upper center", ncols=3)
+    if len(colours := _colours(found)) > 1:
+        keys += [
+            Line2D([], [], ls="", marker="o", ms=3.8, color=colour, label=f"on {d}") for d, colour in colours.items()
+        ]
+    figure.legend(handles=keys, loc="outside upper center", ncols=len(keys) if columns > 1 and len(keys) < 5 else 3)
     return figure
+
+
+def _predicted(found: Across) -> bool:
+    """Whether the gap of a further study is drawn anywhere."""
+    return any(group.prediction.low is not None for group in found.groups)
+
+
+def _colours(found: Across) -> dict[str, str]:
+    """Dataset → its colour."""
+    return dict(zip(dict.fromkeys(gap.dataset for gap in found.gaps), cycle(COLOURS), strict=False))
 
 
 def _rows(found: Across, pair: tuple[str, str]) -> list[tuple[str, StudyGap | Estimate]]:
@@ -75,14 +100,14 @@ def _rows(found: Across, pair: tuple[str, str]) -> list[tuple[str, StudyGap | Es
 
 def _panel(axes: Axes, found: Across, pair: tuple[str, str]) -> None:
     rows = _rows(found, pair)
-    datasets = list(dict.fromkeys(gap.dataset for gap in found.gaps))
+    colours = _colours(found)
     axes.axvline(0, color=INK, lw=0.6)
     for row, (label, gap) in enumerate(rows):
         if isinstance(gap, Estimate):
             bar = _bar(axes, gap, row, dict(color=MUTED, lw=1.6, ls=(0, (1.5, 1))))
             style.tell(bar, [f"{label}: {text.points_interval(gap.low, gap.high)} points expected"])
             continue
-        colour = COLOURS[datasets.index(gap.dataset) % len(COLOURS)]
+        colour = colours[gap.dataset]
         _bar(axes, gap.images, row, dict(color=colour, lw=1.0, solid_capstyle="butt"))
         _bar(axes, gap.seeds, row, dict(color=colour, lw=2.6, solid_capstyle="butt"))
         if gap.seeds.estimate is None:
