@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import textwrap
-from math import ceil
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from analysis.report.figures.canvas import spread
 from analysis.report.figures.style import INK, MARGIN, PAGE
 
-COLUMNS = 4
+COLUMNS = 3
 SHADES = ListedColormap(["#9ecae1", "#4292c6", "#2171b5", "#08306b"])
 """From few seeds to many."""
 
@@ -24,48 +28,60 @@ def figure(scores: pd.DataFrame, bands: dict[str, tuple[float, float]]) -> Figur
     """A panel for each target and method: per cent of coverage, or size, by scenario and number of seeds.
 
     `scores` is the table of calibration.csv; `bands` gives the fractions that count as kept, by quantity. A score
-    outside the frame is drawn at its edge as an arrow; where an interval promises nothing, it has no panel. Called
-    inside `style.applied`, as all that draw.
+    outside the frame is drawn at its edge as an arrow; where an interval promises nothing, it has no panel. Panels of
+    few scenarios stand below the others, with rows of their own. Called inside `style.applied`, as all that draw.
     """
     given = scores[scores["value"].notna() & (scores["label"] != "no promise")]
     names = list(dict.fromkeys(given["scenario"]))
     seeds = sorted(given["seeds"].unique())
     colours = dict(zip(seeds, SHADES(np.linspace(0, 1, len(seeds))), strict=True))
-    panels = list(given.groupby(["target", "quantity", "method"], sort=False))
-    rows = ceil(len(panels) / COLUMNS)
-    drawn = Figure(figsize=(PAGE, rows * (0.55 + 0.13 * len(names)) + 0.3))
-    axes = drawn.subplots(rows, COLUMNS, sharey=True, squeeze=False)
-    for place, ((target, quantity, method), part) in zip(axes.flat, panels, strict=False):
-        low, high = LOWEST[quantity], HIGHEST[quantity]
-        place.axvspan(*(100 * b for b in bands[quantity]), color=MARGIN, lw=0)
-        place.axvline(95 if quantity == "coverage" else 5, color=INK, lw=0.6)
-        for n, cells in part.groupby("seeds"):
-            y = np.array([names.index(name) for name in cells["scenario"]]) + 0.16 * (
-                seeds.index(n) - (len(seeds) - 1) / 2
-            )
-            values = 100 * cells["value"].to_numpy()
-            inside = (values >= low) & (values <= high)
-            limits = 100 * cells[["low", "high"]].to_numpy().T
-            look = dict(color=colours[n], clip_on=False)
-            place.errorbar(
-                values[inside],
-                y[inside],
-                xerr=abs(limits - values)[:, inside],
-                fmt="o",
-                ms=2,
-                lw=0.8,
-                **look,
-            )
-            for x, at in zip(values[~inside], y[~inside], strict=True):
-                place.plot(low if x < low else high, at, "<" if x < low else ">", ms=2.5, **look)
-        place.set_xlim(low, high)
-        place.set_title(textwrap.fill(f"{method}, {target}", 20))
-        place.set_xlabel("Coverage (%)" if quantity == "coverage" else "Rejections (%)")
-    for row in axes:
-        row[0].set_yticks(range(len(names)), names)
-    axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
-    for place in axes.flat[len(panels) :]:
-        place.set_axis_off()
-    marks = [drawn.axes[0].plot([], [], "o", color=colours[n], ms=3, label=f"n = {n} seeds")[0] for n in seeds]
-    drawn.legend(handles=marks, loc="outside upper right", ncols=len(seeds))
+    panels = [part for _, part in given.groupby(["target", "quantity", "method"], sort=False)]
+    many, few = ([p for p in panels if (2 * p["scenario"].nunique() > len(names)) is most] for most in (True, False))
+    placed = [(many, names)] * bool(many) + [(few, None)] * bool(few)
+    lines = [-(-len(group) // COLUMNS) for group, _ in placed]
+    longest = [max(part["scenario"].nunique() for part in group) if own is None else len(own) for group, own in placed]
+    heights = [n * (0.65 + 0.13 * max(rows, 2)) for n, rows in zip(lines, longest, strict=True)]
+    drawn = Figure(figsize=(PAGE, sum(heights) + 0.3))
+    parts = drawn.subfigures(len(placed), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for part, n, (group, shared) in zip(parts, lines, placed, strict=True):
+        axes = part.subplots(n, COLUMNS, squeeze=False)
+        for at, (place, scored) in enumerate(zip(axes.flat, group, strict=False)):
+            rows = shared or list(dict.fromkeys(scored["scenario"]))
+            _panel(place, scored, rows, colours, bands)
+            if shared and at % COLUMNS:
+                place.tick_params(axis="y", labelleft=False)
+        for place in axes.flat[len(group) :]:
+            place.set_axis_off()
+    marks = [Line2D([], [], ls="", marker="o", color=colours[n], ms=3, label=f"n = {n} seeds") for n in seeds]
+    drawn.legend(handles=marks, loc="outside upper right", ncols=max(1, len(seeds)))
     return drawn
+
+
+def _panel(
+    axes: Axes,
+    scored: pd.DataFrame,
+    names: Sequence[str],
+    colours: Mapping[int, Sequence[float]],
+    bands: Mapping[str, tuple[float, float]],
+) -> None:
+    """The scores of one method for one target, in rows of these scenarios."""
+    target, quantity, method = scored[["target", "quantity", "method"]].iloc[0]
+    low, high = LOWEST[quantity], HIGHEST[quantity]
+    axes.axvspan(*(100 * b for b in bands[quantity]), color=MARGIN, lw=0)
+    axes.axvline(95 if quantity == "coverage" else 5, color=INK, lw=0.6)
+    for shift, (n, colour) in zip(spread(len(colours), 0.24), colours.items(), strict=True):
+        cells = scored[scored["seeds"] == n]
+        y = np.array([names.index(name) for name in cells["scenario"]]) + shift
+        values = 100 * cells["value"].to_numpy()
+        inside = (values >= low) & (values <= high)
+        limits = 100 * cells[["low", "high"]].to_numpy().T
+        look: dict[str, Any] = dict(color=colour, clip_on=False)
+        wide = abs(limits - values)[:, inside]
+        axes.errorbar(values[inside], y[inside], xerr=wide, fmt="o", ms=2, lw=0.8, **look)
+        for x, at in zip(values[~inside], y[~inside], strict=True):
+            axes.plot(low if x < low else high, at, "<" if x < low else ">", ms=2.5, **look)
+    axes.set_xlim(low, high)
+    axes.set_title(textwrap.fill(f"{method}, {target}", 24))
+    axes.set_xlabel("Coverage (%)" if quantity == "coverage" else "Rejections (%)")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
