@@ -140,7 +140,12 @@ def _slopes(axes: Axes, scene: Scene) -> None:
         axes.plot(x, joined.mean(), color=INK, lw=1.2, marker="_", ms=8, mew=1.2)
         places += list(x)
         names += [first.label, look.label]
-    slanted: dict[str, Any] = dict(rotation=20, ha="right") if max(map(len, names)) * len(names) > 34 else {}
+    wide = 0.05 / 1.7 * (places[-1] + 1.4)  # of a letter, when the axes are 1.7 inches wide
+    slanted: dict[str, Any] = {}
+    if wide * max(map(len, names)) > 2.5:
+        slanted = dict(rotation=20, ha="right")
+    elif any(wide * (len(own) + len(other)) > 1.8 for own, other in zip(names[::2], names[1::2], strict=True)):
+        names[1::2] = [f"\n{name}" for name in names[1::2]]  # the baselines' a line further down
     axes.set_xticks(places, names, fontsize=6, **slanted)
     axes.set_xlim(-0.7, places[-1] + 0.7)
     axes.tick_params(axis="x", length=0)
@@ -350,10 +355,8 @@ def _specified(axes: Axes, specs: Sequence[Coinciding], colour: str) -> None:
     """The estimates in order, and a dashed line at the primary one."""
     for x, same in enumerate(specs, 1):
         gap = 100 * (same.first.gap.estimate or 0)
-        mark: dict[str, Any] = (
-            dict(marker="D", ms=4, color=INK) if same.first.primary else dict(marker="o", color=colour)
-        )
-        axes.plot(x, gap, **(dict(ms=3, mec="white", mew=0.4, zorder=4) | mark))
+        mark, size, own = ("D", 4, INK) if same.first.primary else ("o", 3, colour)
+        axes.plot(x, gap, mark, ms=size, color=own, mec="white", mew=0.4, zorder=4)
         if same.first.primary:
             axes.axhline(gap, color=MUTED, lw=0.6, ls=(0, (4, 2)))
 
