@@ -31,13 +31,19 @@ def caption(found: Across) -> str:
         "Hollow: the study calls neither model the more accurate."
         if any(gap.seeds.estimate is not None and not gap.unqualified for gap in found.gaps)
         else "",
-        "Thick: interval over seeds (its test images). Thin: over seeds and test images.",
+        "Thick: interval over seeds (its test images). Thin: over seeds and test images"
+        + (", probably too short where these are taken as independent." if _independent(found) else "."),
         "Dotted: the interval in which a further study's gap would be expected, were recipes drawn as these were."
         if _predicted(found)
         else "",
         "Colours: datasets." if len(_colours(found)) > 1 else "",
     ]
     return " ".join(filter(None, said))
+
+
+def _independent(found: Across) -> bool:
+    """Whether an interval supposes that test images are independent."""
+    return any(gap.clusters is None and gap.images.low is not None for gap in found.gaps)
 
 
 def draw(found: Across, folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from analysis.findings.build import collect
 from analysis.findings.schema import Clusters
 from analysis.report import across as report
 from analysis.report import published
-from analysis.report.figures import forest
+from analysis.report.figures import forest, style
 from analysis.stats.estimate import Basis
 from analysis.stats.prediction import prediction_interval
 from study.errors import UserError
@@ -227,6 +227,23 @@ def test_the_gap_with_runs_that_did_not_learn_stands_beside(tmp_path, found):
     assert value < both.gaps[1].seeds.estimate
     (group,) = both.groups
     assert f"; with runs that did not learn scored at chance {text.points(value)} (failing)." in group.sentence
+
+
+def test_the_forest_plot_says_what_is_drawn_and_no_more(found):
+    plain, adam, *_ = found.values()
+    elsewhere = adam.model_copy(
+        update={"about": adam.about.model_copy(update={"dataset": "b", "dataset_sha256": "f" * 64})}
+    )
+    two, datasets, many = across({"a": plain, "b": adam}), across({"a": plain, "b": elsewhere}), across(found)
+    assert not any(group.prediction.low is not None for group in two.groups)
+    assert any(group.prediction.low is not None for group in many.groups)
+    assert ["Dotted" in forest.caption(of) for of in (two, datasets, many)] == [False, False, True]
+    assert ["Colours" in forest.caption(of) for of in (two, datasets, many)] == [False, True, False]
+    hollow = [any(not gap.unqualified for gap in of.gaps) for of in (two, many)]
+    assert ["Hollow" in forest.caption(of) for of in (two, many)] == hollow
+    with style.applied():
+        keys = [t.get_text() for t in forest._forest(datasets).legends[0].get_texts()]
+    assert [key for key in keys if key.startswith("on ")] == [f"on {gap.dataset}" for gap in datasets.gaps]
 
 
 def test_a_prediction_interval_holds_the_next_as_often_as_it_says():

@@ -15,7 +15,7 @@ from statsmodels.stats.power import TTestPower
 from analysis import frames, text
 from analysis.findings import build
 from analysis.report import figures
-from analysis.report.figures import architecture, canvas, images, style
+from analysis.report.figures import architecture, calibration, canvas, images, style
 from analysis.stats import curves
 from tests import synthetic
 
@@ -217,6 +217,17 @@ def test_the_gallery_is_ordered_by_the_share_of_runs_that_are_wrong(drawn):
     assert shares[split] == 100 * wrong.mean(axis=0).max()
 
 
+def test_the_gallery_says_how_many_images_every_run_gets_wrong(drawn, monkeypatch):
+    findings, data, *_ = drawn
+    always = np.ones((4, images.PER_ROW + 6), bool)
+    monkeypatch.setattr(
+        images, "misclassified", lambda *_: {"mlp": (always, list("abcd")), "lenet5": (always[:, :3], "a")}
+    )
+    said = figures.FIGURES["gallery"].caption(findings, data).text
+    assert "the first by position: mlp 20." in said
+    assert said.endswith("Planned runs: mlp 4 of 4, lenet5 1 of 4.")
+
+
 def test_confusions_are_compared_cell_by_cell(drawn):
     findings, *_ = drawn
     figure, _ = drawn_alone(drawn, "confusion_difference")
@@ -307,6 +318,7 @@ def test_accuracy_stands_against_parameters_macs_and_seconds(drawn):
     ]
     points = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 1]
     assert [float(line.get_xdata()[0]) for line in points] == [m.n_parameters / 1000 for m in findings.about.models]
+    assert all(line.get_markersize() < 3 for line in points), "larger ones hide the intervals of many seeds"
 
 
 CLEAR = 4
@@ -317,6 +329,13 @@ CLEAR = 4
 def test_ticks_of_narrow_panels_and_low_bars_do_not_overlap(seeds, tmp_path):
     data = frames.load(synthetic.write(tmp_path, seeds=seeds, n_test=1000, analysis={"resamples": 100}))
     findings = build.collect(data)
+    figure = figures.plot(findings, data, "gap")
+    figure.draw_without_rendering()
+    below = figure.axes[0].get_xticklabels()
+    assert all(label.get_rotation() == 0 for label in below)
+    for down in (False, True):  # the baselines' names may be a line further down
+        line = [label.get_window_extent() for label in below if label.get_text().startswith("\n") is down]
+        assert not any(a.overlaps(b) for a, b in pairwise(line))
     for name, along in (("cost", 0), ("every_run", 1)):
         figure = figures.plot(findings, data, name)
         figure.draw_without_rendering()
@@ -365,6 +384,18 @@ def test_curves_end_at_a_tick_and_leave_out_what_did_not_train(drawn):
         assert mean == pytest.approx(rates[key]), "as in the figure of learning rates and the tables"
 
 
+def test_no_number_of_the_confusions_is_zero(drawn):
+    findings, data, *_ = drawn
+    shares = np.zeros((10, 10))
+    shares[0, 1:4] = 0.0005, 0.0004, 0.0006
+    of_mlp = findings.confusion["mlp"].model_copy(update=dict(shares=shares.tolist()))
+    of_lenet = of_mlp.model_copy(update=dict(shares=np.zeros((10, 10)).tolist()))
+    changed = findings.model_copy(update=dict(confusion={"lenet5": of_lenet, "mlp": of_mlp}))
+    for name, expected in (("confusion", {"0.1"}), ("confusion_difference", {"+0.1"})):
+        figure, _ = drawn_alone((changed, data), name)
+        assert {t.get_text() for axes in figure.axes for t in axes.texts} - {""} == expected
+
+
 def test_numbers_of_the_confusions_can_be_read(drawn):
     figure, _ = drawn_alone(drawn, "confusion")
     numbers = [t for axes in figure.axes for t in axes.texts if t.get_text()]
@@ -402,6 +433,92 @@ def test_few_hard_images_take_one_column(drawn):
         assert figures.FIGURES["hard_images"].says(changed, None).wide == wide
 
 
+def test_few_hard_images_fill_the_page_and_a_row_of_none_is_told(drawn):
+    findings, data, *_ = drawn
+    hard = findings.images["mlp"].hard.model_copy(
+        update=dict(baseline_alone_wrong=tuple(range(10)), candidate_alone_wrong=())
+    )
+    found = findings.images["mlp"].model_copy(update=dict(hard=hard))
+    changed = findings.model_copy(update=dict(images={"mlp": found}))
+    figure, _ = drawn_alone((changed, data), "hard_images")
+    (axes,) = figure.axes
+    assert axes.get_xlim()[1] == 10
+    right = max(patch.get_window_extent().x1 for patch in axes.patches)
+    assert right > 0.95 * figure.bbox.width
+    assert (
+        "There is none with lenet5 wrong and mlp right." in figures.FIGURES["hard_images"].caption(changed, data).text
+    )
+
+
+def test_no_epoch_leaves_the_frame_of_the_generalisation_gap(drawn):
+    scene = scene_of(*drawn[:2])
+    points = scene.curves.copy()
+    first = (points["metric"] == "generalisation_gap") & (points["epoch"] == 1)
+    points.loc[first, ["mean", "low", "high"]] = -0.2, -0.21, -0.19
+    with style.applied():
+        figure = figures.FIGURES["generalisation"].draw(dataclasses.replace(scene, curves=points))
+    for axes in figure.axes[2:]:
+        low, high = axes.get_ylim()
+        values = [y for line in axes.lines for y in line.get_ydata()]
+        assert min(values) == pytest.approx(-20)
+        assert low < min(values) < max(values) < high
+
+
+def test_no_caption_speaks_of_what_the_figure_lacks_or_repeats_its_title(drawn):
+    for caption in figures.captions(*drawn[:2]):
+        assert not re.search(r"[Nn]ot drawn|left out|leave the frame|in the table", caption.text), caption.name
+        assert not caption.text.startswith(caption.title), caption.name
+
+
+def test_keys_of_planning_are_dashed_only_where_its_lines_are(drawn):
+    findings, data, *_ = drawn
+    models = {name: style.looks(list("abcde"))["b"] for name in findings.planning}
+    with style.applied():
+        figure = figures.FIGURES["planning"].draw(dataclasses.replace(scene_of(findings, data), looks=models))
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 2]
+    keys = [key for shown in figure.legends for key in shown.legend_handles]
+    assert {line.get_linestyle() for line in [*lines, *keys]} == {"-"}
+    assert "Steep" in figures.FIGURES["planning"].caption(findings, data).text
+
+
+def test_power_is_drawn_for_every_number_of_seeds_and_no_mark_hides_another(drawn):
+    figure, _ = drawn_alone(drawn, "power")
+    (axes,) = figure.axes
+    curves = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) > 2]
+    assert all(np.array_equal(x, np.arange(2, 1001)) for x in curves)
+    assert [line.get_markerfacecolor() for line in axes.lines if len(line.get_xdata()) == 1] == ["none"]
+    assert "80% and 90%" in figures.FIGURES["power"].caption(*drawn[:2]).text
+
+
+def test_marks_at_the_edge_are_whole(drawn):
+    figure, _ = drawn_alone(drawn, "selection")
+    marks = [line for line in figure.axes[0].lines if line.get_marker() in style.MARKERS]
+    assert marks, "and those of a share of 0 lie on the edge"
+    assert not any(line.get_clip_on() for line in marks)
+
+
+def test_lines_join_the_medians_of_the_runs_that_learned(drawn):
+    _, data, *_ = drawn
+    figure, _ = drawn_alone(drawn, "learning_rates")
+    joined = [line.get_ydata() for line in figure.axes[0].lines if line.get_marker() == "_"]
+    learned = data.runs[data.runs["learned"]].groupby(["model", "learning_rate"])["final_test_accuracy"].median()
+    for model, heights in zip(TWO, joined, strict=True):
+        np.testing.assert_allclose(heights, 100 * (1 - learned[model]))
+
+
+def test_methods_scored_in_few_scenarios_have_rows_of_their_own():
+    names = [f"scenario {k}" for k in range(5)]
+    each = dict(seeds=5, target="here", quantity="coverage", value=0.95, low=0.94, high=0.96, label="reaches")
+    rows = [dict(each, method=method, scenario=name) for method in ("t", "Welch") for name in names]
+    scores = pd.DataFrame([*rows, dict(each, method="band", scenario=names[3])])
+    with style.applied():
+        figure = calibration.figure(scores, {"coverage": (0.94, 0.96)})
+        figure.draw_without_rendering()
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    shown = {title: len(axes.get_yticks()) for title, axes in zip(titles, figure.axes, strict=True) if title}
+    assert shown == {"t, here": 5, "Welch, here": 5, "band, here": 1}
+
+
 def test_no_caption_speaks_of_what_is_not_drawn(drawn, tmp_path):
     """Everything trained: no guessing, no crosses, nothing that diverged."""
     findings, data = analysed(tmp_path, models=TWO, seeds=3, n_test=1000, analysis={"resamples": 100})
@@ -423,7 +540,10 @@ def test_runs_that_diverged_in_their_first_epoch_are_counted_in_their_panel(tmp_
     findings, data = analysed(tmp_path, models=TWO, seeds=3, n_test=100, states=states, epochs=1)
     assert not data.epochs["run_id"].isin(data.runs.loc[data.runs["state"] == "diverged", "run_id"]).any()
     figure, _ = drawn_alone((findings, data), "learning_curves")
-    assert [[t.get_text() for t in axes.texts] for axes in figure.axes] == [[], [], ["2"]]
+    assert [[t.get_text() for t in axes.texts] for axes in figure.axes] == [[], [], ["× 2"]]
+    (count,), frame = figure.axes[2].texts, figure.axes[2].get_window_extent()
+    assert count.get_window_extent().y0 > frame.y1, "inside the frame it would read as an error"
+    assert not count.get_window_extent().overlaps(figure.axes[2].title.get_window_extent())
     assert "a cross with their number" in figures.FIGURES["learning_curves"].caption(findings, data).text
 
 
