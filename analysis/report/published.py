@@ -11,7 +11,7 @@ from analysis.findings.across import across
 from analysis.findings.schema import Comparison, Findings
 from analysis.frames import Frames
 from analysis.report import across as across_report
-from analysis.report import paper, phrases
+from analysis.report import page, paper, phrases
 from study.errors import UserError
 from study.ledger import clusters
 
@@ -71,7 +71,7 @@ def write(folder: Path, studies: Sequence[tuple[Path, Findings]]) -> Path:
         "|---|---|---|---|---|",
     ]
     for archive, findings in studies:
-        gaps = "<br>".join(_gap(findings, c) for c in findings.comparisons) or text.DASH
+        gaps = "<br>".join(_gap(findings, c) for c in findings.comparisons) or text.markdown(page.lead(findings))
         links = {name: file for name, file in FILES.items() if (archive.parent / file).exists()}
         links |= {"archive": archive.name}
         shown = ", ".join(f"[{name}]({archive.parent.name}/{file})" for name, file in links.items())

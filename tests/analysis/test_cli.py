@@ -143,7 +143,7 @@ def test_an_archive_reports_where_the_command_was_given_and_deviations_are_liste
 def test_across_and_wandb_take_the_clusters_of_test_images_too(written, call, tmp_path):
     ids = tmp_path / "ids"
     ids.write_text("\n".join(str(i // 4) for i in range(120)))
-    other = synthetic.write(tmp_path, name="other", dataset="fashion_mnist", **SMALL)
+    other = synthetic.write(tmp_path, name="other", dataset="fashion_mnist", **SMALL | {"epochs": 2})
     assert call("across", written, other, "--clusters", ids, "--out", tmp_path / "across")[0] == 0
     gaps = json.loads((tmp_path / "across" / "across.json").read_text())["gaps"]
     clustered = {gap["dataset"]: "30 clusters" in gap["images"]["method"] for gap in gaps}
@@ -171,8 +171,7 @@ def test_published_intervals_are_not_replaced_by_shorter_ones(written, call, tmp
         assert "qmnist-test-labels-idx2-int that torchvision.datasets.QMNIST downloads" in errors
     assert {path.name for path in folder.rglob("*")} == {"mine", "mine.zip", "findings.json"}
     assert findings.read_bytes() == before
-    monkeypatch.setattr(command_line, "_write", lambda *_: [])
-    monkeypatch.setattr(command_line, "_paper", lambda *_: None)
+    monkeypatch.setattr(command_line, "_write", lambda *_, **__: None)
     code, output, _ = call("published", folder, "--clusters", tmp_path / "ids")
     assert code == 0
     assert "CLUSTERS=FILE" in (folder / "README.md").read_text()
@@ -181,7 +180,7 @@ def test_published_intervals_are_not_replaced_by_shorter_ones(written, call, tmp
 def test_another_candidate_alone_has_all_other_models_as_baselines(call, tmp_path, monkeypatch):
     declared = {"resamples": 100, "candidate": "lenet5", "baselines": ["mlp"]}
     folder = synthetic.write(tmp_path, **SMALL | {"analysis": declared})
-    monkeypatch.setattr(command_line, "_write", lambda *_: [])
+    monkeypatch.setattr(command_line, "_write", lambda *_, **__: None)
     code, output, errors = call(folder, "candidate=mlp", "--json", "--out", tmp_path / "out")
     assert (code, errors) == (0, "")
     settings = json.loads(output)["about"]["settings"]

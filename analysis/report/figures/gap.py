@@ -282,7 +282,7 @@ def specifications_caption(findings: Findings, frames: Frames) -> Caption:
         "choice that gives it. Black, and the dashed line: the primary analysis.",
         axis_within(_specified_linear(specs)),
         f"Middle: the same around the intervals, each panel on its own axis. Bars: {level(findings)} intervals where "
-        "one is defined; thick, over seeds (this test set); thin, over seeds and test images (new images like these)."
+        f"one is defined; thick, over seeds (this test set); thin, over seeds and test images ({new_images(findings)})."
         if any(near)
         else "",
         "Arrows: further that way." if beyond else "",
