@@ -224,7 +224,7 @@ def _sentence(group: Group, values: Mapping[str, float], at_chance: Mapping[str,
     if not values:
         return f"{models}: none of {group.prediction.planned} studies has an answer."
     (lowest, least), *_, (highest, most) = sorted([*values.items()] * 2, key=lambda item: item[1])
-    undecided = f"neither is called the more accurate by {text.listed(group.undecided)}" if group.undecided else ""
+    undecided = f"undecided in {text.listed(group.undecided)}" if group.undecided else ""
     if len(values) == 1:
         said = [f"{models}: one study, a gap of {text.points(least)} percentage points ({lowest})", undecided]
     else:

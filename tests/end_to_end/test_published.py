@@ -13,6 +13,7 @@ import pytest
 
 from analysis import frames, text
 from analysis.findings import build, schema
+from analysis.findings.across import Across
 from analysis.findings.schema import Findings
 from analysis.report import figures, latex, paper, phrases, published, tables
 from analysis.report.figures.style import SUFFIXES
@@ -158,13 +159,31 @@ def test_readme_says_of_fashion_mnist_no_more_than_was_found():
     path = PUBLISHED.parent / "fashion_mnist" / "findings.json"
     found = Findings.model_validate_json(path.read_text(encoding="utf-8"))
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    (said,) = re.findall(r"Does it hold elsewhere\? (.*?)\. \[Across", readme)
+    (said,) = re.findall(r"On Fashion-MNIST, in the recipe above, (.*?)\. \[Across", readme)
     for c, sentence in zip(found.comparisons, re.split(r"(?<=\w)\. ", said), strict=True):
         for e in (c.seeds.mean, c.images):
             assert text.points_interval(e.low, e.high) in sentence
         assert text.points(c.seeds.mean.estimate) in sentence
         assert ("undecided" in sentence) == (not c.unqualified)
         assert text.of(c.pairs, c.planned) in said
+
+
+def test_readme_says_how_far_the_gap_holds_in_other_recipes():
+    found = Across.model_validate_json((PUBLISHED.parent / published.ACROSS / "across.json").read_text("utf-8"))
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    (said,) = re.findall(r"Does it hold elsewhere\? (.*?) On Fashion-MNIST", readme)
+    recipes = {"plain_sgd": "plain SGD", "adam": "with Adam", "adamw_cosine": "AdamW along a cosine"}
+    of_mnist = [group for group in found.groups if group.dataset == "mnist"]
+    assert len(of_mnist) == 2
+    assert "is more accurate than both, too" in said
+    for group in of_mnist:
+        assert set(group.ahead) == {"paper", *recipes}, "each has its name in the README"
+        assert group.undecided == group.behind == group.unanswered == ()
+        gaps = [g for g in found.gaps if g.study in group.ahead and g.made_of[1] == group.baseline]
+        assert {g.seeds.planned for g in gaps if g.study != "paper"} == {8}, "as the README says"
+        values = [g.seeds.estimate for g in gaps]
+        assert f"{text.points(min(values))} to {text.points(max(values))}" in said
+    assert [name for name in recipes.values() if name not in said] == []
 
 
 def test_readme_gives_the_accuracies_published(findings):
