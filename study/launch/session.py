@@ -90,9 +90,9 @@ def run(configs: Sequence[StudyConfig], console: Console, options: Options) -> i
 def _end(study: _Study, console: Console, *, trained: bool, stopped: bool) -> None:
     """See what a study has come to, publish on W&B what it lacks, and tidy."""
     with contextlib.suppress(StorageError) if stopped else contextlib.nullcontext():
-        # Only what is published needs the curves.
-        curves = study.setup.tracking.mode == "online" and not stopped
-        study.prepared = replace(study.prepared, records=_read_on(study.prepared, curves=curves))
+        # Only where something is published are the curves needed, to see what of it is there.
+        online = study.setup.tracking.mode == "online"
+        study.prepared = replace(study.prepared, records=_read_on(study.prepared, curves=online))
     prepared, settings = study.prepared, study.setup.tracking
     if trained or settings.mode == "online":
         mirrored = sync.Mirrored(prepared.study, prepared.records, settings, prepared.ledger)
@@ -102,7 +102,7 @@ def _end(study: _Study, console: Console, *, trained: bool, stopped: bool) -> No
 
 
 def _read_on(prepared: Prepared, *, curves: bool = False) -> dict[str, Record]:
-    """The records; without `curves` only those that have come since are read, as whoever stops us may not wait."""
+    """The records; without `curves` only those that have come since are read: whoever stops us may not wait."""
     # A failed run may have been tried again.
     known = {} if curves else {run_id: r for run_id, r in prepared.records.items() if r.state != "failed"}
     return prepared.ledger.records(curves=curves, known=known)[0]

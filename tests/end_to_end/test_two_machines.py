@@ -52,7 +52,7 @@ def until(process, condition, what):
 
 
 def provenances(folder):
-    return [json.loads(path.read_bytes())["provenance"] for path in (folder / "runs").iterdir()]
+    return [json.loads(path.read_bytes())["provenance"] for path in (folder / "runs").glob("*.json")]
 
 
 @pytest.fixture
@@ -147,7 +147,11 @@ def test_ray_up_and_submit_while_a_machine_dies_and_others_join_of_which_one_is_
     try:
         until(
             process,
-            lambda: list(folder.glob("runs/*.json")) and list(folder.glob("checkpoints/*.pt")),
+            # A pack's checkpoint goes after its records have come.
+            lambda: (
+                (ended := {p["pack_id"] for p in provenances(folder)})
+                and {path.stem for path in folder.glob("checkpoints/*.pt")} - ended
+            ),
             "a pack that has ended, and one that has not",
         )
         worker.kill()

@@ -118,6 +118,8 @@ def test_what_stops_a_launch_leaves_the_count_and_the_command(server, tmp_path, 
     """Ctrl-C, SIGTERM and a storage that refuses: nothing is published then, and that is said."""
     path = config(tmp_path, "online")
     folder = tmp_path / "x" / "storage" / "small"
+    # The server is well: what its worker's patience is does not matter here.
+    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 60.0)
 
     def stop(queues, watch):
         (queue,) = queues

@@ -140,7 +140,8 @@ def test_recipes_are_planned(file):
     info = data.load(config.images).info
     described = {name: models.identity(m, info.shape, info.classes) for name, m in config.named_models().items()}
     runs = plan.plan(config, info, described)
-    assert len(runs) == 3 * 6 * 8
+    # A recipe that takes long has the rates about the best.
+    assert len(runs) == 3 * (4 if file.stem in ("batch_16", "epochs_30") else 6) * 8
     # One model of the size of the candidate, one larger.
     candidate, larger, matched = (info.n_parameters for info in described.values())
     assert abs(matched - candidate) < 0.002 * candidate < larger

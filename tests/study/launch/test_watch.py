@@ -16,14 +16,15 @@ from study.launch.ray_tune import Interrupted, Watch
 
 
 def queue(**recorder):
-    return SimpleNamespace(knobs=Launching(), recorder=SimpleNamespace(**{"complete": False, "idle": True} | recorder))
+    state = {"complete": False, "idle": True, "avoided": {"n7"}} | recorder
+    return SimpleNamespace(knobs=Launching(), recorder=SimpleNamespace(**state))
 
 
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(ray_tune, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(ray_tune, "WAIT_SECONDS", 0.1)
-    monkeypatch.setattr(cluster, "missing", lambda knobs: f"{knobs.cpus_per_trial} CPU")
+    monkeypatch.setattr(cluster, "missing", lambda knobs, without: f"{knobs.cpus_per_trial} CPU, not on {without}")
 
 
 def test_packs_that_wait_say_so_again_and_again(quick):
@@ -31,7 +32,7 @@ def test_packs_that_wait_say_so_again_and_again(quick):
     with ray_tune._patience([queue()], Watch(waiting=said.append)) as exhausted:
         time.sleep(0.55)
     assert 2 <= len(said) <= 5
-    assert set(said) == {"1 CPU"}
+    assert set(said) == {"1 CPU, not on {'n7'}"}
     assert exhausted == []
 
 
@@ -46,7 +47,7 @@ def test_nobody_waits_where_packs_are_trained_or_have_ended(quick, state):
 def test_waiting_ends_when_it_should(quick):
     with ray_tune._patience([queue()], Watch(wait_minutes=0.002)) as exhausted:
         time.sleep(0.4)
-    assert exhausted == ["1 CPU"]
+    assert exhausted == ["1 CPU, not on {'n7'}"]
 
 
 def test_a_signal_is_told_at_once_and_once_while_the_main_thread_is_busy():

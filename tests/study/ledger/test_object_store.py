@@ -134,8 +134,8 @@ def test_a_report_is_written_beside_the_study(bucket, server, tmp_path, monkeypa
         storage.write(name, b"before")
     write = command_line._write
 
-    def kept(findings, data, folder):
-        write(findings, data, folder)
+    def kept(findings, data, folder, *, as_paper):
+        write(findings, data, folder, as_paper=as_paper)
         shutil.copytree(folder, tmp_path / "report")
 
     monkeypatch.setattr(command_line, "_write", kept)
