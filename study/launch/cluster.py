@@ -120,7 +120,7 @@ def nodes_at(address: str) -> set[str]:
 def elsewhere(knobs: Launching, without: Collection[str]) -> bool:
     """Whether there is a node that has what a trial takes, without these."""
     return any(
-        all(info["Resources"].get(kind.upper(), 0) >= wanted for kind, wanted in resources(knobs).items())
+        all(info["Resources"].get(kind, 0) >= wanted for kind, wanted in bundle(knobs).items())
         for info in ray.nodes()
         if info["Alive"] and info["NodeID"] not in without
     )

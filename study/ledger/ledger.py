@@ -71,10 +71,9 @@ class Ledger:
         known = known or {}
         names = self.storage.names("runs")
         found = {run_id: known[run_id] for name in names if (run_id := name.removesuffix(".json")) in known}
+        unread = [name for name in names if name.removesuffix(".json") not in found]
         problems = []
-        for answer in self.storage.each(
-            self._record, [name for name in names if name.removesuffix(".json") not in found]
-        ):
+        for answer in self.storage.each(self._record, unread):
             if isinstance(answer, Problem):
                 problems.append(answer)
             else:

@@ -189,11 +189,9 @@ class Storage:
     @_patiently
     def names(self, folder: str) -> list[str]:
         """The names of the files in a folder, sorted, without temporary files left by a dead writer."""
-        try:
+        with self._told("list", folder):
             selector = fs.FileSelector(self.path(folder), allow_not_found=True)
             infos = self._fs.get_file_info(selector)
-        except OSError as error:
-            raise self._stopped("list", folder, error) from error
         files = [i.base_name for i in infos if i.type == fs.FileType.File]
         return sorted(name for name in files if not name.startswith(TEMPORARY))
 
@@ -201,7 +199,7 @@ class Storage:
     def write(self, name: str, content: bytes) -> None:
         """Write a whole file atomically. Raises StorageError."""
         path = self.path(name)
-        try:
+        with self._told("write", name):
             if self.local:
                 _replace(Path(path), content)
                 _sync(Path(path).parent)
@@ -210,8 +208,6 @@ class Storage:
                 kind, _ = mimetypes.guess_type(name)
                 with self._fs.open_output_stream(path, metadata={"Content-Type": kind} if kind else None) as file:
                     file.write(content)
-        except OSError as error:
-            raise self._stopped("write", name, error) from error
 
     def write_all(self, files: Mapping[str, bytes]) -> None:
         """Write whole files, many at once: a disk too serves several that wait for it together. Raises StorageError."""
