@@ -59,22 +59,40 @@ def connected(address: str | None, *, dashboard: bool = False, memory: int = 512
     else:
         _check_address(address)
         options |= dict(address=address)
-    before = signal.getsignal(signal.SIGTERM)
     try:
-        context = ray.init(**options)
-    except SystemExit:
-        # Ray's own handler of SIGTERM ends the process silently.
-        raise KeyboardInterrupt from None
-    except Exception as error:
-        # Ray raises many kinds of errors here; no traceback of theirs helps.
-        where = "Ray did not start" if address is None else f"Ray's cluster at {address} cannot be joined"
-        raise RayError(f"{where}: {type(error).__name__}: {str(error)[:400]}{cure(address, str(error))}") from error
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    try:
+        with _interruptible():
+            try:
+                context = ray.init(**options)
+            except Exception as error:
+                # Ray raises many kinds of errors here; no traceback of theirs helps.
+                where = "Ray did not start" if address is None else f"Ray's cluster at {address} cannot be joined"
+                told = f"{where}: {type(error).__name__}: {str(error)[:400]}{cure(address, str(error))}"
+                raise RayError(told) from error
         yield f"http://{context.dashboard_url}" if dashboard and context.dashboard_url else None
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt where SIGINT or SIGTERM came, whatever Ray's handlers made of it.
+
+    Theirs for SIGTERM ends the process silently, or not at all: Python ignores what a handler raises in a destructor.
+    """
+    heard, told = socket.socketpair()
+    with heard, told:
+        heard.setblocking(False)
+        told.setblocking(False)
+        terminated = signal.getsignal(signal.SIGTERM)
+        wakeup = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            signal.signal(signal.SIGTERM, terminated)
+            with contextlib.suppress(BlockingIOError):
+                if {signal.SIGINT, signal.SIGTERM} & set(heard.recv(4096)):
+                    raise KeyboardInterrupt from None
 
 
 def cure(address: str | None, error: str) -> str:

@@ -1,13 +1,16 @@
-"""On which nodes a study places its packs. That a cluster is joined, and what it lacks: test_ray_tune.py."""
+"""On which nodes a study places its packs; a signal while Ray starts. A cluster that is joined: test_ray_tune.py."""
 
+import os
 import pickle
+import signal
+import sys
 from collections import defaultdict
 
 import pytest
 
 from study.config import Launching
 from study.launch import cluster
-from study.launch.cluster import NODE_ID, Placement, elsewhere
+from study.launch.cluster import NODE_ID, Placement, connected, elsewhere
 
 NODES = [
     {"NodeID": "head", "Alive": True, "Resources": {}, "NodeManagerAddress": "10.0.0.1"},
@@ -46,3 +49,25 @@ def test_a_node_without_cuda_still_trains_on_its_cpu(nodes, monkeypatch):
     assert asked == [[{NODE_ID: "!in(gpu)"}], None]
     assert "not fit" in cluster.missing(knobs[0], cluster.avoided(knobs[0]))
     assert "not fit" not in cluster.missing(knobs[1], cluster.avoided(knobs[1]))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_termination_is_not_lost_where_a_destructor_swallows_what_rays_handler_raises(monkeypatch, fails):
+    class Swallows:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def init(**options):
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+        Swallows()
+        if fails:
+            raise ConnectionError("the handler has ended what was to answer")
+
+    monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster.ray, "init", init)
+    monkeypatch.setattr(cluster.ray, "shutdown", lambda: None)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), connected(None):
+        raise AssertionError("nothing may begin")
+    assert signal.getsignal(signal.SIGTERM) is before
