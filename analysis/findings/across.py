@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import permutations
+from statistics import fmean, median
 from typing import Any
 
 from analysis import text
@@ -41,12 +42,16 @@ class StudyGap(Frozen):
     made_of: tuple[str, str]
     """What candidate and baseline are made of, a built-in model or the user's import path, by which studies are put
     together; their names where the study compares several models made of one."""
+    n_parameters: tuple[int, int]
+    """Trainable parameters of candidate and baseline."""
     candidate_rate: float | None
     """The candidate's selected learning rate."""
     baseline_rate: float | None
     """The baseline's selected learning rate."""
     seeds: Estimate
     """The gap over seeds: that study's test images."""
+    median: float | None
+    """Median of the paired differences."""
     images: Estimate
     """The gap over seeds and test images."""
     clusters: int | None
@@ -75,8 +80,9 @@ class Group(Frozen):
     unanswered: tuple[str, ...]
     """Studies without a gap."""
     prediction: Estimate
-    """Mean of the studies' gaps, each counted once, and the interval in which a further study's gap is expected, if its
-    recipe were drawn as these were: a description, for recipes are chosen."""
+    """Mean of the recipes' gaps, each counted once, and the interval in which a further recipe's gap on these test
+    images is expected, if it were drawn as these were: a description, for recipes are chosen. Studies of the same
+    recipe and sizes are averaged first."""
     sentence: str
     """The group in words."""
 
@@ -174,18 +180,22 @@ def _plain(value: object) -> str:
 def _gap(study: str, found: Findings, comparison: Comparison, recipe: Mapping[str, str]) -> StudyGap:
     # The run sets are keys of the study's own findings, and stand for nothing here.
     seeds, images = (e.changed(runs=None) for e in (comparison.seeds.mean, comparison.images))
-    made_of = _made_of(found)
+    made_of, candidate = _made_of(found), found.about.settings.candidate
+    sizes = {model.name: model.n_parameters for model in found.about.models}
+    differences = [value for _, value in comparison.seeds.quantiles]
     return StudyGap(
         study=study,
         dataset=found.about.dataset,
         dataset_sha256=found.about.dataset_sha256,
         recipe=recipe,
-        candidate=found.about.settings.candidate,
+        candidate=candidate,
         baseline=comparison.baseline,
-        made_of=(made_of[found.about.settings.candidate], made_of[comparison.baseline]),
+        made_of=(made_of[candidate], made_of[comparison.baseline]),
+        n_parameters=(sizes[candidate], sizes[comparison.baseline]),
         candidate_rate=comparison.candidate_rate,
         baseline_rate=comparison.baseline_rate,
         seeds=seeds,
+        median=median(differences) if differences else None,
         images=images,
         clusters=found.about.clusters.count if found.about.clusters else None,
         unqualified=comparison.unqualified,
@@ -196,12 +206,18 @@ def _gap(study: str, found: Findings, comparison: Comparison, recipe: Mapping[st
 def _group(gaps: Sequence[StudyGap]) -> Group:
     first = gaps[0]
     values = {gap.study: gap.seeds.estimate for gap in gaps if gap.seeds.estimate is not None}
-    basis = Basis(method="mean", n=len(values), planned=len(gaps), unit="studies", role="descriptive")
+    recipes = defaultdict(list)
+    for gap in gaps:
+        if gap.study in values:
+            recipes[tuple(sorted(gap.recipe.items())), gap.n_parameters].append(values[gap.study])
+    planned = len({(tuple(sorted(gap.recipe.items())), gap.n_parameters) for gap in gaps})
+    basis = Basis(method="mean", n=len(recipes), planned=planned, unit="recipes", role="descriptive")
     levels = {gap.seeds.level for gap in gaps if gap.seeds.level is not None}
     if len(levels) > 1:
         prediction = basis.declines("the studies' intervals have different levels")
     else:
-        prediction = prediction_interval(list(values.values()), next(iter(levels), 0.95), basis, (-1.0, 1.0))
+        means = [fmean(of_one) for of_one in recipes.values()]
+        prediction = prediction_interval(means, next(iter(levels), 0.95), basis, (-1.0, 1.0))
     candidate, baseline = first.made_of
     group = Group(
         dataset=first.dataset,
@@ -222,7 +238,7 @@ def _sentence(group: Group, values: Mapping[str, float], at_chance: Mapping[str,
     """What the studies say together, and no more than the weakest of them."""
     models = f"{group.candidate} against {group.baseline} on {group.dataset}"
     if not values:
-        return f"{models}: none of {group.prediction.planned} studies has an answer."
+        return f"{models}: none of {len(group.unanswered)} studies has an answer."
     (lowest, least), *_, (highest, most) = sorted([*values.items()] * 2, key=lambda item: item[1])
     undecided = f"undecided in {text.listed(group.undecided)}" if group.undecided else ""
     if len(values) == 1:
@@ -238,7 +254,8 @@ def _sentence(group: Group, values: Mapping[str, float], at_chance: Mapping[str,
     if group.prediction.low is not None:
         limits = text.points_interval(group.prediction.low, group.prediction.high)
         level = f"{text.level(group.prediction.level)} prediction interval"
-        said.append(f"a further recipe, drawn as these were, would be expected at {limits} ({level})")
+        drawn = f"these {group.prediction.n}" if group.prediction.n < len(values) else "these"
+        said.append(f"a further recipe, drawn as {drawn} were, would be expected at {limits} on these images ({level})")
     return f"{'; '.join(filter(None, said))}."
 
 

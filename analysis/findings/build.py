@@ -182,6 +182,7 @@ class _Study:
         for (model, rate), part in self.frames.runs.groupby(["model", "learning_rate"], sort=False):
             learned = part[part["learned"]]
             basis = _basis(learned["run_id"], len(part))
+            warning = None if independent(part) else compare.RUNS_SHARED
             sd = learned[[f"final_{name}" for name in METRICS]].std(ddof=1)
             test = learned["final_test_accuracy"]
             numbers: dict[str, Any] = dict(
@@ -190,7 +191,7 @@ class _Study:
             )
             for name in METRICS:
                 highest = 1.0 if name.endswith("accuracy") else np.inf
-                numbers[name] = self._mean(learned[f"final_{name}"], basis, highest)
+                numbers[name] = self._mean(learned[f"final_{name}"], basis, highest).warned(warning)
                 numbers[f"{name}_sd"] = float(sd[f"final_{name}"]) if np.isfinite(sd[f"final_{name}"]) else None
             found.append(Configuration(model=model, learning_rate=float(rate), **numbers))
         return found
@@ -268,6 +269,7 @@ class _Study:
                 found[model] = variance.seed_spread(
                     correct,
                     _basis(known, len(runs)),
+                    clusters=self.frames.test_clusters,
                     level=self.analysis.confidence,
                     resamples=self.analysis.resamples,
                     seed=self.analysis.seed,

@@ -37,6 +37,9 @@ SIDES = ("better", "worse")
 SHARED = "pairs share initial weights or batch orders: too short, or too small, by an unknown amount"
 """What is wrong with intervals and p-values over the seeds of a factorial."""
 
+RUNS_SHARED = "runs share initial weights or batch orders: too short by an unknown amount"
+"""The same of the intervals of one model."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -286,6 +289,7 @@ def plan(pair: Pair) -> Planning:
         pair.n_images,
         pair.basis.changed(population=None),
         level=pair.analysis.confidence,
+        verdict_level=pair.analysis.verdict_level,
         half_widths=(2 * margin, margin, margin / 2),
         clusters=pair.frames.test_clusters,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import median
 
 import pandas as pd
 
@@ -17,6 +18,12 @@ from analysis.stats.variance import Component
 
 NAMED = 3
 """Unusable files that are named; the page names them all."""
+
+WIDER = 1.1
+"""Times the primary interval's width from which on the one that allows for the choice of learning rates is told."""
+
+SKEWED = 0.01
+"""p-value from which on differences are called skewed: one gap in a hundred whose differences are normal."""
 
 CHECKS = "learning rate, number of epochs, preprocessing, implementation"
 """What to look at when a model does not reach the accuracy expected of it."""
@@ -54,7 +61,7 @@ def spread(findings: Findings, model: str) -> str:
     rest = "no component" if not known else "no other component" if others else "every component"
     said = f"{rest} can be told from 0"
     return (
-        f"of the variance of {model}'s test accuracy (SD {text.sd(found.standard_deviation)} points) "
+        f"of the estimated variance of {model}'s test accuracy (SD {text.sd(found.standard_deviation)} points) "
         f"{f'{text.listed(known)}; {said}' if known else said}"
     )
 
@@ -117,7 +124,7 @@ def _paragraph(findings: Findings, comparison: Comparison) -> str:
         f"{comparison.planned} planned pairs of trainings{_survivors(comparison)}. {candidate} was "
         f"{_pairs(comparison)}. "
         f"{_outcomes(findings, comparison)}{_verdict(findings, comparison)}"
-        f"{_both(findings, comparison)}{_halves(findings, baseline)}"
+        f"{_both(findings, comparison)}{_selection(findings, comparison)}{_halves(findings, baseline)}"
         f"{_alternatives(findings, baseline)}{_scope(findings)}"
     )
 
@@ -147,7 +154,7 @@ def _ranges(findings: Findings, comparison: Comparison) -> str:
     ranges = [
         f"no interval for training luck alone: {seeds.declined}"
         if seeds.low is None
-        else f"{text.points_interval(seeds.low, seeds.high)} allowing for training luck",
+        else f"{text.points_interval(seeds.low, seeds.high)} allowing for training luck at these learning rates",
         f"no interval for {sample}: {images.declined}"
         if images.low is None
         else f"{'the same' if images.interval == seeds.interval else text.points_interval(images.low, images.high)} "
@@ -264,6 +271,17 @@ def _both(findings: Findings, comparison: Comparison) -> str:
     return "This does not show that either model is the more accurate. "
 
 
+def _selection(findings: Findings, comparison: Comparison) -> str:
+    """The interval over seeds that allows for the choice of the learning rates, where that makes it wider."""
+    usual, wider = comparison.seeds.mean.interval, comparison.sensitivity["selection_luck"].interval
+    if usual is None or wider is None or wider[1] - wider[0] < WIDER * (usual[1] - usual[0]):
+        return ""
+    return (
+        f"Allowing also for the luck of choosing the learning rates, the interval over seeds is "
+        f"{text.points_interval(*wider)}. "
+    )
+
+
 def _halves(findings: Findings, baseline: str) -> str:
     """That the gap is not the same in both halves of the test file, where their intervals do not meet."""
     crossed = findings.images[baseline].crossed
@@ -288,8 +306,11 @@ def _alternatives(findings: Findings, baseline: str) -> str:
         return f"All {asked.alternatives} alternative analyses of the same data give the same gap. "
     groups = coinciding(asked.specifications)
     values = [c.first.gap.estimate or 0.0 for c in groups]
-    gaps = f"between {text.points(values[0])} and {text.points(values[-1])} points"
-    others = f"{asked.distinct} other {'gap' if asked.distinct == 1 else 'gaps'}, all {gaps}"
+    others = (
+        f"one other gap, {text.points(values[0])} points"
+        if asked.distinct == 1
+        else f"{asked.distinct} other gaps, all between {text.points(values[0])} and {text.points(values[-1])} points"
+    )
     said = f"{asked.alternatives} alternative analyses of the same data give {others}"
     if asked.same_sign is None:
         return f"{said}. "
@@ -297,7 +318,10 @@ def _alternatives(findings: Findings, baseline: str) -> str:
         return f"{said}, with the same sign. "
     turned = [c for c, value in zip(groups, values, strict=True) if value * main <= 0]
     named = "; ".join(_way(c.first) for c in turned[:NAMED]) + ("; …" if len(turned) > NAMED else "")
-    return f"{said}; {asked.same_sign} of the {asked.distinct} have its sign. The others: {named}. "
+    if asked.distinct == 1:
+        return f"{said}, without its sign: {named}. "
+    rest = "other" if len(turned) == 1 else "others"
+    return f"{said}; {asked.same_sign} of the {asked.distinct} have its sign. The {rest}: {named}. "
 
 
 def _way(spec: Specification) -> str:
@@ -322,6 +346,7 @@ def warnings(findings: Findings, frames: Frames) -> Iterator[str]:
     yield from (f"the analysis made is not the one declared: {d.words}" for d in findings.preregistration.deviations)
     yield from _without_outcome(frames)
     yield from _survived(findings)
+    yield from _skewed(findings)
     for model, choice in findings.selection.items():
         yield from _choice(findings, frames, model, choice)
     yield from _unlike(findings)
@@ -368,6 +393,20 @@ def _survived(findings: Findings) -> Iterator[str]:
                 f"{c.baseline}: the gap of {text.points(c.seeds.mean.estimate)} points is over the pairs in which both "
                 f"models learned; {_at_chance(c, c.scored_at_chance)}"
             )
+
+
+def _skewed(findings: Findings) -> Iterator[str]:
+    """One sentence for each gap whose differences lie too unevenly for what its interval and test suppose."""
+    for c in findings.comparisons:
+        if c.seeds.skewness.p_value is None or c.seeds.skewness.p_value > SKEWED:
+            continue
+        differences = [value for _, value in c.seeds.quantiles]
+        yield (
+            f"{c.baseline}: the paired differences are skewed, of mean {text.points(c.seeds.mean.estimate)}, median "
+            f"{text.points(median(differences))} and range {text.points(differences[0])} to "
+            f"{text.points(differences[-1])}; the t interval over seeds and the sign-flip test suppose that they are "
+            "not, and may say too much"
+        )
 
 
 def _unlike(findings: Findings) -> Iterator[str]:

@@ -26,11 +26,14 @@ def tabulated(found: Across) -> Table | None:
         rows.add(
             Study=words("study", gap.study),
             Dataset=words("dataset", gap.dataset),
-            Recipe=words("recipe", ", ".join([*_renamed(gap), *departures[gap.study]]) or text.DASH),
+            Recipe=words(
+                "recipe", ", ".join([*_renamed(gap), *departures[gap.study], *_size(gap, found)]) or text.DASH
+            ),
             Candidate=words("candidate", gap.made_of[0]),
             Baseline=words("baseline", gap.made_of[1]),
             Rates=words("rates", f"{rate(gap.candidate_rate)} / {rate(gap.baseline_rate)}"),
             Gap=rows.estimate("gap", gap.seeds, text.points(gap.seeds.estimate, digits)),
+            Median=number("median", gap.median, text.points(gap.median, digits)),
             Over_seeds=number("over_seeds", gap.seeds.low, text.points_interval(gap.seeds.low, gap.seeds.high)),
             And_images=rows.estimate(
                 "over_seeds_and_images", gap.images, text.points_interval(gap.images.low, gap.images.high)
@@ -43,10 +46,12 @@ def tabulated(found: Across) -> Table | None:
     rows.captioned(
         "Test accuracy of the candidate minus that of the baseline, in percentage points, each at its selected "
         "learning rate, in every study by itself; nothing is pooled. Recipe: the study's names of the two models where "
-        "they are others, and what is not as in most of the studies. Intervals over seeds (that study's test images) "
+        "they are others, and what is not as in most of the studies, with the models' parameters. Gap: the mean over "
+        "pairs, beside their median. Intervals over seeds (that study's test images) "
         "and over seeds and test images. Images: in how many clusters these come, such as those of one writer; where "
         "they are taken as independent, the second interval is probably too short. Decided: whether the study calls "
-        "one of the two the more accurate, for both populations."
+        "one of the two the more accurate, for both populations: by intervals at the level that its baselines share, "
+        "and by the exact test."
     )
     return rows.table("across", TITLE) if rows.cells else None
 
@@ -54,6 +59,13 @@ def tabulated(found: Across) -> Table | None:
 def _renamed(gap: StudyGap) -> list[str]:
     """The study's own names of its models, where these are not the names of what they are made of."""
     return [name for name, source in zip((gap.candidate, gap.baseline), gap.made_of, strict=True) if name != source]
+
+
+def _size(gap: StudyGap, found: Across) -> list[str]:
+    """How many parameters the two models have, where that is not as in most studies of the same two."""
+    alike = [g.n_parameters for g in found.gaps if g.made_of == gap.made_of]
+    usual = 2 * alike.count(gap.n_parameters) > len(alike)
+    return [] if usual else [f"{gap.n_parameters[0]:,} against {gap.n_parameters[1]:,} parameters"]
 
 
 def _departures(gaps: Iterable[StudyGap]) -> dict[str, list[str]]:

@@ -228,11 +228,14 @@ def _verdict(findings: Findings, c: Comparison) -> str | None:
     """The verdicts in short, with the level that they are held to and what held them back."""
     if c.verdicts is None:
         return None
-    here, _, why = (c.seeds.verdict.words or "").partition(": ")
-    new = (c.verdict_for_new_images or "no verdict").partition(": ")[0]
-    both = " and for new ones" if new == here else f", {new} for new ones"
-    level = text.level(findings.about.settings.verdict_level)
-    return f"{here} for these test images{both}, at {level}{f' ({why})' if why else ''}"
+    here, new = c.seeds.verdict.words or "", c.verdict_for_new_images or "no verdict"
+    both = {"these test images and for new ones": here}
+    said = both if here == new else {"these test images": here, "new ones": new}
+    parts = []
+    for images, words in said.items():
+        short, _, why = words.partition(": ")
+        parts.append(f"{short} for {images}{f' ({why})' if why else ''}")
+    return f"{', '.join(parts)}, at {text.level(findings.about.settings.verdict_level)}"
 
 
 def became(findings: Findings) -> str:

@@ -65,7 +65,8 @@ def write(folder: Path, studies: Sequence[tuple[Path, Findings]]) -> Path:
         "",
         "Every gap is the test accuracy of the candidate minus that of the baseline, in percentage points, with its "
         "intervals over seeds / over seeds and test images; where these are taken as independent, the second is "
-        f"probably too short. {how}",
+        "probably too short. Undecided: the study calls neither model the more accurate, at its own level and by the "
+        f"exact test too. {how}",
         "",
         "| study | dataset | test images | gap | files |",
         "|---|---|---|---|---|",
@@ -98,4 +99,5 @@ def _gap(findings: Findings, c: Comparison) -> str:
     limits = " / ".join(text.points_interval(e.low, e.high) for e in (mean, images))
     level = phrases.level(findings)
     n = text.of(c.pairs, c.planned)
-    return f"{names}: {text.points(mean.estimate)} ({limits}; {level}, n = {n})"
+    decided = "" if c.unqualified else ", undecided"
+    return f"{names}: {text.points(mean.estimate)} ({limits}; {level}, n = {n}){decided}"

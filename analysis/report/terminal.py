@@ -51,7 +51,7 @@ def _gaps(findings: Findings) -> tuple[list[str], list[list[str]]]:
         "\ngap",
         "over\nseeds",
         "over seeds\nand images",
-        "\np",
+        "p\n(Holm)" if len(findings.comparisons) > 1 else "\np",
         "\npairs",
     ]
     rows = [

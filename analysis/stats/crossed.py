@@ -12,6 +12,7 @@ from scipy import stats
 
 from analysis.stats import variance
 from analysis.stats.estimate import Basis, Estimate, Frozen
+from analysis.stats.variance import cluster_sums
 
 BLOCK = 1000
 """Resamples drawn at once: 1,000 × 10,000 float32 counts are 40 MB."""
@@ -168,11 +169,6 @@ def _clustered_parts(x: NDArray, clusters: NDArray[np.int64]) -> tuple[Parts, Pa
     )
     more = effective(np.bincount(clusters)) - 1
     return (over_seeds, over_clusters, within), (seeds - 1, more, (seeds - 1) * more)
-
-
-def cluster_sums(x: NDArray, clusters: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Sums of `x` [S, n] over the images of each cluster: [S, G], for clusters numbered from 0 without a gap."""
-    return np.stack([np.bincount(clusters, row, minlength=clusters.max() + 1) for row in x.astype(float)])
 
 
 def effective(sizes: NDArray[np.int64]) -> float:

@@ -29,6 +29,9 @@ BELOW_NOMINAL = (
 MEANINGFUL = 0.75
 """The probability of outperforming that Bouthillier et al. (2021) ask for."""
 
+LEAST_SKEWED = 8
+"""Pairs that D'Agostino's test of skewness needs."""
+
 INTEGERS = 62
 """Up to so many pairs the flips of sign are counted in 64-bit integers, beyond in floats."""
 
@@ -109,6 +112,8 @@ class Gap(Frozen):
     """By other methods."""
     quantiles: tuple[tuple[float, float], ...]
     """QQ plot: (standard normal quantile, difference in accuracy) per pair, in order."""
+    skewness: Estimate
+    """Sample skewness of the differences, with the p-value of D'Agostino's test that they are drawn without any."""
 
 
 class McNemar(Frozen):
@@ -333,6 +338,7 @@ def paired(
             pairing_gain=pairing_gain(c, b, other),
         ),
         quantiles=quantiles(d),
+        skewness=skewness(d, other),
     )
 
 
@@ -558,13 +564,15 @@ def outperforming(wins: int, ties: int, losses: int, level: float, basis: Basis)
 def bouthillier(won: Estimate) -> str | None:
     """What Bouthillier et al. (2021, MLSys, section 5) would say of the interval of `outperforming`.
 
-    Their criterion, with our exact interval in the place of their percentile bootstrap.
+    Their criterion, with our exact interval in the place of their percentile bootstrap, and for whichever model is
+    ahead, as they ask it of the one that is claimed to be better.
     """
     if won.low is None or won.high is None:
         return None
-    if won.low <= 0.5:
+    low, high = (won.low, won.high) if won.high >= 0.5 else (1 - won.high, 1 - won.low)
+    if low <= 0.5:
         return "not statistically significant"
-    if won.high <= MEANINGFUL:
+    if high <= MEANINGFUL:
         return "statistically significant, not meaningful"
     return "statistically significant and meaningful"
 
@@ -608,6 +616,16 @@ def quantiles(d: NDArray) -> tuple[tuple[float, float], ...]:
         return ()
     theoretical, ordered = stats.probplot(d, fit=False)
     return tuple(zip(theoretical.tolist(), ordered.tolist(), strict=True))
+
+
+def skewness(d: NDArray, basis: Basis) -> Estimate:
+    """Skewness of `d` [pair], and D'Agostino's (1970) test, which needs eight pairs."""
+    basis = basis.changed(method="sample skewness of the differences, D'Agostino's test", role="descriptive")
+    if reason := spread_unknown(d):
+        return basis.declines(reason)
+    if d.size < LEAST_SKEWED:
+        return basis.declines(f"n = {d.size}: the test needs at least {LEAST_SKEWED} pairs")
+    return basis.gives(float(stats.skew(d)), p_value=float(stats.skewtest(d).pvalue))
 
 
 # why a number is declined

@@ -68,15 +68,19 @@ class Planning(Frozen):
 
     level: float
     """Confidence of the intervals planned."""
+    verdict_level: float
+    """Confidence that a gap has to be found with: `even`, `detectable` and `sign_test` are of it."""
     rests_on: Basis
     """What `precision`, `floor` and `enough` rest on."""
     precision: tuple[Precision, ...]
     """Empty where the spread over seeds is unknown."""
     floor: float | None
     """Half-width over seeds and test images with infinitely many seeds; null where they have no component."""
+    even: float | None = None
+    """The gap on new images that infinitely many seeds find half the time, a fraction of accuracy; null where there is
+    no floor."""
     detectable: float | None = None
-    """The gap on new images that infinitely many seeds find with a power of 80%, a fraction of accuracy; null where
-    there is no floor."""
+    """The same for a power of 80%."""
     enough: int | None
     """Seeds from which on more of them could narrow the interval over seeds and test images by less than a tenth."""
     needed: tuple[Needed, ...]
@@ -94,20 +98,21 @@ def plan(
     basis: Basis,
     *,
     level: float,
+    verdict_level: float,
     half_widths: Sequence[float],
     clusters: NDArray[np.int64] | None = None,
 ) -> Planning:
     """What more seeds would bring, from the paired differences in accuracy `d` [pair].
 
     `x` [pair, image] holds the differences in who got which image right, −1, 0 or 1; None where the predictions
-    are not known. `half_widths` are the precisions wanted, fractions of accuracy. `clusters` [image] numbers the images
-    that belong together, where that is known.
+    are not known. `half_widths` are the precisions wanted at `level`, fractions of accuracy; a gap is found at
+    `verdict_level`. `clusters` [image] numbers the images that belong together, where that is known.
     """
     d = np.asarray(d, float)
     method = "expected half-widths from the SD of the differences and the mean squares seen"
     basis = basis.changed(method=method, n=d.size)
     tests = tuple(
-        SignTest(outperforming=ahead, power=power, seeds=sign_test_seeds(ahead, power, 1 - level))
+        SignTest(outperforming=ahead, power=power, seeds=sign_test_seeds(ahead, power, 1 - verdict_level))
         for ahead in OUTPERFORMING
         for power in POWERS
     )
@@ -117,6 +122,7 @@ def plan(
         sentence = f"How many seeds would be enough cannot be said: {reason}."
         return Planning(
             level=level,
+            verdict_level=verdict_level,
             rests_on=basis,
             precision=(),
             floor=None,
@@ -129,10 +135,11 @@ def plan(
     one = x is None or np.shape(x)[1] < 2 or (clusters is not None and clusters.max() == 0)
     crossed = None if one else OverImages(np.asarray(x), level, clusters)
     floor = crossed.floor if crossed else None
-    detectable = crossed.detectable if crossed else None
+    found = None if one else OverImages(np.asarray(x), verdict_level, clusters)
     enough = first(crossed.half_width, NEAR * floor) if crossed and floor is not None else None
     return Planning(
         level=level,
+        verdict_level=verdict_level,
         rests_on=basis,
         precision=tuple(
             Precision(
@@ -143,11 +150,12 @@ def plan(
             for n in SEEDS
         ),
         floor=floor,
-        detectable=detectable,
+        even=found.floor if found else None,
+        detectable=found.detectable if found else None,
         enough=enough,
         needed=tuple(_needed(h, sd, crossed, level, basis) for h in half_widths),
         sign_test=tests,
-        sentence=_sentence(floor, detectable, enough, crossed is not None, n_images, d.size),
+        sentence=_sentence(found, enough, n_images, d.size),
     )
 
 
@@ -269,26 +277,23 @@ def _needed_over_images(wanted: float, crossed: OverImages | None, basis: Basis)
     return basis.declines(TOO_MANY)
 
 
-def _sentence(
-    floor: float | None, detectable: float | None, enough: int | None, known: bool, n_images: int, n: int
-) -> str:
+def _sentence(found: OverImages | None, enough: int | None, n_images: int, n: int) -> str:
     """When more seeds stop helping, and which gaps this test set is likely to find."""
-    if not known:
+    if found is None:
         return (
             "Without predictions nothing can be said of new images. Over seeds, four times as many halve the interval."
         )
-    if floor is None or detectable is None:
+    if found.floor is None or found.detectable is None:
         return (
             "No spread beyond chance was found between test images, so no number of seeds is known from which on more "
             "of them would not help."
         )
     never = (
         f"However many seeds are trained, with {n_images:,} test images a gap on new images of less than about "
-        f"{100 * floor:.2g} percentage points is found less than half the time; one of {100 * detectable:.2g} is found "
-        f"with a power of {100 * POWERS[0]:.0f}%."
+        f"{100 * found.floor:.2g} percentage points is found, at {100 * found.level:.3g}% confidence, less than half "
+        f"the time; one of {100 * found.detectable:.2g} with a power of {100 * POWERS[0]:.0f}%."
     )
     if enough is None:
         return never
-    if n >= enough:
-        return f"For new images more seeds have stopped helping: {n} pairs are within a tenth of the floor. {never}"
-    return f"For new images more seeds stop helping at about {enough}: they are within a tenth of the floor. {never}"
+    helping = f"have stopped helping: with {n} pairs" if n >= enough else f"stop helping at about {enough} pairs:"
+    return f"For new images more seeds {helping} the interval is within a tenth of its floor. {never}"

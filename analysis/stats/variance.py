@@ -99,7 +99,9 @@ def mean_squares(y: NDArray) -> dict[Effect, float]:
     return found
 
 
-def components(squares: Mapping[Effect, NDArray | float], shape: tuple[int, ...]) -> dict[Effect, NDArray[np.float64]]:
+def components(
+    squares: Mapping[Effect, NDArray | float], shape: tuple[float, ...]
+) -> dict[Effect, NDArray[np.float64]]:
     """Components of variance [...] from the mean squares [...] of all effects: ANOVA estimators, not truncated.
 
     All factors are random. E(MS of e) = Σ over effects f ⊇ e of σ²_f × the number of runs per level of f (Searle,
@@ -113,7 +115,7 @@ def components(squares: Mapping[Effect, NDArray | float], shape: tuple[int, ...]
 
 
 def resample(
-    squares: Mapping[Effect, float], shape: tuple[int, ...], resamples: int, seed: int
+    squares: Mapping[Effect, float], shape: tuple[float, ...], resamples: int, seed: int
 ) -> dict[Effect, NDArray]:
     """Components [resample] for mean squares MS · df / χ²: a parametric bootstrap of the pivot SS / E(MS) ~ χ².
 
@@ -175,35 +177,50 @@ def variance(accuracy: ArrayLike, basis: Basis, *, level: float, resamples: int,
     )
 
 
-def seed_spread(correct: ArrayLike, basis: Basis, *, level: float, resamples: int, seed: int) -> SeedSpread:
+def seed_spread(
+    correct: ArrayLike,
+    basis: Basis,
+    *,
+    level: float,
+    resamples: int,
+    seed: int,
+    clusters: NDArray[np.int64] | None = None,
+) -> SeedSpread:
     """The spread over seeds of `correct`, bool [seed, image]: of accuracy on these images, and on all of the kind.
 
-    Jordan's unbiased estimator of the distribution-wise variance, n / (n − 1) · (s² − Σ sᵢ² / n²) over n images: s² is
-    the variance over seeds of the accuracy, sᵢ² that of image i being right. It is the component of seeds in a crossed
-    analysis of variance, and its interval comes like that of any component from `resample`. Images are taken to be
-    independent. `level`, `resamples` and `seed` are those of the interval. Raises ValueError for another shape.
+    Jordan's unbiased estimator of the distribution-wise variance, m / (m − 1) · (s² − Σ sᵢ² / n²) over n images: s² is
+    the variance over seeds of the accuracy, sᵢ² that of image i being right, and m = n. With the `clusters` [image] in
+    which images come, numbered from 0 without a gap, sᵢ² is that of the number right in cluster i, and m = n² / Σ nᵢ²:
+    the covariance over all pairs of images of different clusters. It is the component of seeds in a crossed analysis of
+    variance, of clusters of equal size, and its interval comes like that of any component from `resample`. `level`,
+    `resamples` and `seed` are those of the interval. Raises ValueError for another shape.
     """
     x = np.asarray(correct, float)
     if x.ndim != 2:
         raise ValueError(f"expected an array [seed, image], found shape {x.shape}")
     seeds, n = x.shape
     basis = basis.changed(n=seeds, unit="runs", population="seeds", method="SD of test accuracy over seeds")
+    own = np.arange(n) if clusters is None else clusters
+    drawn = "taken to be independent" if clusters is None else f"in {np.unique(own).size:,} clusters"
     general = basis.changed(
-        method="distribution-wise SD over seeds (Jordan 2023), test images taken to be independent; interval: "
+        method=f"distribution-wise SD over seeds (Jordan 2023), test images {drawn}; interval: "
         f"parametric bootstrap of the mean squares, {resamples:,} resamples, seed {seed}",
         population="seeds and test images",
     )
     accuracy = x.mean(axis=1) if n else np.zeros(seeds)
-    if reason := spread_unknown(accuracy, "runs") or ("one test image" if n < 2 else None):
+    lone = ("one test image" if clusters is None else "one cluster of test images") if np.unique(own).size < 2 else None
+    if reason := spread_unknown(accuracy, "runs") or lone:
         return SeedSpread(
             on_test_set=basis.declines(reason), distribution_wise=general.declines(reason), raw=None, share=None
         )
-    here, flips = float(accuracy.var(ddof=1)), float(x.var(axis=0, ddof=1).sum())
-    raw = n / (n - 1) * (here - flips / n**2)
+    sums = x if clusters is None else cluster_sums(x, clusters)
+    m = float(n**2 / (np.bincount(own).astype(float) ** 2).sum())
+    here, within = float(accuracy.var(ddof=1)), float(sums.var(axis=0, ddof=1).sum()) / n**2
+    raw = m / (m - 1) * (here - within)
     # Mean squares of seeds and of the residual; those of images do not enter the component of seeds.
-    squares = {(0,): n * here, (1,): 0.0, (0, 1): (flips - n * here) / (n - 1)}
-    drawn = resample(squares, x.shape, resamples, seed)[(0,)]
-    found = _interval(max(raw, 0.0), drawn, level, general)
+    squares = {(0,): m * here, (1,): 0.0, (0, 1): (m**2 * within - m * here) / (m - 1)}
+    resampled = resample(squares, (seeds, m), resamples, seed)[(0,)]
+    found = _interval(max(raw, 0.0), resampled, level, general)
     if found.interval:
         low, high = map(float, np.sqrt(found.interval))
         found = general.gives(float(np.sqrt(max(raw, 0.0))), low, high, level)
@@ -255,11 +272,16 @@ def against_itself(
     )
 
 
-def _runs_per_level(effect: Effect, shape: tuple[int, ...]) -> int:
+def cluster_sums(x: NDArray, clusters: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Sums of `x` [S, n] over the images of each cluster: [S, G], for clusters numbered from 0 without a gap."""
+    return np.stack([np.bincount(clusters, row, minlength=clusters.max() + 1) for row in x.astype(float)])
+
+
+def _runs_per_level(effect: Effect, shape: tuple[float, ...]) -> float:
     return prod(n for a, n in enumerate(shape) if a not in effect)
 
 
-def _freedom(effect: Effect, shape: tuple[int, ...]) -> int:
+def _freedom(effect: Effect, shape: tuple[float, ...]) -> float:
     return prod(shape[a] - 1 for a in effect)
 
 

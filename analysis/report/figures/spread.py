@@ -19,7 +19,7 @@ from analysis.frames import Frames
 from analysis.report.figures import canvas, style
 from analysis.report.figures.canvas import Caption, Scene, legend, name_rows, spread
 from analysis.report.figures.style import COLUMN, MARGIN, MUTED
-from analysis.report.phrases import each, level, new_images, pairs
+from analysis.report.phrases import each, images, level, new_images, pairs
 from analysis.stats.curves import normal_line
 from analysis.stats.sample_size import sign_test_power, t_test_power
 from analysis.stats.variance import Component
@@ -76,7 +76,7 @@ def planning(scene: Scene) -> Figure:
 def power_caption(findings: Findings, frames: Frames) -> Caption:
     """Caption of the power to see a gap as small as the margin."""
     margin = text.plain(100 * findings.about.settings.margin)
-    error = text.level(1 - findings.about.settings.confidence)
+    error = text.level(1 - findings.about.settings.verdict_level)
     return Caption(
         f"Probability that a paired t test at {error} finds a gap, were it as small as the margin of {margin} points, "
         "if the differences spread as they did here; over seeds (this test set). Marks: this study. Grey: the exact "
@@ -92,7 +92,7 @@ def power(scene: Scene) -> Figure:
     figure = Figure(figsize=(COLUMN, 2.2))
     axes = figure.subplots()
     settings = scene.findings.about.settings
-    alpha = 1 - settings.confidence
+    alpha = 1 - settings.verdict_level
     seeds = np.arange(2, 1001)
     for share in (80, 90):
         axes.axhline(share, color=MUTED, lw=0.5, ls=(0, (1, 2)))
@@ -161,6 +161,8 @@ def variance(scene: Scene) -> Figure:
 def components_caption(findings: Findings, frames: Frames) -> Caption:
     """Caption of the spread over seeds and of the shares of the gap's uncertainty."""
     spreads = {model: v.on_test_set for model, v in findings.seed_spread.items() if v.on_test_set.estimate is not None}
+    clusters = findings.about.clusters
+    drawn = "images taken as independent" if clusters is None else f"images in {images(clusters.count)}"
     below = (
         " Below: the squared standard error of the gap over seeds and test images, at this study's number of seeds, in "
         "the share that more seeds remove and the share of the test images, which stays. "
@@ -169,7 +171,7 @@ def components_caption(findings: Findings, frames: Frames) -> Caption:
     return Caption(
         f"{'Above: standard' if _shares(findings) else 'Standard'} deviation over seeds of test accuracy at the "
         f"selected rate, with {level(findings)} intervals: filled, on these test images (χ²); hollow, on all images of "
-        "the kind (Jordan 2023, bootstrap; images taken as independent), 0 where its variance came out negative. "
+        f"the kind (Jordan 2023, bootstrap; {drawn}), 0 where its variance came out negative. "
         f"Planned runs: {each((model, text.rests_on(e)) for model, e in spreads.items())}."
         + (below if _shares(findings) else ""),
         None if spreads else "The spread over seeds is unknown.",
@@ -208,7 +210,7 @@ def components(scene: Scene) -> Figure:
     keys: list[Artist] = [
         Line2D([], [], ls="", marker="o", mfc=face, mec=MUTED, mew=0.8, label=label) for label, face in marks
     ]
-    keys += [Patch(color=MUTED, label="test images"), Patch(color=MARGIN, label="seeds")] if shares else []
+    keys += [Patch(color=MUTED, label="test images (in colour)"), Patch(color=MARGIN, label="seeds")] if shares else []
     figure.legend(handles=keys, loc="outside upper center", ncols=2)
     return figure
 

@@ -46,12 +46,17 @@ def gaps(findings: Findings, frames: Frames) -> Rows:
                 f"{text.points(c.scored_at_chance.estimate)}, from "
                 f"{text.of(c.scored_at_chance.n, c.scored_at_chance.planned)} pairs."
             )
+    several = (
+        f", which may reject where the verdict, held to the unadjusted p at {text.level(1 - settings.verdict_level)}, "
+        "does not"
+    )
     return rows.captioned(
         f"Test accuracy of {settings.candidate} minus that of the baseline, in percentage points, each at the "
         "learning rate with the best mean validation accuracy. Errors: mean per cent of test images wrong, "
         f"candidate / baseline. Intervals at {text.level(settings.confidence)}: over seeds by t (this test set); and "
         f"images: over seeds and test images ({phrases.new_images(findings)}). p: exact "
-        "sign-flip test, two-sided, by Holm over all baselines. Ahead: pairs won : tied : lost. Verdict at a "
+        f"sign-flip test, two-sided, by Holm over all baselines{several if len(settings.baselines) > 1 else ''}. "
+        "Ahead: pairs won : tied : lost. Verdict at a "
         f"margin of {text.plain(100 * settings.margin)} points, at {text.level(settings.verdict_level)}. "
         "Pairs: those in which both models learned, of all planned.",
     )

@@ -153,6 +153,8 @@ def variance(findings: Findings, frames: Frames) -> Rows:
 def seed_spread(findings: Findings, frames: Frames) -> Rows:
     """SD over seeds on these test images, and on all images of the kind."""
     rows = Rows()
+    clusters = findings.about.clusters
+    drawn = "to be independent" if clusters is None else f"to come in {phrases.images(clusters.count)}"
     for model, v in findings.seed_spread.items():
         here, general = v.on_test_set, v.distribution_wise
         rows.add(
@@ -174,7 +176,7 @@ def seed_spread(findings: Findings, frames: Frames) -> Rows:
         "interval, and on all images of the kind, by Jordan's (2023) unbiased estimator of the distribution-wise "
         "variance, with bootstrap interval of the mean squares, both at "
         f"{phrases.level(findings)}. The rest is single images that one training gets right and "
-        "another wrong. Images are taken to be independent. Descriptive.",
+        f"another wrong. Images are taken {drawn}. Descriptive.",
     )
 
 
@@ -243,7 +245,7 @@ def sign_test(findings: Findings, frames: Frames) -> Rows:
         )
     return rows.captioned(
         "Fewest pairs with which the exact two-sided sign test at "
-        f"{text.level(1 - findings.about.settings.confidence)} finds, with the power stated, a model that is ahead in "
-        "that share of pairs: exact binomial power, no data enter. "
+        f"{text.level(1 - findings.about.settings.verdict_level)} finds, with the power stated, a model that is ahead "
+        "in that share of pairs: exact binomial power, no data enter. "
         f"Planned pairs of this study: {pairs(findings)}.",
     )

@@ -76,7 +76,8 @@ def sensitivity(findings: Findings, frames: Frames) -> Rows:
     level = phrases.level(findings)
     return rows.captioned(
         "In percentage points. Selection luck: the primary gap with an interval over seeds that allows for the choice "
-        f"of both rates ({level}, t; in simulation it covers more than that where rates are near ties). In resamples: "
+        f"of both rates ({level}, t; in simulation less than that where rates tie on validation images and not on test "
+        "images, else as much or more). In resamples: "
         f"the mean, and the range that holds {level} of them, without a claim to coverage. All others: points.",
     )
 

@@ -234,7 +234,8 @@ def test_the_forest_plot_says_what_is_drawn_and_no_more(found):
     elsewhere = adam.model_copy(
         update={"about": adam.about.model_copy(update={"dataset": "b", "dataset_sha256": "f" * 64})}
     )
-    two, datasets, many = across({"a": plain, "b": adam}), across({"a": plain, "b": elsewhere}), across(found)
+    several = {source: retold(f, {"batch_size": 2**i}) for i, (source, f) in enumerate(found.items())}
+    two, datasets, many = across({"a": plain, "b": adam}), across({"a": plain, "b": elsewhere}), across(several)
     assert not any(group.prediction.low is not None for group in two.groups)
     assert any(group.prediction.low is not None for group in many.groups)
     assert ["Dotted" in forest.caption(of) for of in (two, datasets, many)] == [False, False, True]
@@ -244,6 +245,23 @@ def test_the_forest_plot_says_what_is_drawn_and_no_more(found):
     with style.applied():
         keys = [t.get_text() for t in forest._forest(datasets).legends[0].get_texts()]
     assert [key for key in keys if key.startswith("on ")] == [f"on {gap.dataset}" for gap in datasets.gaps]
+
+
+def test_a_recipe_is_counted_once_however_many_studies_follow_it(found):
+    plain, adam, turned, level = found.values()
+    studies = {"a": plain, "b": adam, "c": retold(turned, {"batch_size": 16}), "d": retold(level, {"batch_size": 32})}
+    both = across(studies)
+    (group,) = both.groups
+    gaps = [gap.seeds.estimate for gap in both.gaps]
+    assert (group.prediction.n, group.prediction.planned, group.prediction.unit) == (3, 3, "recipes")
+    assert group.prediction.estimate == pytest.approx(np.mean([np.mean(gaps[:2]), gaps[2], gaps[3]]))
+    assert "a further recipe, drawn as these 3 were, would be expected at" in group.sentence
+    assert across({"a": plain, "b": adam, "c": retold(turned)}).groups[0].prediction.declined
+    # Nor is a model of another size the same recipe, and the table says so.
+    models = tuple(model.model_copy(update={"n_parameters": 999}) for model in adam.about.models)
+    sized = across({"a": plain, "b": retold(adam, models=models), "c": retold(plain, {"batch_size": 8})})
+    assert sized.groups[0].prediction.n == 3
+    assert "999 against 999 parameters" in list(report.tabulated(sized).shown["Recipe"])[1]
 
 
 def test_a_prediction_interval_holds_the_next_as_often_as_it_says():

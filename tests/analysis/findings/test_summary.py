@@ -11,6 +11,7 @@ from rich.console import Console
 from scipy import stats
 
 from analysis import frames, text
+from analysis.findings import summary
 from analysis.findings.build import collect
 from analysis.report import page, paper, terminal, wandb_report
 from analysis.report.figures import FIGURES
@@ -29,6 +30,36 @@ def test_all_that_a_reader_must_know_is_warned_of(loaded, tmp_path):
     warnings = collect(dataclasses.replace(loaded, problems=problems, set_aside=planned)).warnings
     assert "4 unusable files of the ledger enter no number: runs/0.json, runs/1.json, runs/2.json, …" in warnings
     assert [w for w in warnings if w.startswith("2 planned runs of another recipe")]
+
+
+def test_a_reader_is_warned_of_differences_that_one_bad_seed_skews(findings, loaded):
+    (c, *others) = findings.comparisons
+    values = (0.0149, 0.0151, 0.0153, 0.0168, 0.0168, 0.0176, 0.0202, 0.0393)
+    seeds = c.seeds.model_copy(
+        update={
+            "mean": c.seeds.mean.changed(estimate=0.0195),
+            "quantiles": tuple((0.0, value) for value in values),
+            "skewness": c.seeds.skewness.changed(estimate=2.1, p_value=0.001, declined=None),
+        }
+    )
+    skewed = findings.model_copy(update={"comparisons": (c.model_copy(update={"seeds": seeds}), *others)})
+    said = f"{c.baseline}: the paired differences are skewed, of mean +1.95, median +1.68 and range +1.49 to +3.93"
+    assert said in "\n".join(summary.warnings(skewed, loaded))
+    assert not [w for w in summary.warnings(findings, loaded) if "skewed" in w]
+
+
+def test_the_interval_that_allows_for_the_choice_of_rates_is_told_where_it_is_wider(findings):
+    (c, *others) = findings.comparisons
+    low, high = c.seeds.mean.interval
+
+    def answer(spread):
+        luck = c.sensitivity["selection_luck"].changed(low=low - spread, high=high + spread, level=0.95, declined=None)
+        changed = c.model_copy(update={"sensitivity": {**c.sensitivity, "selection_luck": luck}})
+        return summary.sentence(findings.model_copy(update={"comparisons": (changed, *others)})).split("\n\n")[0]
+
+    wider = text.points_interval(low - 0.05, high + 0.05)
+    assert f"the luck of choosing the learning rates, the interval over seeds is {wider}. " in answer(0.05)
+    assert "the luck of choosing" not in answer(0.0)
 
 
 def test_references_stand_beside_our_numbers(tmp_path):
@@ -195,7 +226,7 @@ def test_every_place_prints_the_same_verdict(tmp_path):
     loaded, found = one_of_eight(tmp_path, "first")
     see_the_verdict_everywhere(loaded, found, tmp_path)
     (c,) = found.comparisons
-    assert page.tile(found, c).verdict.startswith("undecided for these test images and for new ones, at 95% (better by")
+    assert page.tile(found, c).verdict.startswith("undecided for these test images and for new ones (better by")
     assert "not shown to be more or less accurate" in page.headline(found)
 
 
@@ -257,7 +288,7 @@ def test_a_factorial_with_a_run_missing_says_that_it_has_no_answer(tmp_path):
     options = dict(seeds=seeds, n_test=100, n_val=60, learning_rates=[0.01], states={("second", 0.01, 1): "missing"})
     found = collect(frames.load(synthetic.write(tmp_path, TWO, **options, analysis=FAST)))
     first, second, gap = found.answer.split("\n\n")
-    assert first.startswith("Of the variance of first's test accuracy")
+    assert first.startswith("Of the estimated variance of first's test accuracy")
     assert second == (
         "Where the spread of second comes from has no answer: 1 of 4 runs have no accuracy, and the components need "
         "every one."

@@ -116,8 +116,12 @@ def test_a_tile_says_its_verdict_in_short_at_the_level_that_it_is_held_to(study)
 
     assert said(None, None) is None
     assert said("better", "better") == "better for these test images and for new ones, at 95%"
+    assert said(f"undecided: {why}", f"undecided: {why}") == (
+        f"undecided for these test images and for new ones ({why}), at 95%"
+    )
+    # For new images the interval does not exclude 0.
     assert said(f"undecided: {why}", "undecided") == (
-        f"undecided for these test images and for new ones, at 95% ({why})"
+        f"undecided for these test images ({why}), undecided for new ones, at 95%"
     )
     assert said("better", None) == "better for these test images, no verdict for new ones, at 95%"
 
@@ -145,7 +149,7 @@ def test_a_factorial_opens_with_the_components_of_its_spread(factorial, tmp_path
     told = [c for c in found.components if c.variance.low]
     assert len(tile.lines) == len(told) + (len(told) < len(found.components)) + 1
     assert "for new images" not in page.lead(findings)
-    assert page.lead(findings).startswith(f"Of the variance of lenet5's test accuracy (SD {tile.value}) ")
+    assert page.lead(findings).startswith(f"Of the estimated variance of lenet5's test accuracy (SD {tile.value}) ")
     figures.draw(findings, data, tmp_path / "figures")
     shown = " ".join(" ".join(Page(page.write(findings, data, tmp_path).read_text(encoding="utf-8")).text).split())
     assert shown.index(page.lead(findings)) < shown.index(tile.value + " ") < shown.index("planned runs finished")

@@ -206,10 +206,20 @@ def test_outperforming_puts_ties_against_each_limit():
     assert found.effect.outperforming.high == pytest.approx(stats.binomtest(5, 6).proportion_ci(0.95).high, rel=1e-9)
 
 
+def test_skewness_is_tested_from_eight_pairs_on():
+    """One bad seed of the baseline in eight."""
+    differences = [149, 151, 153, 168, 169, 176, 202, 393]
+    found = gap(9800 + np.array(differences), [9800] * 8).skewness
+    assert found.estimate == pytest.approx(stats.skew(differences))
+    assert found.p_value == pytest.approx(stats.skewtest(differences).pvalue)
+    assert found.p_value < 0.01
+    assert "at least 8 pairs" in gap(9800 + np.array(differences[:7]), [9800] * 7).skewness.declined
+
+
 def test_bouthilliers_criterion():
     ahead, behind = np.full(20, 9), np.full(20, 8)
     assert gap(ahead, behind, 10).effect.bouthillier == "statistically significant and meaningful"
-    assert gap(behind, ahead, 10).effect.bouthillier == "not statistically significant"
+    assert gap(behind, ahead, 10).effect.bouthillier == "statistically significant and meaningful"
     mixed = np.where(np.arange(300) < 180, 9, 7)
     assert gap(mixed, np.full(300, 8), 10).effect.bouthillier == "statistically significant, not meaningful"
     assert gap([], []).effect.bouthillier is None

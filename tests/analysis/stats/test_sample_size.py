@@ -24,7 +24,7 @@ C = RNG.standard_normal((8, 2000)) < 2 + 2 * HARD + 0.1 * RNG.standard_normal((8
 B = RNG.standard_normal((8, 2000)) < 1.8 + 2 * RNG.standard_normal(2000) + 0.1 * RNG.standard_normal((8, 1))
 X = C.astype(np.int8) - B.astype(np.int8)
 D = X.mean(1)
-SETTINGS = dict(level=0.95, half_widths=(0.002, 0.0001))
+SETTINGS = dict(level=0.95, verdict_level=0.95, half_widths=(0.002, 0.0001))
 
 
 def planning(d=D, x=X, **changes):
@@ -62,11 +62,20 @@ def test_gaps_at_the_floor_are_found_half_the_time_and_detectable_ones_four_time
     for gap, power in ((found.floor, 0.5), (found.detectable, 0.8)):
         t = np.abs(gap + luck) / scale
         assert np.mean(t > stats.t.ppf(0.975, error.freedom)) == pytest.approx(power, abs=0.005)
-    words = (
-        f"points is found less than half the time; one of {100 * found.detectable:.2g} is found with a power of 80%."
-    )
-    assert found.sentence.endswith(words)
+    at = "points is found, at 95% confidence, less than half the time; "
+    assert found.sentence.endswith(f"{at}one of {100 * found.detectable:.2g} with a power of 80%.")
     assert planning(x=None).detectable is None
+
+
+def test_a_gap_is_found_at_the_level_of_the_verdict():
+    usual, shared = planning(), planning(verdict_level=0.975)
+    assert shared.floor == usual.floor == usual.even
+    assert shared.even == OverImages(X, 0.975).floor > usual.even
+    assert shared.detectable == OverImages(X, 0.975).detectable > usual.detectable
+    assert f"{100 * shared.even:.2g} percentage points is found, at 97.5% confidence" in shared.sentence
+    assert [t.seeds for t in shared.sign_test] == [
+        sign_test_seeds(t.outperforming, t.power, 0.025) for t in usual.sign_test
+    ]
 
 
 def test_clusters_of_test_images_are_planned_for():

@@ -225,6 +225,34 @@ def test_distribution_wise_variance_is_unbiased_and_its_interval_covers():
     assert np.mean(still) == pytest.approx(0, abs=4 * np.std(still) / np.sqrt(300))
 
 
+def test_images_that_come_in_clusters_are_not_told_for_a_spread_on_all_images():
+    """The covariance over all pairs of images of different clusters; lone images are clusters of one."""
+    rng = np.random.default_rng(2)
+    clusters = np.repeat(np.arange(60), rng.integers(1, 10, 60))
+    n = clusters.size
+    x = flipping(rng, images=n)
+    covariance = np.cov(x.T.astype(float))
+    apart = clusters[:, None] != clusters
+    found = seed_spread(x, BASIS, **SETTINGS, clusters=clusters)
+    assert found.raw == pytest.approx(covariance[apart].mean(), rel=1e-10)
+    assert "60 clusters" in found.distribution_wise.method
+    alone = seed_spread(x, BASIS, **SETTINGS, clusters=np.arange(n))
+    assert (alone.raw, alone.distribution_wise.interval) == (
+        pytest.approx(seed_spread(x, BASIS, **SETTINGS).raw),
+        pytest.approx(seed_spread(x, BASIS, **SETTINGS).distribution_wise.interval),
+    )
+    # Whole clusters flip together, and no seed is better than another.
+    still = [
+        seed_spread(
+            (rng.random((10, 60)) < 0.5)[:, clusters], BASIS, level=0.95, resamples=100, seed=0, clusters=clusters
+        )
+        for _ in range(300)
+    ]
+    raw = np.array([f.raw for f in still])
+    assert raw.mean() == pytest.approx(0, abs=4 * raw.std() / np.sqrt(300))
+    assert seed_spread(x, BASIS, **SETTINGS, clusters=np.zeros(n, int)).distribution_wise.declined
+
+
 def test_a_spread_that_cannot_be_known_is_declined():
     for x in (np.ones((5, 40)), np.ones((1, 40)), np.zeros((0, 40)), np.zeros((3, 0))):
         found = seed_spread(x, BASIS, **SETTINGS)
