@@ -1,6 +1,6 @@
 """Which learning rate each model uses: chosen by validation accuracy alone, and how near the choice was.
 
-No function here can see a test number but `best_of_n`, whose second argument is what the choice is worth.
+No function here chooses by a test number: `best_of_n`, `gaps_anew` and `with_luck` are given those of choices made.
 Accuracies are fractions. Outcomes are scored before they come here: a run that diverged or collapsed at
 1 / classes, one that failed or is missing as NaN.
 """

@@ -20,7 +20,7 @@ ORDER = {
     ],
     "analysis": ["frames", "grid", "stats", "text", "findings", "report", "calibration", "examples"],
 }
-"""Each package imports only from those to its left; `__main__` stands at the end and may import all of them."""
+"""Each package imports only from those above it; `__main__` stands at the end and may import all of them."""
 
 SHARED = {"study.ledger", "study.config", "study.errors", "study.cli", "study.wandb_access"}
 """What analysis may import of study: the ledger, the config, how a command ends, and which W&B to write a report to."""

@@ -1,4 +1,4 @@
-"""Draws the findings, and computes nothing: each figure as PDF, SVG and PNG with its caption beside it."""
+"""Draws the findings: each figure as PDF, SVG and PNG with its caption beside it."""
 
 from __future__ import annotations
 
