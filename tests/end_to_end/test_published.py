@@ -270,6 +270,9 @@ def test_what_reports_say_of_intervals_that_are_too_short_is_what_was_simulated(
     for kind, method, target, said in (
         ("bimodal", "t over seeds", "this test set", "cover {} where one seed in ten of a model is bad"),
         ("lognormal", "t over seeds", "this test set", "and {} where its luck is lognormal"),
-        ("writers", "crossed analysis of variance", "new images", "dependent images as independent cover {}."),
+        ("writers", "crossed analysis of variance", "new images", "dependent images as independent cover {},"),
     ):
         assert said.format(covers(kind, method, target)) in phrases.TOO_SHORT
+    crossed = cells[cells["scenario"].str.contains("bimodal") & (cells["method"] == "crossed analysis of variance")]
+    (five,) = crossed[crossed["seeds"] == 5]["value"]
+    assert f"over 5 seeds, where one in ten is bad, {100 * five:.0f}%." in phrases.TOO_SHORT
