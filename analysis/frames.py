@@ -55,9 +55,9 @@ class Frames:
     test_labels: np.ndarray
     """uint8 [image]."""
     test_clusters: np.ndarray | None
-    """Which test images belong together, as those of one writer, int64 [image] from 0; None where nobody says."""
+    """Which test images belong together, as those of one writer, int64 [image] from 0; None if unknown."""
     clusters_file: str | None
-    """The name of the file that says so, if not the study's own; its folder is nobody's business."""
+    """The name of the file that says so, if not the study's own; its folder is private."""
     val_labels: Mapping[int, np.ndarray]
     """Split seed → labels of its validation images, uint8 [image]."""
     wandb: str | None

@@ -187,7 +187,7 @@ def _see_that_models_exist(tree: dict[str, Any], source: str) -> None:
 def _drop_replaced(tree: dict[str, Any], given: Sequence[str]) -> Iterator[str]:
     """Drop what the file says of models, an optimiser or a schedule that an override has replaced; say so in lines.
 
-    `given` are the keys of all overrides: what they say themselves stays, and is a mistake where it does not fit.
+    `given` are the keys of all overrides: the values they set are kept, and refused if they do not fit.
     """
 
     def stays(key: str) -> bool:

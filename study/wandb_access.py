@@ -92,7 +92,7 @@ def connect(entity: str | None, patience: float) -> tuple[wandb.Api, str, str]:
     import wandb
 
     seconds = max(2, round(patience))
-    # Else a server that answers 500 is asked for many minutes, and what it says is never told.
+    # Otherwise wandb retries a 500 for many minutes and never reports it.
     server = wandb.setup(
         wandb.Settings(
             base_url=base_url(os.environ),
@@ -113,13 +113,13 @@ def connect(entity: str | None, patience: float) -> tuple[wandb.Api, str, str]:
 def end(seconds: float = END_SECONDS) -> None:
     """End W&B's own process, which starts again when it is needed; by force if it takes longer than `seconds`.
 
-    With a request under way to a server that has gone away it may not end for an hour, and we would wait for it.
+    With a request pending to a dead server it may take an hour to exit, and we would wait for it.
     """
     import psutil
     import wandb
 
     def teardown() -> None:
-        # W&B ends us as its own process has ended: in this thread alone, and that only if it may.
+        # The teardown raises SystemExit; it must not leave this thread.
         with contextlib.suppress(SystemExit):
             wandb.teardown()
 

@@ -173,8 +173,8 @@ def first(width: Callable[[int], float], wanted: float) -> int | None:
 def sign_test_seeds(ahead: float, power: float, alpha: float) -> int:
     """The fewest pairs from which on the exact two-sided sign test at `alpha` has at least `power`.
 
-    `ahead` is the probability of being ahead on a pair, not ½. The power of an exact test saws as n grows, so it is
-    the last n below the power that counts.
+    `ahead` is the probability of being ahead on a pair, not ½. The power of an exact test is a sawtooth in n, so
+    the last n below the power counts.
     """
     # The normal approximation with room to spare bounds the search.
     z = stats.norm.isf(alpha / 2) + stats.norm.ppf(power)

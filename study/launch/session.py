@@ -63,10 +63,10 @@ class _Study:
 def run(configs: Sequence[StudyConfig], console: Console, options: Options) -> int:
     """Train what is missing of one or more studies, on one Ray; returns the exit code, the worst of theirs.
 
-    Raises UserError for what a config asks in vain, StorageError when a storage cannot be read or written before
+    Raises UserError for a config that cannot be run, StorageError when a storage cannot be read or written before
     training, LockedError when another driver holds a study or takes it over, RayError when Ray does not start.
     """
-    # In the launch's record stands where its runs have gone on W&B, whoever said so.
+    # The launch's record names the W&B project and entity used, whatever set them.
     configs = [tracking.filled_in(config, os.environ) for config in configs]
     for config in configs:
         if options.address and not URI.match(config.storage) and not Path(config.storage).is_absolute():
@@ -102,7 +102,7 @@ def _end(study: _Study, console: Console, *, trained: bool, stopped: bool) -> No
 
 
 def _read_on(prepared: Prepared, *, curves: bool = False) -> dict[str, Record]:
-    """The records; without `curves` only those that have come since are read: whoever stops us may not wait."""
+    """The records; without `curves` only those that have come since are read: we may be killed soon."""
     # A failed run may have been tried again.
     known = {} if curves else {run_id: r for run_id, r in prepared.records.items() if r.state != "failed"}
     return prepared.ledger.records(curves=curves, known=known)[0]
@@ -181,7 +181,7 @@ def _launch(studies: Sequence[_Study], console: Console, options: Options) -> in
             Recorder(study.prepared.ledger, study.todo, study.ended, progress, mix_devices=options.mix_devices)
             for study, progress in zip(studies, shown, strict=True)
         ]
-        # They share the GPUs, and so what nodes are avoided for.
+        # Studies that share GPUs share the kinds of device that they may use.
         on_gpus = [r for s, r in zip(studies, recorders, strict=True) if s.setup.device == "cuda"]
         kinds = set().union(*(recorder.devices for recorder in on_gpus))
         for recorder in on_gpus:

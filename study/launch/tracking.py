@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import wandb
 
 PATIENCE_SECONDS = 5.0
-"""A worker waits no longer for W&B, over all its packs together."""
+"""Longest total wait of a worker for W&B, over all its packs."""
 
 AWAY_SECONDS = 60.0
 """A worker that cannot reach the server logs offline for this long before it tries again."""

@@ -57,9 +57,9 @@ class Lock:
     """Holds the study for this process; a context manager. Raises LockedError on entry if another driver is alive."""
 
     def __init__(self, storage: Storage, waiting: Callable[[str], None] | None = None) -> None:
-        """With `waiting`, which is told so, a driver on another host has to show that it is alive by a heartbeat.
+        """With `waiting`, wait for a heartbeat of a driver on another host before refusing, and report the wait to it.
 
-        So what starts a dead driver's job again elsewhere, at once, is not refused.
+        A job that is started again elsewhere at once, after its driver has died, is then not refused.
         """
         self._storage = storage
         self._waiting = waiting
