@@ -153,6 +153,10 @@ def test_readme_gives_the_gaps_published(findings):
             text.of(c.pairs, c.planned),
         ):
             assert shown in readme, f"{c.baseline}: {shown}"
+        (first, second) = findings.images[c.baseline].crossed.halves
+        halves = f"it is {text.points(first.estimate)} points in the first half of the test file and "
+        apart = max(first.low, second.low) > min(first.high, second.high)
+        assert (f"{halves}{text.points(second.estimate)} in the second" in readme) == apart
 
 
 def test_readme_says_of_fashion_mnist_no_more_than_was_found():
@@ -172,7 +176,15 @@ def test_readme_says_how_far_the_gap_holds_in_other_recipes():
     found = Across.model_validate_json((PUBLISHED.parent / published.ACROSS / "across.json").read_text("utf-8"))
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     (said,) = re.findall(r"Does it hold elsewhere\? (.*?) On Fashion-MNIST", readme)
-    recipes = {"plain_sgd": "plain SGD", "adam": "with Adam", "adamw_cosine": "AdamW along a cosine"}
+    recipes = {
+        "plain_sgd": "plain SGD",
+        "adam": "SGD, Adam",
+        "adamw_cosine": "AdamW along a cosine",
+        "batch_16": "batches of 16 or 256",
+        "batch_256": "batches of 16 or 256",
+        "no_normalisation": "without normalisation",
+        "tanh_1998": "tanh and average pooling as in 1998",
+    }
     of_mnist = [group for group in found.groups if group.dataset == "mnist"]
     assert len(of_mnist) == 2
     assert "is more accurate than both, too" in said
