@@ -37,7 +37,8 @@ class Epoch:
     history: Mapping[str, np.ndarray]
     """METRICS name → float64 [epoch, K], of all epochs so far, also those of before a checkpoint."""
     finite: np.ndarray
-    """bool [epoch, K]: whether losses, parameters and buffers were finite; once False for a member, always False."""
+    """bool [epoch, K]: whether losses, parameters and buffers were finite, but for masks of −inf; once False for a
+    member, always False."""
     state: partial[dict[str, Any]]
     """Call it for a checkpoint of tensors and plain numbers. Valid until the next epoch begins."""
     final: Mapping[str, np.ndarray] | None = None
@@ -75,6 +76,8 @@ def train(
     optimizer = Optimizer(trained, learning_rates, run, steps_per_epoch)
     history: dict[str, list[np.ndarray]] = {name: [] for name in METRICS}
     finite: list[np.ndarray] = []
+    # Members are made afresh also to resume, so that this is what the first epoch began with.
+    begun = [t.isfinite() for t in _tensors(model)]
     if checkpoint is not None:
         _restore(checkpoint, model, optimizer, history, finite)
         optimizer.steps_done = len(finite) * steps_per_epoch
@@ -98,7 +101,7 @@ def train(
         if epoch == run.epochs:
             final = {name: metrics[name].cpu().numpy() for name in METRICS}
             predictions = {"val": val_predictions.cpu().numpy(), "test": test_predictions.cpu().numpy()}
-        finite.append(_finite(model, metrics, history) & (finite[-1] if finite else True))
+        finite.append(_finite(model, begun, metrics, history) & (finite[-1] if finite else True))
         yield Epoch(
             epoch=epoch,
             history={name: np.stack(values) for name, values in history.items()},
@@ -230,12 +233,24 @@ def _on(device: str, images: np.ndarray, labels: np.ndarray, run: Run) -> tuple[
     return F.pad(pixels, [run.pad] * 4), torch.tensor(labels, device=device, dtype=torch.int64)
 
 
-def _finite(model: Members, metrics: Mapping[str, Tensor], history: Mapping[str, list[np.ndarray]]) -> np.ndarray:
-    """Whether, bool [K], each member's losses, parameters and buffers are all finite."""
+def _tensors(model: Members) -> list[Tensor]:
+    """Parameters and buffers, stacked on a leading axis K."""
+    return [*(parameter.detach() for parameter in model.parameters()), *model.stacked_buffers()]
+
+
+def _finite(
+    model: Members, begun: Sequence[Tensor], metrics: Mapping[str, Tensor], history: Mapping[str, list[np.ndarray]]
+) -> np.ndarray:
+    """Whether, bool [K], each member's losses, parameters and buffers are all finite.
+
+    Where a tensor was not finite as training began, as a mask of −inf is, nothing is asked: see `begun`, bool.
+    """
     finite = np.isfinite([values[-1] for values in history.values()]).all(0)
     finite &= torch.stack([values.isfinite() for values in metrics.values()]).all(0).cpu().numpy()
-    for stacked in (*model.parameters(), *model.stacked_buffers()):
-        finite &= stacked.detach().reshape(len(stacked), -1).isfinite().all(1).cpu().numpy()
+    for stacked, was in zip(_tensors(model), begun, strict=True):
+        # A buffer may be set to a tensor of another shape.
+        good = stacked.isfinite() | ~was if stacked.shape == was.shape else stacked.isfinite()
+        finite &= np.array([bool(own.all()) for own in good])
     return finite
 
 

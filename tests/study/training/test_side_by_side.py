@@ -85,6 +85,19 @@ class Noisy(nn.Module):
         if self.training:
             x = x + torch.randn_like(x) + float(np.random.rand()) + random.random()
         return self.out(x)
+
+
+class Masked(nn.Module):
+    """Its mask is of minus infinities; its mean is finite."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(784, 10)
+        self.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+        self.register_buffer("mean", torch.zeros(1))
+
+    def forward(self, x):
+        return self.out(torch.flatten(x, 1)) + self.mask.exp()[1] + self.mean
 '''
 NAMES = ("Recurrent", "Gated", "Attention", "Partly", "Noisy")
 RATES = (0.01, 0.1, 1e308)
@@ -199,3 +212,12 @@ def test_a_member_whose_running_variance_overflows_has_diverged(dataset, monkeyp
 
     monkeypatch.setattr(loop, "train_epoch", overflowing)
     assert last(runs("Attention", epochs=1), dataset).finite.tolist() == [[True, False]]
+
+
+def test_a_mask_of_minus_infinities_is_no_divergence(dataset, tmp_path):
+    """Nor when it resumes; what was finite as training began is tested still."""
+    torch.save(next(train(runs("Masked"), dataset)).state(), tmp_path / "state")
+    state = torch.load(tmp_path / "state", weights_only=True)
+    assert last(runs("Masked"), dataset, checkpoint=state).finite.all()
+    state["buffers"][1][1] = torch.inf
+    assert last(runs("Masked"), dataset, checkpoint=state).finite[-1].tolist() == [True, False]
