@@ -26,10 +26,12 @@ class SideBySide(nn.Module):
         self.shared = shared
         self._streams: Sequence[np.random.Generator] = ()
         self.stacked = nn.ParameterList()
+        self._own: list[list[tuple[nn.Parameter, Tensor]]] = [[] for _ in self.members]
         for parameters in zip(*(member.parameters() for member in members), strict=True):
             stack = torch.stack([parameter.detach() for parameter in parameters])
-            for parameter, slice_ in zip(parameters, stack.unbind(), strict=True):
+            for own, parameter, slice_ in zip(self._own, parameters, stack.unbind(), strict=True):
                 parameter.data = slice_
+                own.append((parameter, slice_))
             self.stacked.append(nn.Parameter(stack, requires_grad=parameters[0].requires_grad))
         self.trained = [[p for p in member.parameters() if p.requires_grad] for member in members]
 
@@ -66,6 +68,11 @@ class SideBySide(nn.Module):
                 process.seed(seeds[k])
             # A copy, since an in-place layer would overwrite what another member reads.
             logits.append(member((x if self.shared else x[k]).clone()))
+            for parameter, slice_ in self._own[k]:
+                # `weight.data = …` in a forward, as of a convolution whose norm is bounded: else the step would miss it.
+                if parameter.data_ptr() != slice_.data_ptr():
+                    slice_.copy_(parameter.data)
+                    parameter.data = slice_
         return logits
 
 

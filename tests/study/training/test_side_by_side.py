@@ -87,6 +87,18 @@ class Noisy(nn.Module):
         return self.out(x)
 
 
+class Bounded(nn.Module):
+    """Bounds the norm of its weights by setting them, as EEGNet does."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(784, 10)
+
+    def forward(self, x):
+        self.out.weight.data = torch.renorm(self.out.weight.data, 2, 0, 0.5)
+        return self.out(torch.flatten(x, 1))
+
+
 class Masked(nn.Module):
     """Its mask is of minus infinities; its mean is finite."""
 
@@ -99,7 +111,7 @@ class Masked(nn.Module):
     def forward(self, x):
         return self.out(torch.flatten(x, 1)) + self.mask.exp()[1] + self.mean
 '''
-NAMES = ("Recurrent", "Gated", "Attention", "Partly", "Noisy")
+NAMES = ("Recurrent", "Gated", "Attention", "Partly", "Noisy", "Bounded")
 RATES = (0.01, 0.1, 1e308)
 """The last member diverges within a few steps."""
 STEPS = 50
