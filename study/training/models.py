@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.utils.flop_counter import FlopCounterMode
 
 from study.config import Model
@@ -149,6 +150,7 @@ def build(model: str | Model, shape: Shape, classes: int, *, seed: int = 0) -> n
     spec = Model.of(model)
     with process.undisturbed():
         module = _made(spec, shape, classes, seed)
+        lazy = any(isinstance(part, LazyModuleMixin) for part in module.modules())
         try:
             output = _tried(module, shape)
         except (Exception, SystemExit) as error:
@@ -163,7 +165,11 @@ def build(model: str | Model, shape: Shape, classes: int, *, seed: int = 0) -> n
         raise UserError(
             f"models: {spec.name!r} gives {found} for 2 images; allowed: [2, {classes}], one logit a class{cure}"
         )
-    return module.train()
+    if spec.model in BUILT_IN or lazy:
+        return module.train()
+    # Another one, since a model may take its first batch, here two black images, to initialise itself by.
+    with process.undisturbed():
+        return _made(spec, shape, classes, seed).train()
 
 
 def _made(spec: Model, shape: Shape, classes: int, seed: int) -> nn.Module:

@@ -338,6 +338,20 @@ class Buffered(Plain):
         self.register_buffer("noise", torch.tensor(os.urandom(1)[0]))
 
 
+class DataDependent(Plain):
+    # Initialises itself by the first batch that it sees.
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("ready", torch.tensor(False))
+
+    def forward(self, x):
+        if not self.ready:
+            self[1].bias.data.fill_(float(x.mean()))
+            self.ready.fill_(True)
+        return super().forward(x)
+
+
 class Still(nn.Flatten):
     def forward(self, x):
         return super().forward(x)[:, :10]
@@ -404,6 +418,12 @@ def test_weights_hang_on_the_seed_alone(seeded, name):
     assert torch.get_default_dtype() == torch.float32
     assert torch.is_grad_enabled()
     assert models.check(seeded(name), *MNIST) == []
+
+
+def test_a_model_that_initialises_itself_by_its_first_batch_has_seen_none(seeded):
+    model = models.build(seeded("DataDependent"), *MNIST)
+    model(torch.full((2, *MNIST[0]), 3.0))
+    assert (model[1].bias == 3).all()
 
 
 @pytest.mark.slow
