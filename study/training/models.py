@@ -234,6 +234,7 @@ def check(model: str | Model, shape: Shape, classes: int, *, smallest_batch: int
     if spec.model in BUILT_IN:
         return []
     first, again, other = (build(spec, shape, classes, seed=seed) for seed in (0, 0, 1))
+    constants = _shared(spec, first, other)
     weights = {name: (p, again.get_parameter(name), other.get_parameter(name)) for name, p in first.named_parameters()}
     if not any(p.requires_grad for p, _, _ in weights.values()):
         raise UserError(f"models: {spec.name!r} has no parameters that train")
@@ -270,8 +271,28 @@ def check(model: str | Model, shape: Shape, classes: int, *, smallest_batch: int
             f"models: {spec.name!r} gives {found} as it trains{batch}; allowed: [{smallest_batch}, {classes}], as in "
             "evaluation"
         )
+    if changed := [name for name, (now, before) in constants.items() if not torch.equal(now, before)]:
+        raise _is_shared(spec, changed[0])
     same = ", ".join(name for name in varied if weights[name][0].requires_grad)
     return [f"{spec.name}: every seed begins with the same {same}"] if same else []
+
+
+def _shared(spec: Model, first: nn.Module, other: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
+    """The buffers that two models of one kind share, by name, and what they hold: constants may be shared.
+
+    Raises UserError where the models share a parameter.
+    """
+    elsewhere = {id(tensor) for tensor in (*other.parameters(), *other.buffers())}
+    if parameters := [name for name, p in first.named_parameters() if id(p) in elsewhere]:
+        raise _is_shared(spec, parameters[0])
+    return {name: (b, b.clone()) for name, b in first.named_buffers() if id(b) in elsewhere}
+
+
+def _is_shared(spec: Model, name: str) -> UserError:
+    return UserError(
+        f"models: {spec.name!r}: {name} is the same tensor in all models of its kind; allowed: layers that the "
+        "constructor makes, not those of a default argument or of the file"
+    )
 
 
 def joined(

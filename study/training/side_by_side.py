@@ -69,7 +69,7 @@ class SideBySide(nn.Module):
             # A copy, since an in-place layer would overwrite what another member reads.
             logits.append(member((x if self.shared else x[k]).clone()))
             for parameter, slice_ in self._own[k]:
-                # `weight.data = …` in a forward, as of a convolution whose norm is bounded: else the step would miss it.
+                # `weight.data = …` in a forward, as where it bounds their norm: a step of the stack would miss it.
                 if parameter.data_ptr() != slice_.data_ptr():
                     slice_.copy_(parameter.data)
                     parameter.data = slice_

@@ -451,6 +451,62 @@ def test_a_model_whose_seed_means_nothing_or_that_cannot_be_trained_is_one_line(
     assert "\n" not in str(error.value)
 
 
+ODD = """
+import torch
+from torch import nn
+
+TABLE = torch.arange(10.0)
+
+
+class Plain(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(784, 10))
+
+
+class Shared(Plain):
+    def __init__(self, act=nn.PReLU()):
+        super().__init__()
+        self.append(act)
+
+
+class Counted(Plain):
+    def __init__(self, norm=nn.BatchNorm1d(10, affine=False)):
+        super().__init__()
+        self.append(norm)
+
+
+class Constant(Plain):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", TABLE)
+"""
+
+
+@pytest.fixture
+def odd(tmp_path, monkeypatch):
+    (tmp_path / "odd_nets.py").write_text(ODD)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "odd_nets", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Shared", "2.weight is the same tensor in all models of its kind; allowed: layers that the constructor makes"),
+        ("Counted", "2.running_mean is the same tensor in all models of its kind"),
+        ("Constant", None),
+    ],
+)
+def test_an_odd_model_trains_or_is_one_line(odd, name, message):
+    if message is None:
+        assert models.check(f"odd_nets:{name}", *MNIST) == []
+        return
+    with pytest.raises(UserError) as error:
+        models.check(f"odd_nets:{name}", *MNIST)
+    assert re.match(f"models: 'odd_nets:{name}':? {re.escape(message)}", str(error.value)), error.value
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.slow
 def test_weights_that_are_the_same_for_every_seed_are_said(seeded):
     assert models.check(seeded("Half"), *MNIST) == [
