@@ -67,7 +67,7 @@ def train(
     deterministic(device)
     run = runs[0]
     shared = share_batches(runs)
-    members = [initialised(r, data).to(device, dtype) for r in runs]
+    members = [_moved(initialised(r, data), device, dtype) for r in runs]
     model = models.joined(run.built_from, members, data.info.shape, data.info.classes, shared=shared)
     learning_rates = torch.tensor([r.learning_rate for r in runs], device=device, dtype=dtype)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -194,6 +194,15 @@ def initialised(run: Run, data: Dataset) -> nn.Module:
     """The run's model with PyTorch's default initial weights, drawn from the stream of its seed and model."""
     seed = stream("init", run.init_seed, run.model)
     return models.build(run.built_from, data.info.shape, data.info.classes, seed=seed)
+
+
+def _moved(model: nn.Module, device: str, dtype: torch.dtype) -> nn.Module:
+    """The model on the device, in `dtype` what is float32: whatever has another type has it on purpose."""
+    model.to(device)
+    for tensor in (*model.parameters(), *model.buffers()) if dtype != torch.float32 else ():
+        if tensor.dtype == torch.float32:
+            tensor.data = tensor.data.to(dtype)
+    return model
 
 
 @contextlib.contextmanager

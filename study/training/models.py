@@ -235,6 +235,7 @@ def check(model: str | Model, shape: Shape, classes: int, *, smallest_batch: int
         return []
     first, again, other = (build(spec, shape, classes, seed=seed) for seed in (0, 0, 1))
     constants = _shared(spec, first, other)
+    _see_that_an_optimizer_takes(spec, first)
     weights = {name: (p, again.get_parameter(name), other.get_parameter(name)) for name, p in first.named_parameters()}
     if not any(p.requires_grad for p, _, _ in weights.values()):
         raise UserError(f"models: {spec.name!r} has no parameters that train")
@@ -291,8 +292,24 @@ def _shared(spec: Model, first: nn.Module, other: nn.Module) -> dict[str, tuple[
 def _is_shared(spec: Model, name: str) -> UserError:
     return UserError(
         f"models: {spec.name!r}: {name} is the same tensor in all models of its kind; allowed: layers that the "
-        "constructor makes, not those of a default argument or of the file"
+        "constructor makes, not those of a default argument or of the file's top level"
     )
+
+
+def _see_that_an_optimizer_takes(spec: Model, model: nn.Module) -> None:
+    """Raise UserError where the parameters that train are not real numbers of one type."""
+    first: dict[torch.dtype, str] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            first.setdefault(parameter.dtype, name)
+        if parameter.requires_grad and parameter.is_complex():
+            raise UserError(
+                f"models: {spec.name!r}: {name} is complex; allowed: real parameters, as the two parts of which "
+                "torch.view_as_complex makes one"
+            )
+    if len(first) > 1:
+        found = ", ".join(f"{name}: {str(dtype).removeprefix('torch.')}" for dtype, name in first.items())
+        raise UserError(f"models: {spec.name!r}: found parameters of several types ({found}); allowed: one for all")
 
 
 def joined(

@@ -479,6 +479,24 @@ class Constant(Plain):
     def __init__(self):
         super().__init__()
         self.register_buffer("table", TABLE)
+
+
+class Complex(Plain):
+    def __init__(self):
+        super().__init__()
+        self.turn = nn.Parameter(torch.randn(10, dtype=torch.cfloat))
+
+    def forward(self, x):
+        return (super().forward(x) * self.turn).abs()
+
+
+class Mixed(Plain):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.rand((), dtype=torch.float64))
+
+    def forward(self, x):
+        return super().forward(x) * self.scale
 """
 
 
@@ -495,6 +513,8 @@ def odd(tmp_path, monkeypatch):
         ("Shared", "2.weight is the same tensor in all models of its kind; allowed: layers that the constructor makes"),
         ("Counted", "2.running_mean is the same tensor in all models of its kind"),
         ("Constant", None),
+        ("Complex", "turn is complex; allowed: real parameters"),
+        ("Mixed", "found parameters of several types (scale: float64, 1.weight: float32); allowed: one for all"),
     ],
 )
 def test_an_odd_model_trains_or_is_one_line(odd, name, message):

@@ -99,6 +99,19 @@ class Bounded(nn.Module):
         return self.out(torch.flatten(x, 1))
 
 
+class Double(nn.Module):
+    """Computes in double precision, and holds a complex constant."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(784, 10).double()
+        self.register_buffer("turn", torch.tensor(1j))
+
+    def forward(self, x):
+        x = torch.flatten(x, 1).double()
+        return self.out(x - (x * self.turn * self.turn).real)
+
+
 class Masked(nn.Module):
     """Its mask is of minus infinities; its mean is finite."""
 
@@ -233,3 +246,11 @@ def test_a_mask_of_minus_infinities_is_no_divergence(dataset, tmp_path):
     assert last(runs("Masked"), dataset, checkpoint=state).finite.all()
     state["buffers"][1][1] = torch.inf
     assert last(runs("Masked"), dataset, checkpoint=state).finite[-1].tolist() == [True, False]
+
+
+def test_tensors_of_other_types_keep_them(dataset):
+    epoch = last(runs("Double", epochs=1), dataset)
+    assert [t.dtype for t in (*epoch.state()["parameters"], *epoch.state()["buffers"])] == [
+        *(torch.float64, torch.float64, torch.complex64)
+    ]
+    assert (epoch.final["test_accuracy"] > 0.5).all()
