@@ -240,23 +240,41 @@ def _traced(model: nn.Module, shape: Sequence[int]) -> tuple[fx.GraphModule, dic
     try:
         # A copy: what the model remembers of a pass is not to be of the tracer's.
         root = _Model(copy.deepcopy(model).to("meta", torch.float64))
-        modes = []
-        for mode in (True, False):
+        modes, numbers = [], []
+        for mode in (True, False, True):
             with torch.no_grad():
                 tracer = _Tracer(shape)
                 modes.append(fx.GraphModule(root, tracer.trace(root.train(mode))))
+            numbers.append(_numbers(root))
+    except NotFused:
+        raise
     except (Exception, SystemExit) as error:
         # A user's code may raise anything when it meets no values.
         raise NotFused(f"it cannot be traced ({type(error).__name__})") from None
-    training, evaluation = (list(plain.graph.nodes) for plain in modes)
+    if numbers[0] != numbers[2]:
+        raise NotFused("its own numbers change as it trains")
+    training, evaluation, _ = (list(plain.graph.nodes) for plain in modes)
     when = {}
     for node, other in zip(training, evaluation, strict=False):
         if node.op == "call_function" and _name(node) in DROPOUTS:
             when[node] = _active(node), _active(other)
-            other.args, other.kwargs = node.args, node.kwargs
+            # Otherwise alike: a rate that changes is no dropout's that can be fused.
+            if "training" in node.kwargs and "training" in other.kwargs:
+                other.kwargs = {**other.kwargs, "training": node.kwargs["training"]}
+            other.args = (*other.args[:2], *node.args[2:3], *other.args[3:])
     if [_described(node) for node in training] != [_described(node) for node in evaluation]:
         raise NotFused("it does other things as it trains than as it is evaluated")
     return modes[0], when
+
+
+def _numbers(root: nn.Module) -> dict[tuple[str, str], float]:
+    """The plain numbers that a model and its layers hold, as a rate that changes from one step to the next."""
+    return {
+        (name, key): value
+        for name, module in root.named_modules()
+        for key, value in vars(module).items()
+        if isinstance(value, int | float) and key != "training"
+    }
 
 
 def _described(node: fx.Node) -> tuple[object, ...]:

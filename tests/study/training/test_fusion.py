@@ -345,6 +345,16 @@ class Aliased(Layers):
         return self.layer(torch.flatten(y, 1))
 
 
+class Scheduled(Layers):
+    """Drops ever more: fused, it would drop as much as when it was traced."""
+
+    rate = 0.0
+
+    def forward(self, x):
+        self.rate = self.rate + 0.1 * self.training
+        return super().forward(F.dropout(x, self.rate, self.training))
+
+
 class Exits(Layers):
     def forward(self, x):
         if isinstance(x, torch.fx.Proxy):
@@ -365,6 +375,7 @@ class Exits(Layers):
         (Training, "it does other things as it trains than as it is evaluated"),
         (Hidden, "fused, it computes something else (logits in evaluation)"),
         (Aliased, "fused, it computes something else (logits in evaluation)"),
+        (Scheduled, "its own numbers change as it trains"),
         (Exits, "it cannot be traced (SystemExit)"),
     ],
 )
