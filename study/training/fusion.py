@@ -196,6 +196,9 @@ class _Tracer(fx.Tracer):
         return _Activation(node, self)
 
     def create_proxy(self, kind: str, target: Any, args: tuple, kwargs: dict, *rest: Any, **named: Any) -> fx.Proxy:  # noqa: ANN401
+        if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+            # The graph would have its layers, and not the precision that they compute in.
+            raise NotFused("it uses autocast")
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **named)
         if kind != "output":
             # Tracing turns every call of a module into a node, also those within a layer.

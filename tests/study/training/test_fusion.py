@@ -355,6 +355,14 @@ class Scheduled(Layers):
         return super().forward(F.dropout(x, self.rate, self.training))
 
 
+class Mixed(Layers):
+    """In float64, in which fusing is checked, it computes as without autocast."""
+
+    def forward(self, x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return super().forward(x)
+
+
 class Exits(Layers):
     def forward(self, x):
         if isinstance(x, torch.fx.Proxy):
@@ -376,6 +384,7 @@ class Exits(Layers):
         (Hidden, "fused, it computes something else (logits in evaluation)"),
         (Aliased, "fused, it computes something else (logits in evaluation)"),
         (Scheduled, "its own numbers change as it trains"),
+        (Mixed, "it uses autocast"),
         (Exits, "it cannot be traced (SystemExit)"),
     ],
 )
