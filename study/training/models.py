@@ -236,6 +236,7 @@ def check(model: str | Model, shape: Shape, classes: int, *, smallest_batch: int
     first, again, other = (build(spec, shape, classes, seed=seed) for seed in (0, 0, 1))
     constants = _shared(spec, first, other)
     _see_that_an_optimizer_takes(spec, first)
+    _see_that_memory_is_apart(spec, first)
     weights = {name: (p, again.get_parameter(name), other.get_parameter(name)) for name, p in first.named_parameters()}
     if not any(p.requires_grad for p, _, _ in weights.values()):
         raise UserError(f"models: {spec.name!r} has no parameters that train")
@@ -310,6 +311,26 @@ def _see_that_an_optimizer_takes(spec: Model, model: nn.Module) -> None:
     if len(first) > 1:
         found = ", ".join(f"{name}: {str(dtype).removeprefix('torch.')}" for dtype, name in first.items())
         raise UserError(f"models: {spec.name!r}: found parameters of several types ({found}); allowed: one for all")
+
+
+def _see_that_memory_is_apart(spec: Model, model: nn.Module) -> None:
+    """Raise UserError where a parameter that trains lies in the memory of another tensor, which training would part."""
+    spans = sorted(
+        (t.data_ptr(), t.data_ptr() + t.element_size() * (1 + _reach(t)), name, t.requires_grad)
+        for name, t in (*model.named_parameters(), *model.named_buffers())
+        if t.numel()
+    )
+    for (_, end, one, trains), (start, _, other, too) in pairwise(spans):
+        if start < end and (trains or too):
+            raise UserError(
+                f"models: {spec.name!r}: {one} and {other} share memory, and would not as they train; allowed: the "
+                "same Parameter in both places, or F.linear(x, weight.t()) and the like"
+            )
+
+
+def _reach(tensor: Tensor) -> int:
+    """How far its last number lies from its first, in numbers."""
+    return sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def joined(

@@ -497,6 +497,14 @@ class Mixed(Plain):
 
     def forward(self, x):
         return super().forward(x) * self.scale
+
+
+class Tied(Plain):
+    def __init__(self):
+        super().__init__()
+        self.insert(1, nn.Linear(784, 10))
+        self.insert(2, nn.Linear(10, 784))
+        self[2].weight.data = self[1].weight.data.t()
 """
 
 
@@ -514,6 +522,7 @@ def odd(tmp_path, monkeypatch):
         ("Counted", "2.running_mean is the same tensor in all models of its kind"),
         ("Constant", None),
         ("Complex", "turn is complex; allowed: real parameters"),
+        ("Tied", "1.weight and 2.weight share memory, and would not as they train; allowed: the same Parameter"),
         ("Mixed", "found parameters of several types (scale: float64, 1.weight: float32); allowed: one for all"),
     ],
 )
