@@ -318,7 +318,7 @@ def _see_that_memory_is_apart(spec: Model, model: nn.Module) -> None:
     spans = sorted(
         (t.data_ptr(), t.data_ptr() + t.element_size() * (1 + _reach(t)), name, t.requires_grad)
         for name, t in (*model.named_parameters(), *model.named_buffers())
-        if t.numel()
+        if t.numel() and t.layout is torch.strided
     )
     for (_, end, one, trains), (start, _, other, too) in pairwise(spans):
         if start < end and (trains or too):
@@ -524,8 +524,10 @@ def _constructor(name: str) -> Callable[..., object]:
     if not colon:
         raise UserError(f"models: found {name!r}; allowed: {allowed}")
     try:
-        # Not part of building the model: what a file sets on import, it sets once per process.
+        # Not part of building the model: what a file sets on import, it sets once per process, and what it draws is
+        # the same in all of them.
         with process.undisturbed():
+            process.seed(0)
             imported = importlib.import_module(module)
         source.remember()
     except (Exception, SystemExit) as error:
