@@ -19,6 +19,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
 from torch.utils.flop_counter import FlopCounterMode
 
 from study.config import Model
@@ -165,6 +166,11 @@ def build(model: str | Model, shape: Shape, classes: int, *, seed: int = 0) -> n
         raise UserError(
             f"models: {spec.name!r} gives {found} for 2 images; allowed: [2, {classes}], one logit a class{cure}"
         )
+    if unused := [name for name, p in (*module.named_parameters(), *module.named_buffers()) if is_lazy(p)]:
+        raise UserError(
+            f"models: {spec.name!r}: {unused[0]} has no size, since forward does not use its lazy layer; allowed: lazy "
+            "layers that forward uses"
+        )
     if spec.model in BUILT_IN or lazy:
         return module.train()
     # Another one, since a model may take its first batch, here two black images, to initialise itself by.
@@ -237,7 +243,8 @@ def check(model: str | Model, shape: Shape, classes: int, *, smallest_batch: int
     constants = _shared(spec, first, other)
     _see_that_an_optimizer_takes(spec, first)
     _see_that_memory_is_apart(spec, first)
-    weights = {name: (p, again.get_parameter(name), other.get_parameter(name)) for name, p in first.named_parameters()}
+    named, again_named, other_named = (dict(model.named_parameters()) for model in (first, again, other))
+    weights = {name: (p, again_named[name], other_named[name]) for name, p in named.items()}
     if not any(p.requires_grad for p, _, _ in weights.values()):
         raise UserError(f"models: {spec.name!r} has no parameters that train")
     fixed = [name for name, (p, _, q) in weights.items() if torch.equal(p, q)]
@@ -245,10 +252,11 @@ def check(model: str | Model, shape: Shape, classes: int, *, smallest_batch: int
     if varied:
         # The file may use a seed of its own, or the clock, which shows a second later.
         time.sleep(1)
-        later = build(spec, shape, classes, seed=0)
-        weights = {name: (p, later.get_parameter(name), q) for name, (p, _, q) in weights.items()}
+        later = dict(build(spec, shape, classes, seed=0).named_parameters())
+        weights = {name: (p, later[name], q) for name, (p, _, q) in weights.items()}
     foreign = [name for name, (p, q, _) in weights.items() if not torch.equal(p, q)]
-    foreign += [name for name, b in first.named_buffers() if not torch.equal(b, again.get_buffer(name))]
+    buffers = dict(again.named_buffers())
+    foreign += [name for name, b in first.named_buffers() if not torch.equal(b, buffers[name])]
     if foreign:
         raise UserError(
             f"models: {spec.name!r}: {foreign[0]} differs from one making to the next with the same seed; allowed: "

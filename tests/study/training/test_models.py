@@ -516,6 +516,19 @@ class Tied(Plain):
         self.insert(1, nn.Linear(784, 10))
         self.insert(2, nn.Linear(10, 784))
         self[2].weight.data = self[1].weight.data.t()
+
+
+class Lazy(Plain):
+    def __init__(self):
+        super().__init__()
+        self.add_module("unused", nn.LazyLinear(5))
+
+    def forward(self, x):
+        return self[1](self[0](x))
+
+
+def scripted():
+    return torch.jit.script(Plain())
 """
 
 
@@ -526,6 +539,7 @@ def odd(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "odd_nets", raising=False)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -534,6 +548,8 @@ def odd(tmp_path, monkeypatch):
         ("Constant", None),
         ("Complex", "turn is complex; allowed: real parameters"),
         ("Tied", "1.weight and 2.weight share memory, and would not as they train; allowed: the same Parameter"),
+        ("Lazy", "unused.weight has no size, since forward does not use its lazy layer"),
+        ("scripted", None),
         ("Mixed", "found parameters of several types (scale: float64, 1.weight: float32); allowed: one for all"),
     ],
 )
