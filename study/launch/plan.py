@@ -218,7 +218,14 @@ def prepare(config: StudyConfig, *, mix_recipes: bool = False, to_train: bool = 
     shape, classes = dataset.info.shape, dataset.info.classes
     last_batch = (dataset.info.n_train - config.training.validation_size) % config.training.batch_size
     for name in sorted({pack.runs[0].run.model for pack in todo}):
-        notes += models.check(named[name], shape, classes, smallest_batch=1 if last_batch == 1 else 2)
+        notes += models.check(
+            named[name],
+            shape,
+            classes,
+            smallest_batch=1 if last_batch == 1 else 2,
+            pixel_mean=dataset.info.pixel_mean,
+            pixel_sd=dataset.info.pixel_sd,
+        )
         # Whether members share their batches may differ from pack to pack.
         packs_ = (pack.runs for pack in todo if pack.runs[0].run.model == name)
         for shared in sorted({share_batches(member.run for member in members) for members in packs_}):

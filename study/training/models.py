@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib
 import inspect
@@ -230,11 +231,19 @@ def _one_output(spec: Model, output: object, classes: int) -> str:
     return ""
 
 
-def check(model: str | Model, shape: Shape, classes: int, *, smallest_batch: int = 2) -> list[str]:
+def check(
+    model: str | Model,
+    shape: Shape,
+    classes: int,
+    *,
+    smallest_batch: int = 2,
+    pixel_mean: float = 0.0,
+    pixel_sd: float = 1.0,
+) -> list[str]:
     """Check that the model trains and that its seed decides its initial weights; returns what a user should know.
 
-    `smallest_batch` is how many images the last batch of an epoch has. Raises UserError, one line, where training it
-    would fail or mean nothing.
+    `smallest_batch` is how many images the last batch of an epoch has; pixels, in [0, 1], are normalised by
+    `pixel_mean` and `pixel_sd`. Raises UserError, one line, where training it would fail or mean nothing.
     """
     spec = Model.of(model)
     if spec.model in BUILT_IN:
@@ -268,13 +277,16 @@ def check(model: str | Model, shape: Shape, classes: int, *, smallest_batch: int
             "drawn as it is made, without a seed of its own such as torch.manual_seed(42)"
         )
     batch = f" on a batch of {smallest_batch} (the last of an epoch)" if smallest_batch < 2 else ""
+    images = torch.rand(smallest_batch, *shape, generator=torch.Generator().manual_seed(0))
     try:
-        with process.undisturbed():
-            logits = first(torch.randn(smallest_batch, *shape))
-            if isinstance(logits, Tensor) and logits.shape == (smallest_batch, classes):
-                logits.sum().backward()
+        logits = _trained(first, (images - pixel_mean) / pixel_sd, classes)
     except (Exception, SystemExit) as error:
-        raise UserError(f"models: {spec.name!r} cannot be trained{batch}: {mask(str(error))}") from None
+        cure = ""
+        if (pixel_mean, pixel_sd) != (0, 1):
+            with contextlib.suppress(Exception, SystemExit):
+                _trained(again, images, classes)
+                cure = "; allowed: pixels in [0, 1], with dataset: {name: …, normalise: false}"
+        raise UserError(f"models: {spec.name!r} cannot be trained{batch}: {mask(str(error))}{cure}") from None
     if not isinstance(logits, Tensor) or logits.shape != (smallest_batch, classes):
         found = list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise UserError(
@@ -285,6 +297,17 @@ def check(model: str | Model, shape: Shape, classes: int, *, smallest_batch: int
         raise _is_shared(spec, changed[0])
     same = ", ".join(name for name in varied if weights[name][0].requires_grad)
     return [f"{spec.name}: every seed begins with the same {same}"] if same else []
+
+
+def _trained(model: nn.Module, images: Tensor, classes: int) -> object:
+    """What the model gives for the images as it trains, after two steps: one must not need what is left of another."""
+    with process.undisturbed():
+        for _ in range(2):
+            # A copy, since a layer may work in place.
+            logits = model(images.clone())
+            if isinstance(logits, Tensor) and logits.shape == (len(images), classes):
+                logits.sum().backward()
+    return logits
 
 
 def _shared(spec: Model, first: nn.Module, other: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:

@@ -527,6 +527,24 @@ class Lazy(Plain):
         return self[1](self[0](x))
 
 
+class Levels(Plain):
+    def __init__(self):
+        super().__init__()
+        self.levels = nn.Embedding(256, 1)
+
+    def forward(self, x):
+        return self[1](self.levels((255 * x).long()).flatten(1))
+
+
+class Carried(Plain):
+    carried = 0.0
+
+    def forward(self, x):
+        x = self[1](self[0](x)) + self.carried
+        self.carried = x.mean(0)
+        return x
+
+
 def scripted():
     return torch.jit.script(Plain())
 """
@@ -550,6 +568,7 @@ def odd(tmp_path, monkeypatch):
         ("Tied", "1.weight and 2.weight share memory, and would not as they train; allowed: the same Parameter"),
         ("Lazy", "unused.weight has no size, since forward does not use its lazy layer"),
         ("scripted", None),
+        ("Carried", "cannot be trained: Trying to backward through the graph a second time"),
         ("Mixed", "found parameters of several types (scale: float64, 1.weight: float32); allowed: one for all"),
     ],
 )
@@ -561,6 +580,12 @@ def test_an_odd_model_trains_or_is_one_line(odd, name, message):
         models.check(f"odd_nets:{name}", *MNIST)
     assert re.match(f"models: 'odd_nets:{name}':? {re.escape(message)}", str(error.value)), error.value
     assert "\n" not in str(error.value)
+
+
+def test_a_model_of_pixels_that_are_not_normalised_is_given_such(odd):
+    assert models.check("odd_nets:Levels", *MNIST) == []
+    with pytest.raises(UserError, match=r"cannot be trained: .*; allowed: .* dataset: {name: …, normalise: false}$"):
+        models.check("odd_nets:Levels", *MNIST, pixel_mean=0.1307, pixel_sd=0.3081)
 
 
 @pytest.mark.slow
