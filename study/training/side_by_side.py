@@ -49,7 +49,11 @@ class SideBySide(nn.Module):
         """Set the members' buffers to what `stacked_buffers` gave."""
         for k, member in enumerate(self.members):
             for buffer, stack in zip(member.buffers(), saved, strict=True):
-                buffer.copy_(stack[k])
+                if buffer.shape == stack.shape[1:]:
+                    buffer.copy_(stack[k])
+                else:
+                    # A state of each batch's own, as many rows as that had images.
+                    buffer.data = stack[k].to(buffer.device, copy=True)
 
     def train(self, mode: bool = True) -> SideBySide:
         for member in self.members:

@@ -112,6 +112,21 @@ class Double(nn.Module):
         return self.out(x - (x * self.turn * self.turn).real)
 
 
+class Leaky(nn.Module):
+    """A membrane of each image, as a buffer, which charges and leaks."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(784, 10)
+        self.register_buffer("membrane", torch.zeros(0))
+
+    def forward(self, x):
+        self.membrane = torch.zeros(len(x), 10)
+        for _ in range(3):
+            self.membrane = 0.9 * self.membrane + self.out(torch.flatten(x, 1))
+        return self.membrane
+
+
 class Masked(nn.Module):
     """Its mask is of minus infinities; its mean is finite."""
 
@@ -196,7 +211,7 @@ def test_side_by_side_equals_separate(name, shared):
             torch.testing.assert_close(found.detach()[k], expected.detach(), rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["Attention", "Noisy"])
+@pytest.mark.parametrize("name", ["Attention", "Noisy", "Leaky"])
 def test_a_checkpoint_goes_on_bit_for_bit(name, dataset, tmp_path):
     """Running means, numbers drawn and all."""
     whole = last(runs(name), dataset)
