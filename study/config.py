@@ -96,6 +96,9 @@ class Model(Block):
         Allowed("argument: value pairs, as the model's constructor takes them"),
     ] = {}
     """What it is called with. Built-in models also take these; see `python -m study models`."""
+    input: Literal["flat", "rows"] | None = None
+    """How it takes images: `flat`, [N, channels·height·width], or, of one channel, `rows`, [N, height, width]. By
+    default [N, channels, height, width]."""
     output: Annotated[Annotated[int, Field(ge=0, le=1000)] | str | None, Allowed("a position, or a key")] = None
     """Which output holds the logits, of a model that gives several: its position, or its key."""
 
@@ -110,7 +113,7 @@ class Model(Block):
 
     @model_validator(mode="after")
     def _honest(self) -> Self:
-        if self.name in BUILT_IN and (self.model != self.name or self.arguments):
+        if self.name in BUILT_IN and (self.model != self.name or self.arguments or self.input):
             raise Mistake("models", self.name, "a name of its own: this one is a built-in model's")
         return self
 
@@ -393,7 +396,7 @@ class StudyConfig(Block):
         Field(min_length=1, max_length=1000),
         Allowed(
             "a list of built-in models (see `python -m study models`), import paths such as mypackage.nets:MyNet, of "
-            "at most 90 letters, and {name: …, model: …, arguments: {…}, output: …}"
+            "at most 90 letters, and {name: …, model: …, arguments: {…}, input: …, output: …}"
         ),
     ]
     """The models, the candidate first where `analysis.candidate` does not say otherwise."""

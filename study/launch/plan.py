@@ -112,6 +112,7 @@ def plan(config: StudyConfig, dataset: DatasetInfo, models: Mapping[str, ModelIn
                     model_fingerprint=info.fingerprint,
                     constructor=None if model.model == name else model.model,
                     arguments=model.arguments,
+                    input=model.input,
                     output=model.output,
                     learning_rate=learning_rate,
                     **seeds,

@@ -19,7 +19,7 @@ LABELS = frozenset({"dataset", "seed"})
 
 SEEDS = frozenset({"init_seed", "order_seed", "split_seed"})
 
-GRID = frozenset({"model", "model_fingerprint", "constructor", "arguments", "output", "learning_rate"})
+GRID = frozenset({"model", "model_fingerprint", "constructor", "arguments", "input", "output", "learning_rate"})
 """Fields in which the runs of a study differ beside their seeds."""
 
 
@@ -50,6 +50,8 @@ class Run(Frozen):
     model_fingerprint: Hex12
     constructor: str | None = None
     arguments: Mapping[str, JsonValue] = {}
+    input: str | None = None
+    """Null: images as they are, with channels, rows and columns."""
     output: int | str | None = None
     learning_rate: float = Field(gt=0)
     seed: Seed
@@ -95,7 +97,9 @@ class Run(Frozen):
     def built_from(self) -> Model:
         """The model as the config names it."""
         source = self.constructor or self.model
-        return Model.model_construct(name=self.model, model=source, arguments=dict(self.arguments), output=self.output)
+        return Model.model_construct(
+            name=self.model, model=source, arguments=dict(self.arguments), input=self.input, output=self.output
+        )
 
 
 LATER: Mapping[str, object] = {

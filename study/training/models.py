@@ -132,15 +132,18 @@ BUILT_IN: dict[str, Callable[..., nn.Module]] = {
 """Called with an image's shape, the number of classes and the config's arguments."""
 
 
-class Output(nn.Module):
-    """A model with several outputs, reduced to one of them."""
+class Adapted(nn.Module):
+    """A model that takes images in another form, or has several outputs, as one of [N, C, H, W] to logits."""
 
-    def __init__(self, model: nn.Module, output: int | str) -> None:
+    def __init__(self, model: nn.Module, input_: str | None, output: int | str | None) -> None:
         super().__init__()
-        self.model, self.output = model, output
+        self.model, self.input, self.output = model, input_, output
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)[self.output]
+        if self.input is not None:
+            x = x.flatten(1) if self.input == "flat" else x.squeeze(1)
+        y = self.model(x)
+        return y if self.output is None else y[self.output]
 
 
 def build(model: str | Model, shape: Shape, classes: int, *, seed: int = 0) -> nn.Module:
@@ -157,13 +160,14 @@ def build(model: str | Model, shape: Shape, classes: int, *, seed: int = 0) -> n
             output = _tried(module, shape)
         except (Exception, SystemExit) as error:
             # A user's code may raise anything, and what it says may hold anything.
-            cure = _other_images(spec, shape, classes)
+            cure = _other_input(spec, shape, classes) or _other_images(spec, shape, classes)
             raise UserError(
                 f"models: {spec.name!r} cannot take images of {_times(shape)} ({mask(str(error))}){cure}"
             ) from None
     if not isinstance(output, Tensor) or output.shape != (2, classes):
         found = list(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
         cure = _one_output(spec, output, classes) if spec.output is None else ""
+        cure = cure or _other_input(spec, shape, classes)
         raise UserError(
             f"models: {spec.name!r} gives {found} for 2 images; allowed: [2, {classes}], one logit a class{cure}"
         )
@@ -184,6 +188,8 @@ def _made(spec: Model, shape: Shape, classes: int, seed: int) -> nn.Module:
     # Imported before anything is seeded: a file may draw random numbers and seed on import.
     constructor = _constructor(spec.model)
     _see_that_arguments_fit(spec, constructor)
+    if spec.input == "rows" and shape[0] != 1:
+        raise UserError(f"models: {spec.name!r}: input: found 'rows'; allowed for {shape[0]} channels: flat, or null")
     process.seed(seed)
     given = (shape, classes) if spec.model in BUILT_IN else ()
     try:
@@ -196,13 +202,28 @@ def _made(spec: Model, shape: Shape, classes: int, seed: int) -> nn.Module:
         raise UserError(
             f"models: found {spec.name!r}, which makes a {type(module).__name__}; allowed: a torch.nn.Module"
         )
-    return module if spec.output is None else Output(module, spec.output)
+    return module if spec.input is None and spec.output is None else Adapted(module, spec.input, spec.output)
 
 
 @torch.no_grad()
 def _tried(module: nn.Module, shape: Shape) -> object:
     """A module's output for two images."""
     return module.eval()(torch.zeros(2, *shape))
+
+
+def _other_input(spec: Model, shape: Shape, classes: int) -> str:
+    """The form of images that would suit the model, as the end of a message."""
+    for form in ("flat", "rows") if spec.input is None else ():
+        other = spec.model_copy(update={"input": form})
+        try:
+            output = _tried(_made(other, shape, classes, 0), shape)
+        except (Exception, SystemExit):
+            continue
+        if _one_output(other, output, classes) or (isinstance(output, Tensor) and output.shape == (2, classes)):
+            return (
+                f"; allowed: images of the form that it takes, with {{name: …, model: {spec.model!r}, input: {form}}}"
+            )
+    return ""
 
 
 def _other_images(spec: Model, shape: Shape, classes: int) -> str:
@@ -227,7 +248,8 @@ def _one_output(spec: Model, output: object, classes: int) -> str:
     )
     for key, one in outputs:
         if isinstance(one, Tensor) and one.shape == (2, classes):
-            return f", as its output {key!r} has: {{name: …, model: {spec.model!r}, output: {key}}}"
+            given = "" if spec.input is None else f"input: {spec.input}, "
+            return f", as its output {key!r} has: {{name: …, model: {spec.model!r}, {given}output: {key}}}"
     return ""
 
 
@@ -396,8 +418,9 @@ def identity(model: str | Model, shape: Shape, classes: int) -> ModelInfo:
     content: list[object] = [[key, list(p.shape)] for key, p in module.named_parameters()]
     if spec.model not in BUILT_IN:
         name, _, attribute = spec.model.partition(":")
-        content += source.code(name, attribute, module.model if isinstance(module, Output) else module)
+        content += source.code(name, attribute, module.model if isinstance(module, Adapted) else module)
     content += [{"arguments": spec.arguments}] if spec.arguments else []
+    content += [{"input": spec.input}] if spec.input is not None else []
     content += [{"output": spec.output}] if spec.output is not None else []
     layers = describe(module, shape)
     n_parameters = sum(p.numel() for p in module.parameters())

@@ -101,6 +101,7 @@ MISTAKES = [
     ("models=[{name: a}]", "models.0.model: found nothing; allowed: this key is required"),
     ("models=[{name: a, model: mlp, argument: 3}]", "models.0.argument: unknown key (did you mean arguments?); allow"),
     ("models=[{name: a, model: mlp, output: -1}]", "models.0.output: found -1; allowed: a position, or a key"),
+    ("models=[{name: a, model: mlp, input: row}]", "models.0.input: found 'row'; allowed: flat or rows, or null"),
     ("models=[{name: a b, model: mlp}]", "models.0.name: found 'a b'; allowed: 1 to 80 letters, digits, '.', '_'"),
     ("models=[{name: a, model: mlp}, {name: a, model: lenet5}]", "each value once (a is there twice)"),
     ("models=[{name: lenet5, model: mlp}]", "models: found 'lenet5'; allowed: a name of its own: this one is a bui"),

@@ -25,6 +25,7 @@ SCIENTIFIC = dict(
     channels=3,
     constructor="lenet5",
     arguments={"hidden": [9]},
+    input="flat",
     output=0,
     nesterov=True,
     betas=(0.8, 0.99),

@@ -148,8 +148,8 @@ def test_a_wrong_model_is_one_line(nets, name, message):
     assert str(error.value).startswith("models: ")
 
 
-def of(name, source, output=None, **arguments):
-    return Model(name=name, model=source, arguments=arguments, output=output)
+def of(name, source, output=None, input=None, **arguments):
+    return Model(name=name, model=source, arguments=arguments, input=input, output=output)
 
 
 @pytest.mark.parametrize("name", models.BUILT_IN)
@@ -621,6 +621,17 @@ class Both(nn.Sequential):
     def __init__(self):
         super().__init__(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
 
+class Flat(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(784, 10))
+
+class Rows(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.GRU(28, 5, batch_first=True), nn.Linear(5, 10)
+    def forward(self, x):
+        return self.out(self.rnn(x)[0][:, -1])
+
 class Neither(nn.Sequential):
     def __init__(self):
         super().__init__(nn.Flatten(), nn.Linear(17, 10))
@@ -644,6 +655,14 @@ class Named(Tuple):
         ("Larger", "; allowed: 1×32×32, with dataset: {name: …, pad: 2}"),
         ("Coloured", "; allowed: 3×28×28, with dataset: {name: …, channels: 3}"),
         ("Both", "; allowed: 3×32×32, with dataset: {name: …, pad: 2, channels: 3}"),
+        (
+            "Flat",
+            "; allowed: images of the form that it takes, with {name: …, model: 'curable_nets:Flat', input: flat}",
+        ),
+        (
+            "Rows",
+            "; allowed: images of the form that it takes, with {name: …, model: 'curable_nets:Rows', input: rows}",
+        ),
         ("Neither", "shapes cannot be multiplied (2x784 and 17x10))"),
         ("Tuple", "one logit a class, as its output 1 has: {name: …, model: 'curable_nets:Tuple', output: 1}"),
         ("Named", "as its output 'logits' has: {name: …, model: 'curable_nets:Named', output: logits}"),
@@ -656,3 +675,16 @@ def test_a_model_that_does_not_fit_is_told_with_its_cure(tmp_path, monkeypatch, 
         models.build(f"curable_nets:{name}", *MNIST)
     assert str(error.value).endswith(cure)
     assert "\n" not in str(error.value)
+
+
+def test_a_model_takes_images_flat_or_row_by_row(tmp_path, monkeypatch):
+    (tmp_path / "curable_nets.py").write_text(CURABLE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    flat, rows = (of(form, f"curable_nets:{form.title()}", input=form) for form in ("flat", "rows"))
+    assert models.check(flat, *MNIST) == models.check(rows, *MNIST) == []
+    assert models.why_apart(flat, *MNIST) is None
+    assert (
+        models.identity(of("m", "mlp", input="flat"), *MNIST).fingerprint != models.identity("mlp", *MNIST).fingerprint
+    )
+    with pytest.raises(UserError, match="input: found 'rows'; allowed for 3 channels: flat, or null"):
+        models.build(rows, (3, 28, 28), 10)
