@@ -94,6 +94,12 @@ class _File:
                 given = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
                 for name in set() if "print" in given else given & set(found) - set(self.imports):
                     found[name].append(statement)
+            else:
+                # So may one in a loop: for layer in net: init(layer). Functions are there to be called.
+                for name in _touched(statement) & set(found) - set(self.imports):
+                    is_function = all(isinstance(s, ast.FunctionDef) for s in found[name])
+                    if not is_function and statement not in found[name]:
+                        found[name].append(statement)
         return found
 
     @cached_property
@@ -265,7 +271,10 @@ def _is_users(module: ModuleType) -> bool:
     top = module.__name__.partition(".")[0]
     # Not getattr, which would trigger lazy imports.
     source = vars(module).get("__file__")
-    if source is None or not source.endswith(".py") or top in sys.stdlib_module_names or not os.path.isfile(source):
+    if source is None or not source.endswith(".py") or not os.path.isfile(source):
+        return False
+    # By its place, since a user's file may be named as one of Python's: code.py, profile.py.
+    if source.startswith(_STANDARD) and not source.startswith(_INSTALLED):
         return False
     return top == OURS or not (source.startswith(_INSTALLED) or _is_installed(top, source))
 
@@ -285,6 +294,7 @@ _distributions = cache(packages_distributions)
 
 
 _PATHS = (*site.getsitepackages(), site.getusersitepackages(), *map(sysconfig.get_path, ("purelib", "platlib")))
+_STANDARD = os.path.join(os.path.dirname(os.__file__), "")
 _INSTALLED = tuple({os.path.join(folder, "") for folder in _PATHS})
 
 
@@ -317,6 +327,19 @@ def _bound(statement: ast.stmt) -> set[str]:
         if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
             names |= {inner.id for inner in ast.walk(node.value) if isinstance(inner, ast.Name)}
     return names
+
+
+def _touched(node: ast.AST) -> set[str]:
+    """The names of what a loop, `with`, `if` or `try`, or an assignment to `_`, iterates over or passes to calls."""
+    if isinstance(node, ast.For | ast.With | ast.If | ast.Try | ast.While | ast.ExceptHandler):
+        children = (child for child in ast.iter_child_nodes(node) if child is not getattr(node, "test", None))
+        return set().union(*map(_touched, children))
+    thrown_away = isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["_"]
+    if isinstance(node, ast.stmt) and not isinstance(node, ast.Expr) and not thrown_away:
+        return set()
+    called = {inner.func for inner in ast.walk(node) if isinstance(inner, ast.Call)}
+    names = {inner for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+    return set() if any(name.id == "print" for name in names) else {name.id for name in names - called}
 
 
 def _names(statement: ast.stmt) -> set[str]:

@@ -207,6 +207,47 @@ def test_the_folder_and_the_name_of_a_file_do_not_count(tmp_path, monkeypatch):
     assert found[0] == found[1]
 
 
+MADE = """
+import torch
+from torch import nn
+
+WIDTHS = [784, 10]
+net = nn.Sequential(nn.Flatten(), nn.Linear(*WIDTHS))
+for layer in net:
+    if isinstance(layer, nn.Linear):
+        nn.init.normal_(layer.weight, std=0.1)
+with torch.no_grad():
+    net[1].weight.mul_(2)
+_ = net.apply(lambda layer: layer)
+others = [2 * width for width in WIDTHS]
+if WIDTHS:
+    others.append(3)
+"""
+
+
+def test_what_a_file_does_with_a_model_that_it_makes_counts_also_if_it_is_named_as_one_of_pythons(
+    tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "profile", None)
+    found = []
+    for what, by in (
+        ("", ""),
+        ("std=0.1", "std=0.3"),
+        ("mul_(2)", "mul_(3)"),
+        (": layer)", ": None)"),
+        ("d(3)", "d(4)"),
+    ):
+        (tmp_path / "profile.py").write_text(MADE.replace(what, by))
+        del sys.modules["profile"]
+        importlib.invalidate_caches()
+        found.append(models.identity("profile:net", (1, 28, 28), 10).fingerprint)
+        for cached in tmp_path.rglob("*.pyc"):
+            cached.unlink()
+    assert len(set(found)) == 4
+    assert found[0] == found[4], "a list that the model does not reach"
+
+
 def test_an_edit_after_the_import_changes_neither_the_model_nor_its_fingerprint(fingerprints, tmp_path):
     fingerprints()
     before = models.identity("kit.nets:Net", (1, 28, 28), 10).fingerprint
