@@ -45,7 +45,7 @@ def cli() -> None:
 @click.argument("config", type=click.Path(path_type=Path))
 @click.argument("more", nargs=-1, metavar="[CONFIG]… [KEY=VALUE]…")
 @ADDRESS
-@click.option("--pack", metavar="WIDTH", help="As launch.pack=WIDTH: learning_rates, auto, or at most so many runs.")
+@click.option("--pack", metavar="WIDTH", help="As launch.pack=WIDTH: learning_rates, auto, or at most this many runs.")
 @click.option("--report", is_flag=True, help="Analyse the study afterwards, in a separate process.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and train nothing.")
 @click.option("--retry-failed", is_flag=True, help="Train the failed runs again.")

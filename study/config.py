@@ -50,8 +50,7 @@ Source = Annotated[
     Field(max_length=90, pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*(:[A-Za-z_][A-Za-z0-9_]*)?$"),
     Allowed(f"{', '.join(BUILT_IN)}, or an import path such as mypackage.nets:MyNet, of at most 90 letters"),
 ]
-"""What makes a model. No longer, so that with learning rate, seed or configuration it still is a whole name for
-Weights & Biases."""
+"""What makes a model. Short enough that W&B cuts no name made of it, a learning rate and a seed."""
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,89}$"), Allowed("the name of one of models")]
 """How a model is called: its source, or a name of the user's."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -59,7 +58,7 @@ Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 MOST_RUNS = 1_000_000
-"""Runs a study may plan: more than that is a slip of the pen, and would fill the memory before anything is said."""
+"""Runs a study may plan: more is surely a mistake, and would exhaust the memory first."""
 
 
 class Mistake(ValueError):
@@ -142,7 +141,7 @@ class Images(Block):
 
 
 class LogUniform(Block):
-    """Random search: so many learning rates, log-uniform between two limits, rounded to four digits."""
+    """Random search: this many learning rates, log-uniform between two limits, rounded to four digits."""
 
     log_uniform: Annotated[tuple[Positive, Positive], Allowed("two numbers above 0, the smaller first")]
     """The limits."""
@@ -167,7 +166,7 @@ class LogUniform(Block):
 
 
 class Factorial(Block):
-    """Seeds of the variance study: every combination of so many init, order and split seeds."""
+    """Seeds of the variance study: every combination of this many init, order and split seeds."""
 
     init: Annotated[int, Field(ge=1, le=1000)]
     """How many initial weights."""
@@ -276,14 +275,14 @@ class Launching(Block):
         Discriminator(_kind),
         Allowed("learning_rates, auto, or a number of members above 0"),
     ] = "learning_rates"
-    """Runs trained in lockstep as one: the learning rates of one model and seed, at most so many runs of a model, or
+    """Runs trained in lockstep as one: the learning rates of one model and seed, at most this many runs of a model, or
     auto: as many as its size and the device make fastest."""
     workers: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """At most so many packs at a time; null: as many as the CPUs and GPUs allow."""
+    """At most this many packs at a time; null: as many as the CPUs and GPUs allow."""
     max_failures: Annotated[int, Field(ge=0, le=1000)] = 2
     """How often a pack whose training raised an exception is tried again."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60
-    """A death costs at most so much training, or an epoch where that takes longer."""
+    """A killed worker loses at most this many seconds of training, or an epoch where that takes longer."""
 
     @field_validator("gpus_per_trial")
     @classmethod

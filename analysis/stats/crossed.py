@@ -222,7 +222,7 @@ class Error:
         return left * self.seeds / (self.seeds - 1) if self.clustered else left
 
     def at(self, seeds: int) -> tuple[float, float]:
-        """Standard error and degrees of freedom expected with so many seeds; the study's own at its own number."""
+        """Standard error and degrees of freedom expected with this many seeds; the study's own at its own number."""
         over_seeds, _, within = (part * self.seeds / seeds for part in self.parts)
         if self.clustered:
             # A cluster's sum over all seeds also varies as its sums within them do, which `within` counts once.
@@ -232,7 +232,7 @@ class Error:
         return _combined((over_seeds, images, within), (seeds - 1, self.freedom, (seeds - 1) * self.freedom))
 
     def squared(self, seeds: int) -> float:
-        """The squared standard error with so many seeds."""
+        """The squared standard error with this many seeds."""
         return self.at(seeds)[0] ** 2
 
 

@@ -33,7 +33,7 @@ LEAST_SKEWED = 8
 """Pairs that D'Agostino's test of skewness needs."""
 
 INTEGERS = 62
-"""Up to so many pairs the flips of sign are counted in 64-bit integers, beyond in floats."""
+"""Up to this many pairs the flips of sign are counted in 64-bit integers, beyond in floats."""
 
 
 class Verdict(Frozen):
@@ -209,7 +209,7 @@ def _subsets(sizes: Sequence[int], most: int, dtype: type) -> _Subsets:
 
 
 def flip_test(k: NDArray[np.int64], alpha: float, basis: Basis) -> Estimate:
-    """The sign-flip test of `k` [n] as a finding; it warns where no result of so many pairs could reach `alpha`."""
+    """The sign-flip test of `k` [n] as a finding; it warns where no result of this many pairs could reach `alpha`."""
     basis = basis.changed(method="exact sign-flip test of the mean difference, two-sided")
     if not k.size:
         return basis.declines(few(0))
@@ -219,7 +219,7 @@ def flip_test(k: NDArray[np.int64], alpha: float, basis: Basis) -> Estimate:
 
 
 def too_few(n: int, ties: int, alpha: float) -> str | None:
-    """That no result of `n` pairs, so many of them `ties`, could reach `alpha` in the exact test; None where one could.
+    """That no result of `n` pairs, of them `ties` level, could reach `alpha` in the exact test; None where one could.
 
     It also says how many pairs would do.
     """

@@ -64,7 +64,7 @@ def across_rates(candidate: Grid, baseline: Grid, n_images: int, *, level: float
     """The gap at each learning rate that was planned for both models, from their counts of right test images.
 
     `seed` is that of the flips drawn for the band. `family` is Holm's m: a test warns where no result could be
-    rejected first among so many.
+    rejected first among this many.
     """
     rows = common_rates(candidate, baseline)
     both = candidate.learned & baseline.learned

@@ -58,7 +58,7 @@ class SelfComparison(Frozen):
     paired_t: tuple[float | None, ...]
     """p-value of the paired t test; null where the differences have no spread."""
     smallest_p: float | None
-    """The smallest p-value that the sign-flip test can give with so many pairs."""
+    """The smallest p-value that the sign-flip test can give with this many pairs."""
     rejected: Estimate
     """Share of paired t tests with p below 1 − level."""
 

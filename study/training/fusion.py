@@ -76,7 +76,7 @@ class Fused(fx.GraphModule):
     streams: Sequence[np.random.Generator] = ()
 
     def draw_from(self, streams: Sequence[np.random.Generator]) -> None:
-        """Let every forward pass draw its random numbers by the next seed of these streams: one for all, or K."""
+        """Seed each forward pass from these streams: one for all members, or K."""
         self.streams = streams
 
     def stacked_buffers(self) -> list[Tensor]:
@@ -241,7 +241,7 @@ class _Model(nn.Module):
 def _traced(model: nn.Module, shape: Sequence[int]) -> tuple[fx.GraphModule, dict[fx.Node, tuple[bool, bool]]]:
     """The model as a graph, and when each functional dropout in it is active: as it trains, and as it is evaluated."""
     try:
-        # A copy: what the model remembers of a pass is not to be of the tracer's.
+        # A copy, so that tracing leaves no state in the model.
         root = _Model(copy.deepcopy(model).to("meta", torch.float64))
         modes, numbers = [], []
         for mode in (True, False, True):

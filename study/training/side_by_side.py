@@ -36,7 +36,7 @@ class SideBySide(nn.Module):
         self.trained = [[p for p in member.parameters() if p.requires_grad] for member in members]
 
     def draw_from(self, streams: Sequence[np.random.Generator]) -> None:
-        """Let every forward pass draw its random numbers by the next seed of these streams: one for all, or K."""
+        """Seed each forward pass from these streams: one for all members, or K."""
         self._streams = streams
 
     @torch.no_grad()

@@ -261,7 +261,7 @@ def _file(name: str) -> _File | None:
 
 
 def remember() -> None:
-    """Read all of the user's files that have been imported, while they still say what was imported."""
+    """Read all of the user's files that have been imported, before they can be edited."""
     for module in list(sys.modules):
         _file(module)
 

@@ -95,7 +95,7 @@ def best_of_n(findings: Findings, frames: Frames) -> Rows:
                 Runs=words("runs", text.rests_on(e)),
             )
     return rows.captioned(
-        "Expected gap, in percentage points, when each model uses the validation-best of so many of the learning "
+        "Expected gap, in percentage points, when each model uses the validation-best of this many of the learning "
         "rates, over all subsets of that size; runs that diverged or collapsed score as guessing. Over seeds (this "
         f"test set); points without intervals. Planned pairs that learned at the selected rates: {pairs(findings)}.",
     )
