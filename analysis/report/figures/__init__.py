@@ -37,6 +37,7 @@ FIGURES: Mapping[str, Drawing] = {
         architecture.architecture,
         spread.components,
         spread.variance,
+        spread.against_itself,
         spread.planning,
         spread.power,
         training.every_run,

@@ -158,6 +158,41 @@ def variance(scene: Scene) -> Figure:
     return figure
 
 
+def against_itself_caption(findings: Findings, frames: Frames) -> Caption:
+    """Caption of the A/A tests."""
+    error = text.level(1 - findings.about.settings.confidence)
+    drawn = {model: v.against_itself.rejected for model, v in findings.variance.items()}
+    n = each((model, f"{text.rests_on(e)}, {text.percent(e.estimate)}") for model, e in drawn.items() if e.n)
+    return Caption(
+        "A/A: p-values of paired t tests of a model against itself under two init seeds, over the same batch orders: "
+        "the share of tests at or below each p-value. Dotted: expected where there is no difference; above it, initial "
+        "weights may make one. The tests share runs, so no line has an interval. Planned tests, and the share below "
+        f"{error}: {n}.",
+        None if n else "The seeds of this study are no complete factorial with several init and order seeds.",
+    )
+
+
+@canvas.figure(section="robustness", title="A model against itself", caption=against_itself_caption)
+def against_itself(scene: Scene) -> Figure:
+    """Distribution of the p-values of all A/A tests of every model, against the uniform one."""
+    drawn = {m: v.against_itself for m, v in scene.findings.variance.items() if v.against_itself.rejected.n}
+    figure = Figure(figsize=(COLUMN, 2.2))
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 100], color=MUTED, lw=0.7, ls=(0, (1, 1.5)))
+    axes.axvline(1 - scene.findings.about.settings.confidence, color=MUTED, lw=0.5)
+    for model, found in drawn.items():
+        look = scene.looks[model]
+        p = np.sort([p for p in found.paired_t if p is not None])
+        axes.step([0, *p, 1], [0, *(100 * np.arange(1, p.size + 1) / p.size), 100], where="post", color=look.colour)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 100)
+    axes.set_xlabel("p-value")
+    axes.set_ylabel("Tests at or below (%)")
+    axes.grid()
+    legend(figure, [replace(scene.looks[model], dash="-") for model in drawn])
+    return figure
+
+
 def components_caption(findings: Findings, frames: Frames) -> Caption:
     """Caption of the spread over seeds and of the shares of the gap's uncertainty."""
     spreads = {model: v.on_test_set for model, v in findings.seed_spread.items() if v.on_test_set.estimate is not None}
