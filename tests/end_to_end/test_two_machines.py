@@ -293,7 +293,7 @@ def test_a_slurm_job_is_requeued_before_its_time_is_up_and_goes_on(lab, slurm, l
     def submit(*overrides):
         # The machines of a lab share /tmp, but for /tmp/ray.
         command = ["sbatch", *options, CLUSTER / "study.slurm", config, *overrides]
-        return lab.laptop.run(*command, **slurm, STUDY_RAY_TMPDIR="/tmp/ray/s").strip()
+        return lab.laptop.run(*command, **slurm, STUDY_RAY_TMPDIR="/tmp/ray").strip()
 
     def state(job):
         told = lab.laptop.run("scontrol", "show", "job", job, **slurm)

@@ -1,6 +1,9 @@
 """configs/cluster: each file holds what its reader takes. Those that can be run here are: test_two_machines.py."""
 
+import contextlib
+import os
 import shlex
+import signal
 import subprocess
 
 import pytest
@@ -11,6 +14,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.runtime_env import RuntimeEnv
 
 from study.__main__ import cli
+from tests import processes
 from tests.processes import ROOT
 
 CLUSTER = ROOT / "configs" / "cluster"
@@ -100,5 +104,47 @@ def test_the_commands_in_the_files_are_commands(tmp_path):
     assert found >= 4
 
 
-def test_the_script_of_slurm_is_bash():
-    subprocess.run(["bash", "-n", CLUSTER / "study.slurm"], check=True)
+PROGRAMS = {
+    "srun": 'echo "$SLURM_EXPORT_ENV $*" >>calls; while case $1 in --*) ;; *) false ;; esac; do shift; done; exec "$@"',
+    "ray": "exec sleep 60",
+    "scontrol": 'echo "scontrol $*" >>calls',
+    "python": """case $* in
+        *gethostbyname*) echo 192.0.2.1 ;;
+        "-m study run "*) trap 'exit 130' TERM; touch running; while :; do sleep 0.01; done ;;
+    esac""",
+}
+"""What the script of Slurm starts, as far as it asks: `srun` notes what it is given, and a study runs until SIGTERM."""
+
+
+@pytest.fixture
+def slurm_job(tmp_path):
+    """The script of Slurm as job 1234567, on one node; its folder for Ray is below tmp_path / "scratch"."""
+    for name, script in PROGRAMS.items():
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/bash\n{script}\n")
+        path.chmod(0o755)
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / "another user's").touch()
+    slurm = {"SUBMIT_DIR": str(tmp_path), "JOB_ID": "1234567", "JOB_NUM_NODES": "1", "EXPORT_ENV": "NONE"}
+    job = subprocess.Popen(
+        ["bash", CLUSTER / "study.slurm", "configs/paper.yaml"],
+        env={f"SLURM_{name}": value for name, value in slurm.items()}
+        | {"SLURMD_NODENAME": "n1", "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+        | {"STUDY_RAY_TMPDIR": str(tmp_path / "scratch")},
+        start_new_session=True,
+    )
+    try:
+        processes.until((tmp_path / "running").exists, "the study")
+        yield job
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)
+        job.wait()
+
+
+def test_a_slurm_job_removes_the_folder_that_it_has_made_and_no_other(slurm_job, tmp_path):
+    assert (tmp_path / "scratch" / "r1234567").is_dir()
+    slurm_job.send_signal(signal.SIGTERM)
+    assert slurm_job.wait(60) == 130
+    assert os.listdir(tmp_path / "scratch") == ["another user's"]
