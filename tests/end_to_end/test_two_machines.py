@@ -303,10 +303,12 @@ def test_a_slurm_job_is_requeued_before_its_time_is_up_and_goes_on(lab, slurm, l
     try:
         processes.until(lambda: len(list(folder.glob("checkpoints/*.pt"))) == 2, "a pack on each machine")
         # As Slurm does a minute and a half before the time limit.
-        lab.laptop.run("scancel", "--batch", "--signal=TERM", job, **slurm)
-        processes.until(lambda: state(job)["Restarts"] == "1", "the requeue")
+        lab.laptop.run("scancel", "--batch", "--signal=USR1", job, **slurm)
+        # Not just counted: while the job still ends, its time to start cannot be set.
+        processes.until(lambda: (state(job)["JobState"], state(job)["Restarts"]) == ("PENDING", "1"), "the requeue")
         assert not (folder / "driver.lock").exists()
-        # Slurm starts it again after two minutes.
+        # Else Slurm would wait for two minutes.
+        lab.laptop.run("scontrol", "update", f"JobId={job}", "StartTime=now", **slurm)
         processes.until(lambda: state(job)["JobState"] in ENDED, "the end of the job")
     except (AssertionError, subprocess.SubprocessError) as error:
         raise AssertionError(f"{error}\n{output.read_text() if output.exists() else 'no output'}") from None
@@ -320,3 +322,10 @@ def test_a_slurm_job_is_requeued_before_its_time_is_up_and_goes_on(lab, slurm, l
     processes.until(lambda: state(job)["JobState"] in ENDED, "the end of a job with a mistake")
     assert state(job) == {"JobState": "FAILED", "Restarts": "0", "ExitCode": "2:0"}, output.read_text()
     assert "training.epochs: found 'many'" in output.read_text()
+    # Nor is what somebody cancels; its state is told once all that it started has ended.
+    job, folder = submit("name=cancelled"), place / "storage" / "cancelled"
+    processes.until(lambda: list(folder.glob("checkpoints/*.pt")), "a pack of another study")
+    lab.laptop.run("scancel", job, **slurm)
+    processes.until(lambda: state(job)["JobState"] in ENDED, "the end of a job that is cancelled")
+    told = state(job)
+    assert (told["JobState"], told["Restarts"]) == ("CANCELLED", "0"), output.read_text()

@@ -148,3 +148,13 @@ def test_a_slurm_job_removes_the_folder_that_it_has_made_and_no_other(slurm_job,
     slurm_job.send_signal(signal.SIGTERM)
     assert slurm_job.wait(60) == 130
     assert os.listdir(tmp_path / "scratch") == ["another user's"]
+
+
+@pytest.mark.parametrize(("number", "requeued"), [(signal.SIGUSR1, ["scontrol requeue 1234567"]), (signal.SIGTERM, [])])
+def test_a_slurm_job_comes_back_after_its_time_limit_and_not_where_somebody_cancels_it(
+    slurm_job, tmp_path, number, requeued
+):
+    slurm_job.send_signal(number)
+    assert slurm_job.wait(60) == 130
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [call for call in calls if call.startswith("scontrol")] == requeued
