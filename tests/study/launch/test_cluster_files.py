@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -158,3 +159,8 @@ def test_a_slurm_job_comes_back_after_its_time_limit_and_not_where_somebody_canc
     assert slurm_job.wait(60) == 130
     calls = (tmp_path / "calls").read_text().splitlines()
     assert [call for call in calls if call.startswith("scontrol")] == requeued
+
+
+def test_a_slurm_job_shares_a_node_with_others_and_hands_its_environment_on(slurm_job, tmp_path):
+    calls = (tmp_path / "calls").read_text()
+    assert re.match(r"ALL .* ray start .* --port=29134 --ray-client-server-port=29135 ", calls)
