@@ -11,6 +11,7 @@ import pytest
 import ray
 import yaml
 from click.testing import CliRunner
+from ray.autoscaler._private.docker import docker_start_cmds
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.runtime_env import RuntimeEnv
 
@@ -50,6 +51,10 @@ def test_cluster_files_are_what_ray_up_takes(name):
         spot = yaml.safe_dump(tree["available_node_types"]["gpu"]["node_config"])
         assert "spot" in spot or "preemptible" in spot
         assert tree["docker"]["image"] == f"rayproject/ray:{ray.__version__}-py311", "a Python that setup.cfg allows"
+        options = tree["docker"]["worker_run_options"]
+        command = docker_start_cmds("ubuntu", "IMAGE", [], "study", options, "study", "/home/ray", "docker")
+        for variable in ("NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"):
+            assert f" --env {variable} " in command, "else no worker sees its GPU"
 
 
 def test_google_s_workers_reach_the_bucket_as_the_head_does():
@@ -57,6 +62,14 @@ def test_google_s_workers_reach_the_bucket_as_the_head_does():
     tree = read("gcp.yaml")
     (account,) = tree["available_node_types"]["gpu"]["node_config"]["serviceAccounts"]
     assert account["email"] == f"ray-autoscaler-sa-v1@{tree['provider']['project_id']}.iam.gserviceaccount.com"
+
+
+def test_google_s_disks_are_of_a_kind_that_its_machines_take_and_where_they_are():
+    tree = read("gcp.yaml")
+    for kind in tree["available_node_types"].values():
+        (disk,) = kind["node_config"]["disks"]
+        zone = tree["provider"]["availability_zone"]
+        assert disk["initializeParams"]["diskType"] == f"zones/{zone}/diskTypes/pd-balanced"
 
 
 def test_a_job_takes_its_sources_along_and_nothing_large():
