@@ -8,6 +8,7 @@ import mimetypes
 import os
 import re
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -206,8 +207,11 @@ class Storage:
             else:
                 # The content type tells a browser whether to show a file or to save it.
                 kind, _ = mimetypes.guess_type(name)
-                with self._fs.open_output_stream(path, metadata={"Content-Type": kind} if kind else None) as file:
-                    file.write(content)
+                _apart(self._put, path, content, {"Content-Type": kind} if kind else None)
+
+    def _put(self, path: str, content: bytes, metadata: Mapping[str, str] | None) -> None:
+        with self._fs.open_output_stream(path, metadata=metadata) as file:
+            file.write(content)
 
     def write_all(self, files: Mapping[str, bytes]) -> None:
         """Write whole files, many at once: a disk too serves several that wait for it together. Raises StorageError."""
@@ -294,6 +298,18 @@ class Storage:
         where = self.address(name) if name else self.root
         reason = error.strerror or str(error).splitlines()[0]
         return StorageError(f"storage: cannot {verb} {where}: {reason}")
+
+
+def _apart(call: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Call where no KeyboardInterrupt can come between its steps, and wait for its end, also when interrupted.
+
+    Closing a stream uploads what was written to it, which would be nothing.
+    """
+    if threading.current_thread() is threading.main_thread():
+        with ThreadPoolExecutor(1, "storage") as pool:
+            pool.submit(call, *args, **kwargs).result()
+    else:
+        call(*args, **kwargs)
 
 
 def check_relative(name: str) -> str:

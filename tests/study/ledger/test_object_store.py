@@ -1,5 +1,6 @@
 """A study kept in an object store: a real S3 server on this machine."""
 
+import _thread
 import contextlib
 import io
 import shutil
@@ -105,6 +106,37 @@ def test_a_file_is_one_request(bucket, gate):
     before = len(gate.requests)
     storage.write("runs/x.json", b"1")
     assert gate.requests[before:] == [("PUT", "/bucket/studies/three/runs/x.json")]
+
+
+class Interrupting:
+    """A file system whose streams interrupt the main thread between being opened and written to."""
+
+    def __init__(self, system):
+        self._system = system
+
+    def open_output_stream(self, path, metadata=None):
+        self._stream = self._system.open_output_stream(path, metadata=metadata)
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._stream.close()
+
+    def write(self, content):
+        _thread.interrupt_main()
+        time.sleep(0.1)
+        self._stream.write(content)
+
+
+def test_an_interrupted_write_leaves_no_empty_file(bucket):
+    storage = Storage(bucket) / "interrupted"
+    storage.write("x", b"before")
+    storage._fs = Interrupting(storage._fs)
+    with pytest.raises(KeyboardInterrupt):
+        storage.write("x", b"after")
+    assert (Storage(bucket) / "interrupted").read("x") == b"after"
 
 
 def test_records_of_many_runs_are_asked_for_at_once(bucket, gate, monkeypatch):
