@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import mimetypes
 import os
@@ -41,7 +42,10 @@ LOCAL_REQUESTS = 8
 """The same for a disk or a shared mount."""
 
 PAUSES = (1, 2, 4, 8, 16, 16, 16)
-"""Seconds between attempts. Arrow itself keeps trying for six seconds each time: two minutes in all."""
+"""Seconds between attempts: a minute. Arrow itself keeps trying for six seconds each time: two minutes in all."""
+
+PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
+"""What a shared mount may answer while its server is away or starts again; a disk that is full, never."""
 
 REFUSED = re.compile(r"ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIGNATURE|EXPIRED|TOKEN|HTTP status 40[0134]")
 """Errors of S3 that no retry will cure."""
@@ -63,7 +67,7 @@ def _is_s3(uri: str) -> bool:
 
 
 def _patiently(method: Callable[Concatenate[Storage, P], T]) -> Callable[Concatenate[Storage, P], T]:
-    """Retry `method` for two minutes where it fails on an S3 that has answered before."""
+    """Retry `method` where what it fails on may pass: two minutes on an S3, one on a mount."""
 
     @functools.wraps(method)
     def tried(self: Storage, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -76,7 +80,7 @@ def _patiently(method: Callable[Concatenate[Storage, P], T]) -> Callable[Concate
                 raise
             except StorageError as error:
                 pause = next(pauses, None)
-                if pause is None or not (self.answered and _is_s3(self.root)) or REFUSED.search(str(error)):
+                if pause is None or not self._may_pass(error):
                     raise
                 time.sleep(pause)
             else:
@@ -215,19 +219,21 @@ class Storage:
 
     def write_all(self, files: Mapping[str, bytes]) -> None:
         """Write whole files, many at once: a disk too serves several that wait for it together. Raises StorageError."""
-
-        def put(name: str) -> None:
-            if self.local:
-                with self._told("write", name):
-                    _replace(Path(self.path(name)), files[name])
-            else:
-                self.write(name, files[name])
-
-        for _ in self.each(put, files):
+        put = self._replace if self.local else self.write
+        for _ in self.each(lambda name: put(name, files[name]), files):
             pass
         for folder in dict.fromkeys(name.rpartition("/")[0] for name in files) if self.local else ():
-            with self._told("write", folder):
-                _sync(Path(self.path(folder)))
+            self._sync(folder)
+
+    @_patiently
+    def _replace(self, name: str, content: bytes) -> None:
+        with self._told("write", name):
+            _replace(Path(self.path(name)), content)
+
+    @_patiently
+    def _sync(self, folder: str) -> None:
+        with self._told("write", folder):
+            _sync(Path(self.path(folder)))
 
     def create(self, name: str, content: bytes) -> bool:
         """Write a file that must not be there yet; False if it is. Atomic on local and shared mounts only."""
@@ -293,6 +299,12 @@ class Storage:
             yield
         except OSError as error:
             raise self._stopped(verb, name, error) from error
+
+    def _may_pass(self, error: StorageError) -> bool:
+        """Whether what failed so may succeed soon: on a mount that is away, or an S3 that has answered before."""
+        if self.local:
+            return isinstance(error.__cause__, OSError) and error.__cause__.errno in PASSING
+        return self.answered and _is_s3(self.root) and not REFUSED.search(str(error))
 
     def _stopped(self, verb: str, name: str, error: OSError) -> StorageError:
         where = self.address(name) if name else self.root

@@ -1,3 +1,5 @@
+import contextlib
+import errno
 import os
 import threading
 import time
@@ -47,6 +49,27 @@ def test_a_refusing_disk_is_a_storage_error(tmp_path):
     (tmp_path / "runs").write_bytes(b"a file where a folder should be")
     with pytest.raises(StorageError, match=r"cannot write .*runs/x\.json: "):
         Storage(tmp_path).write("runs/x.json", b"1")
+
+
+@pytest.mark.parametrize(("number", "asked"), [(errno.ESTALE, 4), (errno.EIO, 4), (errno.ENOSPC, 1), (errno.EACCES, 1)])
+def test_a_mount_that_is_away_is_given_time_and_a_full_disk_is_not(tmp_path, monkeypatch, number, asked):
+    replaced, waits, replace = [], [], os.replace
+
+    def away(old, new):
+        replaced.append(new)
+        if len(replaced) < 4:
+            raise OSError(number, os.strerror(number))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", away)
+    monkeypatch.setattr(time, "sleep", waits.append)
+    for write in (lambda: Storage(tmp_path).write("x", b"1"), lambda: Storage(tmp_path).write_all({"x": b"1"})):
+        replaced.clear()
+        waits.clear()
+        with contextlib.nullcontext() if asked == 4 else pytest.raises(StorageError, match=os.strerror(number)):
+            write()
+        assert (len(replaced), waits) == (asked, [1, 2, 4][: asked - 1])
+        assert os.listdir(tmp_path) == ["x"] * (asked == 4)
 
 
 def test_create_is_exclusive(tmp_path):
