@@ -34,8 +34,8 @@ from study.redaction import mask
 NODE_ID = "ray.io/node-id"
 """Ray labels every node with it."""
 
-ASK_SECONDS = 60.0
-"""How long a node has to say what it is."""
+ASK_SECONDS = 90.0
+"""How long a node has to say what it is: longer than it waits for a mount that is away."""
 
 CONNECT_SECONDS = 5.0
 """Seconds that a cluster's address has to answer; Ray itself would try for minutes."""
@@ -262,7 +262,8 @@ def check(address: str, console: Console, config: StudyConfig | None = None) -> 
         if place is not None:
             place.write(mark, b"")
         try:
-            answers = _ask_all(None if place is None else place.full, mark, planned)
+            environment = {} if place is None else place.environment(os.environ)
+            answers = _ask_all(None if place is None else place.full, mark, planned, environment)
         finally:
             if place is not None:
                 place.delete(mark)
@@ -288,7 +289,7 @@ def check(address: str, console: Console, config: StudyConfig | None = None) -> 
 
 
 def _ask_all(
-    storage: str | None, mark: str, planned: node.Models | None
+    storage: str | None, mark: str, planned: node.Models | None, environment: Mapping[str, str]
 ) -> list[tuple[dict[str, Any], Facts | str, float]]:
     """Every node, what it says of itself or why it says nothing, and this machine's clock when that came."""
     # Ray's own order is that of its random ids.
@@ -298,7 +299,7 @@ def _ask_all(
     refs = []
     for info in nodes:
         there = NodeAffinitySchedulingStrategy(info["NodeID"], soft=False)
-        refs.append(ask.options(scheduling_strategy=there).remote(storage, mark, planned))
+        refs.append(ask.options(scheduling_strategy=there).remote(storage, mark, planned, environment))
     came: dict[Any, float] = {}
     waiting, end = list(refs), time.monotonic() + ASK_SECONDS
     while waiting and (left := end - time.monotonic()) > 0:

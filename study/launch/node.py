@@ -102,8 +102,17 @@ class Models:
         )
 
 
-def facts(storage: str | None = None, mark: str | None = None, planned: Models | None = None) -> Facts:
-    """What this machine is, whether `storage` holds the file `mark` and can be written, and has the models planned."""
+def facts(
+    storage: str | None = None,
+    mark: str | None = None,
+    planned: Models | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Facts:
+    """What this machine is, whether `storage` holds the file `mark` and can be written, and has the models planned.
+
+    `environment`: the variables by which the driver reaches the storage, as a study's workers get them.
+    """
+    os.environ.update(environment or {})
     memory = psutil.virtual_memory()
     # Ray hides the GPUs from a task that asks for none.
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
@@ -245,7 +254,8 @@ def _gpus() -> tuple[tuple[str, ...], str | None]:
 def _unusable(storage: str, mark: str | None = None, token: str | None = None) -> str | None:
     """Why `storage` is not the driver's, or cannot be written; None where all is well."""
     try:
-        place = Storage(storage, answered=True)
+        # Packs wait for a store that has answered the driver; who asks for facts waits for none so long.
+        place = Storage(storage, answered=token is not None)
         for pause in (*PATIENCE, None):
             seen = place.exists(mark) if mark is not None else (lock.read(place) or {}).get("token") == token
             if seen:

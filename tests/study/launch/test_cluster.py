@@ -1,5 +1,7 @@
 """On which nodes a study places its packs; a signal while Ray starts. A cluster that is joined: test_ray_tune.py."""
 
+import contextlib
+import io
 import os
 import pickle
 import signal
@@ -7,10 +9,13 @@ import sys
 from collections import defaultdict
 
 import pytest
+from rich.console import Console
 
 from study.config import Launching
+from study.config_file import load
 from study.launch import cluster
 from study.launch.cluster import NODE_ID, Placement, connected, elsewhere
+from study.ledger.storage import Storage
 
 NODES = [
     {"NodeID": "head", "Alive": True, "Resources": {}, "NodeManagerAddress": "10.0.0.1"},
@@ -49,6 +54,22 @@ def test_a_node_without_cuda_still_trains_on_its_cpu(nodes, monkeypatch):
     assert asked == [[{NODE_ID: "!in(gpu)"}], None]
     assert "not fit" in cluster.missing(knobs[0], cluster.avoided(knobs[0]))
     assert "not fit" not in cluster.missing(knobs[1], cluster.avoided(knobs[1]))
+
+
+def test_a_check_gives_nodes_the_variables_that_workers_get(monkeypatch):
+    given = []
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    monkeypatch.setattr(cluster.os, "environ", keys | {"HOME": "/root"})
+    monkeypatch.setattr(cluster, "connected", contextlib.nullcontext)
+    monkeypatch.setattr(cluster, "_ask_all", lambda *asked: given.extend(asked) or [])
+    monkeypatch.setattr(cluster, "lack", lambda knobs: None)
+    monkeypatch.setattr(Storage, "write", lambda self, name, content: None)
+    monkeypatch.setattr(Storage, "delete", lambda self, name: None)
+    config = load(
+        "configs/smoke.yaml", ["storage=s3://bucket/studies?endpoint_override=127.0.0.1:1&scheme=http&region=r"]
+    )
+    assert cluster.check("auto", Console(file=io.StringIO()), config) == 0
+    assert given[-1] == keys
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -1,13 +1,16 @@
 """Whether a machine is fit for a study; this one is, unless it is told to expect something else."""
 
 import dataclasses
+import os
 import time
+import types
 
 import pytest
 
 from study.config_file import validate
 from study.launch import node
 from study.launch.node import Expected
+from study.ledger import storage as storage_
 from study.ledger.lock import Lock
 from study.ledger.runs import Pack, PlannedRun
 from study.ledger.storage import Storage
@@ -113,3 +116,19 @@ def test_what_a_check_of_all_nodes_finds(monkeypatch):
     assert gpu == "CUDA does not work: there is no GPU"
     assert storage == "cannot write"
     assert clock == "its clock is -100 s off; allowed: 60 s"
+
+
+def test_a_node_reaches_a_store_as_the_driver_does_and_says_soon_that_it_cannot(monkeypatch):
+    """By variables that it is given; and it does not wait for the store longer than the driver waits for the node."""
+    waits = []
+
+    def away(path):
+        raise OSError(f"AWS Error NETWORK_CONNECTION, asked in {os.environ['AWS_REGION']}")
+
+    monkeypatch.setattr(time, "sleep", waits.append)
+    monkeypatch.setenv("AWS_REGION", "elsewhere")
+    system = types.SimpleNamespace(get_file_info=away)
+    monkeypatch.setattr(storage_, "_connect", lambda uri: (system, "bucket/studies"))
+    facts = node.facts("s3://bucket/studies", "mark", environment={"AWS_REGION": "where-the-driver-is"})
+    assert facts.storage.endswith("asked in where-the-driver-is")
+    assert waits == []
