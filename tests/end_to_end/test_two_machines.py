@@ -124,7 +124,8 @@ def cluster_file(lab, head, worker):
     tree["cluster_name"] = f"lab-{secrets.token_hex(4)}"
     tree["provider"] |= {"head_ip": head.address, "worker_ips": [worker.address]}
     tree["auth"] = {"ssh_user": "root", "ssh_private_key": str(lab.key)}
-    tree |= {"min_workers": 1, "max_workers": 1, "file_mounts": {"~/study": str(ROOT)}}
+    tree |= {"min_workers": 1, "max_workers": 1}
+    tree["file_mounts"]["~/study"] = str(ROOT)
     # The head trains nothing: what is left when the worker dies is then left for those that join.
     for key, limits in {"head_start_ray_commands": HEAD, "worker_start_ray_commands": LIMITS}.items():
         tree[key] = [f"{line} {limits}" if "ray start" in line else line for line in tree[key]]
@@ -141,6 +142,8 @@ def test_ray_up_and_submit_while_a_machine_dies_and_others_join_of_which_one_is_
     (sound.home / "study").symlink_to(ROOT)
     path, folder = cluster_file(lab, head, worker), place / "storage" / "small"
     config = processes.config(place, **processes.LONGER)
+    lab.laptop.run("ray", "get-auth-token", "--generate")
+    token = (lab.laptop.home / ".ray" / "auth_token").read_text()
     lab.laptop.run("ray", "up", "-y", path)
     study = ["run", config, "--report", "--address", "auto", "--wait-minutes", "2"]
     process = lab.laptop.start("ray", "submit", path, CLUSTER / "run.py", "--", *study)
@@ -156,7 +159,8 @@ def test_ray_up_and_submit_while_a_machine_dies_and_others_join_of_which_one_is_
         )
         worker.kill()
         for machine in (rotten, sound):
-            machine.run("ray", "start", f"--address={head.address}:6379", *LIMITS.split())
+            secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+            machine.run("ray", "start", f"--address={head.address}:6379", *LIMITS.split(), **secret)
         output, _ = process.communicate(timeout=processes.PATIENCE)
     finally:
         process.kill()

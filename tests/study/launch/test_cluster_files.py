@@ -57,6 +57,14 @@ def test_cluster_files_are_what_ray_up_takes(name):
             assert f" --env {variable} " in command, "else no worker sees its GPU"
 
 
+def test_own_machines_share_a_token():
+    tree = read("local.yaml")
+    assert tree["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    for role in ("head", "worker"):
+        (start,) = [line for line in tree[f"{role}_start_ray_commands"] if "ray start" in line]
+        assert "RAY_AUTH_MODE=token" in start.split()
+
+
 def test_google_s_workers_reach_the_bucket_as_the_head_does():
     """Ray gives its service account, which its gcp/config.py names so, to the head alone."""
     tree = read("gcp.yaml")
