@@ -41,12 +41,23 @@ def version() -> Callable[[Any], Any]:
     return click.version_option(number, message="lenet5-vs-mlp %(version)s")
 
 
+def terminations() -> tuple[signal.Signals, ...]:
+    """The signals that end a command as Ctrl-C does: SIGTERM, and that of a terminal or connection which closes.
+
+    The latter not where the system has none, as Windows, or where it is ignored, as under `nohup`.
+    """
+    hangup = getattr(signal, "SIGHUP", None)
+    ignored = hangup is None or signal.getsignal(hangup) == signal.SIG_IGN
+    return (signal.SIGTERM,) if ignored else (signal.SIGTERM, hangup)
+
+
 def run(cli: click.Command, interrupted: str = "stopped") -> NoReturn:
     """Run a command and exit with the code it returns, or with that of its error; `interrupted` is said on Ctrl-C.
 
-    SIGTERM ends it like Ctrl-C, so that locks are released.
+    SIGTERM and SIGHUP end it like Ctrl-C, so that locks are released.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in terminations():
+        signal.signal(number, signal.default_int_handler)
     for output in (sys.stdout, sys.stderr):
         # Where only ASCII can be written, a question mark is better than no output.
         if isinstance(output, io.TextIOWrapper):

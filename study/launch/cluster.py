@@ -23,6 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.table import Table
 
+from study.cli import terminations
 from study.config import Launching, StudyConfig
 from study.errors import RayError, UserError
 from study.launch import node, provenance
@@ -75,7 +76,7 @@ def connected(address: str | None, *, dashboard: bool = False, memory: int = 512
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Raise KeyboardInterrupt where SIGINT or SIGTERM came, whatever Ray's handlers made of it.
+    """Raise KeyboardInterrupt where SIGINT, SIGTERM or SIGHUP came, whatever Ray's handlers made of it.
 
     Theirs for SIGTERM ends the process silently, or not at all: Python ignores what a handler raises in a destructor.
     """
@@ -91,7 +92,7 @@ def _interruptible() -> Iterator[None]:
             signal.set_wakeup_fd(wakeup)
             signal.signal(signal.SIGTERM, terminated)
             with contextlib.suppress(BlockingIOError):
-                if {signal.SIGINT, signal.SIGTERM} & set(heard.recv(4096)):
+                if {signal.SIGINT, *terminations()} & set(heard.recv(4096)):
                     raise KeyboardInterrupt from None
 
 

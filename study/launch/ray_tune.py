@@ -25,6 +25,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper
 
+from study.cli import terminations
 from study.config import Launching
 from study.errors import RayError as StudyRayError
 from study.launch import cluster
@@ -50,7 +51,7 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 class Interrupted(Exception):
-    """The launch ended before its packs did: SIGINT or SIGTERM, Ray's death, or an error in Ray."""
+    """The launch ended before its packs did: a signal, Ray's death, or an error in Ray."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ def launch(queues: Sequence[Queue], watch: Watch = Watch()) -> None:
     """Have the packs of one or more studies trained, longest first, and hand every message to its study's recorder.
 
     A recorder decides when to stop, and so does `watch`. Ray is there: see `cluster.connected`. Raises Interrupted on
-    SIGINT and SIGTERM, and when Ray has died or cannot go on; RayError when packs have waited too long, or when this
-    machine is the only one and not fit.
+    SIGINT, SIGTERM and SIGHUP, and when Ray has died or cannot go on; RayError when packs have waited too long, or when
+    this machine is the only one and not fit.
     """
     recorders = [queue.recorder for queue in queues]
     packs = [(q, i) for q, queue in enumerate(queues) for i in range(len(queue.packs))]
@@ -351,7 +352,7 @@ def _patience(queues: Sequence[Queue], watch: Watch) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def _signals(interrupted: Callable[[str], None]) -> Iterator[list[str]]:
-    """Append SIGINT and SIGTERM to the list, instead of raising inside Ray's C++ code."""
+    """Append SIGINT, SIGTERM and SIGHUP to the list, instead of raising inside Ray's C++ code."""
     noted: list[str] = []
     # Its put may be called in the midst of another.
     names: queue_.SimpleQueue[str | None] = queue_.SimpleQueue()
@@ -366,7 +367,7 @@ def _signals(interrupted: Callable[[str], None]) -> Iterator[list[str]]:
 
     thread = threading.Thread(target=tell, name="signals", daemon=True)
     thread.start()
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, *terminations())}
     try:
         yield noted
     finally:

@@ -71,6 +71,13 @@ def test_a_report_follows_a_study_that_came_to_its_end(monkeypatch, tmp_path, co
     assert len(commands) == reported
 
 
+@pytest.mark.parametrize(("before", "code"), [("SIG_DFL", 130), ("SIG_IGN", 0)])
+def test_a_terminal_that_closes_ends_a_command_as_ctrl_c_does_unless_under_nohup(before, code):
+    closes = f"import os, signal, click; from study import cli; signal.signal(signal.SIGHUP, signal.{before}); "
+    closes += "cli.run(click.Command('x', callback=lambda: os.kill(os.getpid(), signal.SIGHUP)))"
+    assert subprocess.run([sys.executable, "-c", closes], capture_output=True).returncode == code
+
+
 def test_where_only_ascii_can_be_written_a_question_mark_is_better_than_nothing():
     """As wrappers of schedulers set it."""
     command = "import click, rich\nfrom study.cli import run\n@click.command()\ndef c(): rich.print('3 × 4')\nrun(c)"

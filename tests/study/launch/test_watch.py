@@ -52,6 +52,8 @@ def test_waiting_ends_when_it_should(quick):
 
 def test_a_signal_is_told_at_once_and_once_while_the_main_thread_is_busy():
     told, heard = [], threading.Event()
+    # These tests may run under nohup.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
     def interrupted(name):
         told.append((name, threading.current_thread() is threading.main_thread()))
@@ -60,9 +62,11 @@ def test_a_signal_is_told_at_once_and_once_while_the_main_thread_is_busy():
     with ray_tune._signals(interrupted) as noted:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGHUP)
         assert heard.wait(5)
+    signal.signal(signal.SIGHUP, before)
     assert told == [("SIGTERM", False)]
-    assert noted == ["SIGTERM", "SIGINT"]
+    assert noted == ["SIGTERM", "SIGINT", "SIGHUP"]
 
 
 def test_an_error_after_the_last_record_is_none():
