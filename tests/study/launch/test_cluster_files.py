@@ -90,6 +90,7 @@ def test_a_rayjob_holds_fields_that_kuberay_knows():
     tree = read("rayjob.yaml")
     assert (tree["apiVersion"], tree["kind"]) == ("ray.io/v1", "RayJob")
     assert set(tree["spec"]) <= RAYJOB
+    assert tree["spec"]["backoffLimit"] == 1, "a mistake in the config too builds so many clusters more"
     cluster = tree["spec"]["rayClusterSpec"]
     assert set(cluster) <= RAYCLUSTER
     head, (gpu,) = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
