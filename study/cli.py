@@ -46,9 +46,9 @@ def terminations() -> tuple[signal.Signals, ...]:
 
     The latter not where the system has none, as Windows, or where it is ignored, as under `nohup`.
     """
-    hangup = getattr(signal, "SIGHUP", None)
-    ignored = hangup is None or signal.getsignal(hangup) == signal.SIG_IGN
-    return (signal.SIGTERM,) if ignored else (signal.SIGTERM, hangup)
+    hangup: signal.Signals | None = getattr(signal, "SIGHUP", None)
+    ignored = hangup is not None and signal.getsignal(hangup) == signal.SIG_IGN
+    return (signal.SIGTERM,) if hangup is None or ignored else (signal.SIGTERM, hangup)
 
 
 def run(cli: click.Command, interrupted: str = "stopped") -> NoReturn:

@@ -3,11 +3,16 @@ import os
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 from study import wandb_access
 from tests import processes, wandb_server
+
+# A machine that is busy is no failure.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 # As in a study's workers; two threads on two busy cores wait for each other most of the time.
 torch.set_num_threads(1)

@@ -347,7 +347,7 @@ def assert_holds(resolved, given_):
 
 
 @pytest.mark.slow
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=3000)
 @given(
     valid=st.fixed_dictionaries({}, optional=VALID),
     junk=st.dictionaries(st.sampled_from(list(StudyConfig.model_fields)) | st.text(max_size=8), TREES, max_size=2),
@@ -366,7 +366,7 @@ def test_any_tree_is_a_config_or_one_line(valid, junk):
 
 
 @pytest.mark.slow
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(data=st.data(), key=st.sampled_from(sorted(VALID)))
 def test_every_valid_override_is_applied(scratch, data, key):
     scratch.write_text(yaml.safe_dump(MINIMAL))
@@ -376,7 +376,7 @@ def test_every_valid_override_is_applied(scratch, data, key):
 
 
 @pytest.mark.slow
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(key=st.sampled_from(KEYS) | st.text(max_size=20), value=st.text(max_size=30))
 def test_any_override_is_known_or_one_line(scratch, key, value):
     scratch.write_text(yaml.safe_dump(MINIMAL))
@@ -407,7 +407,7 @@ def test_many_seeds_are_not_compared_one_by_one():
 
 
 @pytest.mark.slow
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=3000)
 @given(data=st.data())
 def test_any_file_is_a_config_or_one_line(scratch, data):
     source = data.draw(

@@ -103,7 +103,7 @@ def test_markdown_has_one_row_a_line_and_as_many_columns():
     assert "<Net>" not in lines[2]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(max_size=40))
 def test_escaped_latex_is_balanced_and_holds_no_bare_special(name):
     escaped = text.latex(name)

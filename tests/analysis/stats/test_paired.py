@@ -101,7 +101,7 @@ def test_sign_flip_against_scipys_enumeration(n):
         assert p >= smallest
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(-30, 30), min_size=1, max_size=9))
 def test_sign_flip_against_all_signs(k):
     k = np.array(k)
@@ -309,7 +309,7 @@ def test_every_small_case_gives_a_valid_finding():
         gap(c, b, 10, resamples=20)  # Estimate itself refuses NaN and zero width
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.tuples(st.integers(0, 10), st.integers(0, 10)), max_size=6))
 def test_any_counts_give_a_valid_finding(pairs):
     c, b = np.array(pairs, int).reshape(-1, 2).T

@@ -207,7 +207,7 @@ def test_bytes_that_are_no_labels_are_one_line(ledger, damage):
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.data())
 def test_any_bytes_are_labels_or_one_line(data):
     """A few bytes of a valid file changed: what is read is labels, whatever they say."""
@@ -331,7 +331,7 @@ def test_an_edited_study_is_one_line(ledger, damage):
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 @given(st.data())
 def test_any_bytes_are_a_record_or_a_problem(tmp_path_factory, data):
     """Mutations of a valid record: bytes cut or changed, or any key set to any value."""
@@ -347,7 +347,7 @@ def test_any_bytes_are_a_record_or_a_problem(tmp_path_factory, data):
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.data())
 def test_any_bytes_are_a_study_or_one_line(tmp_path_factory, data):
     """Mutations of a valid study.json; what is accepted can be trained: every pack is one that was planned."""

@@ -405,7 +405,7 @@ def test_validation_must_leave_training_digits(size):
 
 
 @pytest.mark.slow
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(content=st.binary(max_size=60), file=st.sampled_from(data.FILES), compressed=st.booleans(), header=st.booleans())
 def test_any_bytes_are_a_dataset_or_one_line(tmp_path_factory, content, file, compressed, header):
     folder = tmp_path_factory.getbasetemp() / "any"
