@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -311,7 +312,8 @@ def test_a_slurm_job_is_requeued_before_its_time_is_up_and_goes_on(lab, slurm, l
         # Not just counted: while the job still ends, its time to start cannot be set.
         processes.until(lambda: (state(job)["JobState"], state(job)["Restarts"]) == ("PENDING", "1"), "the requeue")
         assert not (folder / "driver.lock").exists()
-        # Else Slurm would wait for two minutes.
+        # Else Slurm would wait for two minutes. Not at once: nodes may refuse a job in the second of its requeue.
+        time.sleep(2)
         lab.laptop.run("scontrol", "update", f"JobId={job}", "StartTime=now", **slurm)
         processes.until(lambda: state(job)["JobState"] in ENDED, "the end of the job")
     except (AssertionError, subprocess.SubprocessError) as error:
