@@ -133,6 +133,7 @@ PROGRAMS = {
     "scontrol": 'echo "scontrol $*" >>calls',
     "python": """case $* in
         *gethostbyname*) echo 192.0.2.1 ;;
+        *create_connection*) grep --quiet --no-messages "ray start" calls ;;
         "-m study run "*) trap 'exit 130' TERM; touch running; while :; do sleep 0.01; done ;;
     esac""",
 }
