@@ -33,7 +33,7 @@ def caption(found: Across) -> str:
         else "",
         "Thick: interval over seeds (its test images). Thin: over seeds and test images"
         + (", probably too short where these are taken as independent." if _independent(found) else "."),
-        "Dotted: the interval in which a further study's gap would be expected, were recipes drawn as these were."
+        "Dotted: the interval in which a further recipe's gap would be expected, were it drawn as these were."
         if _predicted(found)
         else "",
         "Colours: datasets." if len(_colours(found)) > 1 else "",
@@ -73,7 +73,7 @@ def _forest(found: Across) -> Figure:
         Line2D([], [], lw=1.0, color=MUTED, label="over seeds and test images"),
     ]
     if _predicted(found):
-        keys.append(Line2D([], [], lw=1.6, color=MUTED, ls=(0, (1.5, 1)), label="a further study (prediction)"))
+        keys.append(Line2D([], [], lw=1.6, color=MUTED, ls=(0, (1.5, 1)), label="a further recipe (prediction)"))
     if len(colours := _colours(found)) > 1:
         keys += [
             Line2D([], [], ls="", marker="o", ms=3.8, color=colour, label=f"on {d}") for d, colour in colours.items()
@@ -83,7 +83,7 @@ def _forest(found: Across) -> Figure:
 
 
 def _predicted(found: Across) -> bool:
-    """Whether the gap of a further study is drawn anywhere."""
+    """Whether the gap of a further recipe is drawn anywhere."""
     return any(group.prediction.low is not None for group in found.groups)
 
 
