@@ -29,6 +29,7 @@ OVER_SEEDS = {
     "effect.standardised": ("effect size", ""),
     "checks.correlation": ("correlation over seeds", ""),
     "checks.pairing_gain": ("gain of pairing", ""),
+    "skewness": ("skewness of the differences", ""),
 }
 """What findings over seeds, but for the primary estimate, are called, and the unit of those that have one."""
 
