@@ -60,12 +60,12 @@ class Timed(Recorder):
         self.slots: dict[str, int] = {}
         """Slot → packs that it has taken up."""
 
-    def receive(self, index: int, message: Message) -> None:
+    def receive(self, index: int, message: Message, node: str = "") -> None:
         """Take a message as ever, and note the time."""
         if isinstance(message, Started):
             self.starts.append(time.perf_counter())
             self.slots[message.node] = self.slots.get(message.node, 0) + 1
-        super().receive(index, message)
+        super().receive(index, message, node)
         if isinstance(message, Done):
             self.ends.append(time.perf_counter())
             if len(self.ends) % EVERY == 0:
