@@ -182,7 +182,6 @@ def _gap(study: str, found: Findings, comparison: Comparison, recipe: Mapping[st
     seeds, images = (e.changed(runs=None) for e in (comparison.seeds.mean, comparison.images))
     made_of, candidate = _made_of(found), found.about.settings.candidate
     sizes = {model.name: model.n_parameters for model in found.about.models}
-    differences = [value for _, value in comparison.seeds.quantiles]
     return StudyGap(
         study=study,
         dataset=found.about.dataset,
@@ -195,7 +194,7 @@ def _gap(study: str, found: Findings, comparison: Comparison, recipe: Mapping[st
         candidate_rate=comparison.candidate_rate,
         baseline_rate=comparison.baseline_rate,
         seeds=seeds,
-        median=median(differences) if differences else None,
+        median=median(comparison.seeds.differences) if comparison.seeds.differences else None,
         images=images,
         clusters=found.about.clusters.count if found.about.clusters else None,
         unqualified=comparison.unqualified,
@@ -206,17 +205,16 @@ def _gap(study: str, found: Findings, comparison: Comparison, recipe: Mapping[st
 def _group(gaps: Sequence[StudyGap]) -> Group:
     first = gaps[0]
     values = {gap.study: gap.seeds.estimate for gap in gaps if gap.seeds.estimate is not None}
-    recipes = defaultdict(list)
+    recipes: dict[object, list[float]] = defaultdict(list)
     for gap in gaps:
-        if gap.study in values:
-            recipes[tuple(sorted(gap.recipe.items())), gap.n_parameters].append(values[gap.study])
-    planned = len({(tuple(sorted(gap.recipe.items())), gap.n_parameters) for gap in gaps})
-    basis = Basis(method="mean", n=len(recipes), planned=planned, unit="recipes", role="descriptive")
+        own = recipes[tuple(sorted(gap.recipe.items())), gap.n_parameters]
+        own += [] if gap.seeds.estimate is None else [gap.seeds.estimate]
+    means = [fmean(of_one) for of_one in recipes.values() if of_one]
+    basis = Basis(method="mean", n=len(means), planned=len(recipes), unit="recipes", role="descriptive")
     levels = {gap.seeds.level for gap in gaps if gap.seeds.level is not None}
     if len(levels) > 1:
         prediction = basis.declines("the studies' intervals have different levels")
     else:
-        means = [fmean(of_one) for of_one in recipes.values()]
         prediction = prediction_interval(means, next(iter(levels), 0.95), basis, (-1.0, 1.0))
     candidate, baseline = first.made_of
     group = Group(

@@ -400,7 +400,7 @@ def _skewed(findings: Findings) -> Iterator[str]:
     for c in findings.comparisons:
         if c.seeds.skewness.p_value is None or c.seeds.skewness.p_value > SKEWED:
             continue
-        differences = [value for _, value in c.seeds.quantiles]
+        differences = c.seeds.differences
         yield (
             f"{c.baseline}: the paired differences are skewed, of mean {text.points(c.seeds.mean.estimate)}, median "
             f"{text.points(median(differences))} and range {text.points(differences[0])} to "

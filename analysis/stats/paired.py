@@ -115,6 +115,11 @@ class Gap(Frozen):
     skewness: Estimate
     """Sample skewness of the differences, with the p-value of D'Agostino's test that they are drawn without any."""
 
+    @property
+    def differences(self) -> list[float]:
+        """The paired differences in accuracy [pair], in order."""
+        return [value for _, value in self.quantiles]
+
 
 class McNemar(Frozen):
     """How many pairs of networks differ significantly on the same test images, each tested by itself."""

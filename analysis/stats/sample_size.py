@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import partial
 
 import numpy as np
@@ -135,7 +136,7 @@ def plan(
     one = x is None or np.shape(x)[1] < 2 or (clusters is not None and clusters.max() == 0)
     crossed = None if one else OverImages(np.asarray(x), level, clusters)
     floor = crossed.floor if crossed else None
-    found = None if one else OverImages(np.asarray(x), verdict_level, clusters)
+    found = crossed.at(verdict_level) if crossed else None
     enough = first(crossed.half_width, NEAR * floor) if crossed and floor is not None else None
     return Planning(
         level=level,
@@ -213,6 +214,12 @@ class OverImages:
     def __init__(self, x: NDArray, level: float, clusters: NDArray[np.int64] | None = None) -> None:
         self.level = level
         self.error = Error.of(x, clusters)
+
+    def at(self, level: float) -> OverImages:
+        """The interval at another level, from the same error."""
+        other = copy(self)
+        other.level = level
+        return other
 
     def half_width(self, seeds: int) -> float:
         """Expected half-width; that of the study itself at its own number of seeds."""

@@ -88,7 +88,7 @@ def gap(scene: Scene) -> Figure:
     axes.axvline(0, color=INK, lw=0.7)
     for row, comparison in enumerate(comparisons):
         look = scene.look(comparison)
-        pairs = 100 * np.array([value for _, value in comparison.seeds.quantiles])
+        pairs = 100 * np.array(comparison.seeds.differences)
         (dots,) = axes.plot(pairs, row - 0.16 - stacked(pairs), "o", ms=2.5, mfc=look.colour, mec="white", mew=0.2)
         style.tell(dots, (f"one pair: {text.signed(pair, 3)} points" for pair in pairs))
         _interval(axes, comparison.seeds.mean, row + 0.08, look.colour, thick=True)

@@ -116,7 +116,7 @@ def power(scene: Scene) -> Figure:
 
 def _spreads(findings: Findings) -> dict[str, tuple[float, int]]:
     """Baseline → SD of its paired differences, fractions of accuracy, and how many there are; where they spread."""
-    values = {c.baseline: np.array([value for _, value in c.seeds.quantiles]) for c in findings.comparisons}
+    values = {c.baseline: np.array(c.seeds.differences) for c in findings.comparisons}
     return {b: (float(d.std(ddof=1)), len(d)) for b, d in values.items() if len(d) > 1 and np.ptp(d) > 0}
 
 
