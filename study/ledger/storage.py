@@ -319,6 +319,8 @@ def _apart(call: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
     """
     if threading.current_thread() is threading.main_thread():
         with ThreadPoolExecutor(1, "storage") as pool:
+            # A pool waits only for threads that it has finished starting: interrupted before, it would forget the call.
+            pool.submit(int).result()
             pool.submit(call, *args, **kwargs).result()
     else:
         call(*args, **kwargs)

@@ -110,12 +110,19 @@ def test_a_file_is_one_request(bucket, gate):
 
 
 class Interrupting:
-    """A file system whose streams interrupt the main thread between being opened and written to."""
+    """A file system whose streams interrupt the main thread, as they are `opened` or as they are `written` to."""
 
-    def __init__(self, system):
+    def __init__(self, system, moment):
         self._system = system
+        self._moment = moment
+
+    def _reach(self, moment):
+        if moment == self._moment:
+            _thread.interrupt_main(signal.SIGTERM)
+            time.sleep(0.1)
 
     def open_output_stream(self, path, metadata=None):
+        self._reach("opened")
         self._stream = self._system.open_output_stream(path, metadata=metadata)
         return self
 
@@ -126,15 +133,16 @@ class Interrupting:
         self._stream.close()
 
     def write(self, content):
-        _thread.interrupt_main(signal.SIGTERM)
-        time.sleep(0.1)
+        self._reach("written")
         self._stream.write(content)
 
 
-def test_an_interrupted_write_leaves_no_empty_file(bucket):
+@pytest.mark.parametrize("moment", ["opened", "written"])
+def test_an_interrupted_write_is_finished(bucket, moment):
+    """Interrupted later, it left an empty file; at once, it went on while its reader read the old one."""
     storage = Storage(bucket) / "interrupted"
     storage.write("x", b"before")
-    storage._fs = Interrupting(storage._fs)
+    storage._fs = Interrupting(storage._fs, moment)
     # As a command handles it; SIGINT may be ignored here, as in what a shell starts in the background.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
