@@ -485,11 +485,6 @@ class StudyConfig(Block):
         """Name → model, in the order of the config."""
         return {model.name: model for model in map(Model.of, self.models)}
 
-    @property
-    def candidate(self) -> str:
-        """The model whose advantage the study measures."""
-        return self.analysis.candidate or Model.of(self.models[0]).name
-
     def learning_rate_grid(self) -> tuple[float, ...]:
         """The learning rates, drawn where the config asks for random search."""
         if not isinstance(self.learning_rates, LogUniform):

@@ -7,8 +7,9 @@ The interval over seeds is scored against the gap on new images too, which it do
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from statsmodels.stats.proportion import proportion_confint
 from analysis.calibration import coverage
 from analysis.calibration.coverage import FAST, SEEDS, SIGN_FLIP, SLOW, Hits, Only, T
 from analysis.calibration.fit import fit
-from analysis.calibration.simulation import IMAGES, SCENARIOS, UNEVEN, Scenario
+from analysis.calibration.simulation import IMAGES, SCENARIOS, TIES, UNEVEN, Scenario
 from analysis.frames import load
 from analysis.report.figures import calibration as figures
 from analysis.report.figures import style
@@ -98,38 +99,60 @@ def score(scenario: str, seeds: int, method: str, target: str, hits: NDArray[np.
     return Score(value=float(given.mean()), low=low, high=high, label=verdict, **found)
 
 
+Layer = Callable[[int, Only], Hits]
+"""Simulates so many replications of what is asked for."""
+
+
 def calibrate(
-    replications: int, seed: int, scenarios: Iterable[Scenario] = SCENARIOS, processes: int = 1
+    replications: int,
+    seed: int,
+    scenarios: Iterable[Scenario] = SCENARIOS,
+    ties: Iterable[float] = (),
+    processes: int = 1,
 ) -> list[Score]:
-    """All scores. Every scenario draws from its own stream, so that the number of processes changes nothing."""
-    scenarios = list(scenarios)
-    streams = np.random.SeedSequence(seed).spawn(len(scenarios))
-    work = scenarios, repeat(replications), streams
+    """All scores, those of the luck of selection (`ties`: coverage.with_selection) last.
+
+    Every scenario draws from its own stream, so that the number of processes changes nothing.
+    """
+    asked: list[Scenario | float] = [*scenarios, *ties]
+    work = asked, repeat(replications), np.random.SeedSequence(seed).spawn(len(asked))
     if processes == 1:
         return list(chain.from_iterable(map(_scores, *work)))
     with ProcessPoolExecutor(processes) as pool:
         return list(chain.from_iterable(pool.map(_scores, *work)))
 
 
-def _scores(scenario: Scenario, replications: int, stream: np.random.SeedSequence) -> list[Score]:
-    over_seeds, over_images = (np.random.default_rng(s) for s in stream.spawn(2))
-    band = scenario == SCENARIOS[0]
+def _scores(asked: Scenario | float, replications: int, stream: np.random.SeedSequence) -> list[Score]:
+    streams = [np.random.default_rng(s) for s in stream.spawn(3)]
+    if not isinstance(asked, Scenario):
+        where = f"but lie {asked:g} SDs apart on test images" if asked else "and on test images"
+        name = f"two rates tie on validation images {where}"
+        tied = partial(coverage.with_selection, asked, rng=streams[0])
+        return _layer(name, THIS, lambda replications, only: tied(few(replications), only=only), replications)
+    scenario = asked
+    main = coverage.primary(scenario, band=scenario == SCENARIOS[0])
+    other = coverage.sensitivity(scenario)
+    layers: list[tuple[str, Layer]] = [
+        (THIS, lambda k, only: coverage.on_this_test_set(scenario, main, k, streams[0], only)),
+        (NEW, lambda k, only: coverage.on_new_images(scenario, few(k), streams[1], only)),
+        (THIS, lambda k, only: coverage.on_this_test_set(scenario, other, k, streams[2], only)),
+    ]
+    return [s for target, layer in layers for s in _layer(scenario.name, target, layer, replications)]
 
-    def here(replications: int, only: Only = None) -> Hits:
-        return coverage.on_this_test_set(scenario, replications, over_seeds, band, only)
 
-    def anew(replications: int, only: Only = None) -> Hits:
-        return coverage.on_new_images(scenario, max(1, replications // SLOW), over_images, only)
+def _layer(name: str, target: str, layer: Layer, replications: int) -> list[Score]:
+    """The scores of a scenario for one target, after what is unresolved was simulated anew."""
+    scores = {key: score(name, *key, target, hits) for key, hits in layer(replications, None).items()}
+    unresolved = {key for key, s in scores.items() if s.label == "unresolved" and s.value is not None}
+    if unresolved:
+        again = layer(MORE * replications, unresolved)
+        scores |= {key: score(name, *key, target, hits) for key, hits in again.items()}
+    return list(scores.values())
 
-    found: list[Score] = []
-    for target, layer in ((THIS, here), (NEW, anew)):
-        scores = {key: score(scenario.name, *key, target, hits) for key, hits in layer(replications).items()}
-        unresolved = {key for key, s in scores.items() if s.label == "unresolved" and s.value is not None}
-        if unresolved:
-            again = layer(MORE * replications, unresolved)
-            scores |= {key: score(scenario.name, *key, target, hits) for key, hits in again.items()}
-        found += scores.values()
-    return found
+
+def few(replications: int) -> int:
+    """Replications of what is slow."""
+    return max(1, replications // SLOW)
 
 
 def markdown(
@@ -140,8 +163,8 @@ def markdown(
         "# Calibration",
         "",
         f"Coverage of 95% intervals and size of 5% tests in simulated studies of {IMAGES:,} test images; "
-        f"{replications:,} replications "
-        f"({replications // SLOW:,} for BCa, the band and new images), seed {seed}{f', {date}' if date else ''}. "
+        f"{replications:,} replications ({replications // SLOW:,} for BCa, the band, selection and new images), "
+        f"seed {seed}{f', {date}' if date else ''}. "
         f"Cells that these left unresolved were simulated anew, {MORE} times as often, and are marked ×{MORE}.",
         "",
         f"*Reaches*: the whole 95% Monte-Carlo interval lies inside {100 * REACHES[0]:g} to {100 * REACHES[1]:g}% "
@@ -193,7 +216,7 @@ def main(replications: int, seed: int, processes: int, out: str, date: str | Non
         scenarios = [*SCENARIOS, *(fit(load(ledger)) if ledger else []), *UNEVEN]
     except UserError as error:
         raise click.ClickException(str(error)) from None
-    scores = calibrate(replications, seed, scenarios, processes)
+    scores = calibrate(replications, seed, scenarios, TIES, processes)
     table = pd.DataFrame([s.model_dump() for s in scores])
     try:
         Path(out).parent.mkdir(parents=True, exist_ok=True)

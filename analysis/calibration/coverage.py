@@ -12,18 +12,21 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.special import ndtri, stdtrit
+from scipy.special import expit, logit, ndtri, stdtrit
 
 from analysis.calibration import simulation
 from analysis.calibration.simulation import IMAGES, Scenario
 from analysis.stats import sweep
 from analysis.stats.crossed import clustered_error, error_from
+from analysis.stats.estimate import Basis
 from analysis.stats.paired import sign_flip
+from analysis.stats.robustness import on_logits
+from analysis.stats.selection import luck, select, with_luck
 
 LEVEL = 0.95
 SEEDS = (5, 10, 20, 50)
 SLOW = 5
-"""What is slow (BCa, band, images) is replicated this many times less."""
+"""What is slow (BCa, band, selection, images) is replicated this many times less."""
 
 TEST_SETS = 10
 RESAMPLES = 999
@@ -34,10 +37,12 @@ SIGN_FLIP = "sign-flip test"
 T = "t over seeds"
 WELCH = "Welch's t over seeds"
 RATIO = "error-rate ratio over seeds"
-FAST = (T, WELCH, RATIO, SIGN_FLIP)
+LOGITS = "paired t over seeds, on logits"
+FAST = (T, WELCH, RATIO, LOGITS, SIGN_FLIP)
 """What is replicated in full."""
 BCA = "BCa bootstrap over seeds"
 BAND = f"simultaneous band over {RATES} rates"
+SELECTION = "t over seeds with the luck of selection"
 CLUSTERED = "standard error clustered by seeds and writers"
 NEW_IMAGES = ("crossed analysis of variance", "pigeonhole bootstrap (its exact variance)", T)
 
@@ -51,10 +56,23 @@ Only = Collection[tuple[int, str]] | None
 # over seeds, on this test set
 
 
+def primary(scenario: Scenario, band: bool) -> set[str]:
+    """The methods of the main comparison; the simultaneous band where asked for."""
+    found = {T, WELCH, RATIO}
+    found |= set() if scenario.collapse else {BCA}
+    found |= {SIGN_FLIP} if scenario.identical else set()
+    return found | ({BAND} if band else set())
+
+
+def sensitivity(scenario: Scenario) -> set[str]:
+    """What is computed otherwise; and the test of a mean gap, where its null hypothesis supposes too much."""
+    return {LOGITS, SIGN_FLIP} if scenario.baseline.luck != "normal" else {LOGITS}
+
+
 def on_this_test_set(
-    scenario: Scenario, replications: int, rng: np.random.Generator, band: bool, only: Only = None
+    scenario: Scenario, methods: Collection[str], replications: int, rng: np.random.Generator, only: Only = None
 ) -> Hits:
-    """What is said over seeds, against the gap, or the ratio of errors, on the test set.
+    """What is said over seeds by these `methods`, against the gap, or the ratio of errors, on the test set.
 
     The `replications` are spread over TEST_SETS test sets.
     """
@@ -68,15 +86,7 @@ def on_this_test_set(
         truth = float(np.subtract(*accuracies))
         counts = list(map(simulation.right_counts, models, sides))
         for n in SEEDS:
-            wanted = {
-                T,
-                WELCH,
-                RATIO,
-                *([] if scenario.collapse else [BCA]),
-                *([SIGN_FLIP] if scenario.identical else []),
-            }
-            wanted |= {BAND} if band else set()
-            wanted &= wanted if only is None else {method for seeds, method in only if seeds == n}
+            wanted = {method for method in methods if only is None or (n, method) in only}
             if not wanted:
                 continue
             c, b = (simulation.draw(p, (each, n), rng) for p in counts)
@@ -89,10 +99,14 @@ def on_this_test_set(
                 found[WELCH] = welch_covers(c, b, learned, truth * IMAGES)
             if RATIO in wanted:
                 found[RATIO] = ratio_covers(IMAGES - c, IMAGES - b, learned, float(np.divide(*(1 - accuracies))))
+            if LOGITS in wanted:
+                expected = [_accuracy_of_mean_logit(p) for p in counts]
+                found[LOGITS] = logits_cover(c, b, learned, expected[0] - expected[1])
             if BCA in wanted:
                 found[BCA] = bca_covers(k[:few] / IMAGES, truth, rng)
             if SIGN_FLIP in wanted:
-                found[SIGN_FLIP] = sign_flip_rejects(k, learned)
+                # Less the true gap no gap is left, to half an image.
+                found[SIGN_FLIP] = sign_flip_rejects(k - round(truth * IMAGES), learned)
             if BAND in wanted:
                 rates = np.subtract(*(simulation.draw(p, (few, n, RATES), rng) for p in counts))
                 found[BAND] = band_covers(rates, truth * IMAGES, sweep.signs(n, int(rng.integers(2**31))))
@@ -128,6 +142,22 @@ def ratio_covers(c: NDArray, b: NDArray, learned: NDArray, truth: float) -> NDAr
         log_ratio = np.log(mean_c / mean_b)
         relative = c / mean_c[:, None] - b / mean_b[:, None]
     return t_covers(log_ratio[:, None] + relative, learned, float(np.log(truth)))
+
+
+def logits_cover(c: NDArray, b: NDArray, learned: NDArray, truth: float) -> NDArray[np.float64]:
+    """Whether the interval on logits for right images `c`, `b` [replication, seed] covers; declined as the t interval.
+
+    `truth` is the gap between the accuracies of the mean logits.
+    """
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # of rows of which nothing learned
+        linear = [on_logits(right, IMAGES, learned) for right in (c, b)]
+    return t_covers(np.subtract(*linear), learned, truth)
+
+
+def _accuracy_of_mean_logit(probabilities: NDArray) -> float:
+    """From the distribution of right images [count]."""
+    return float(expit(probabilities @ logit((np.arange(probabilities.size) + 0.5) / probabilities.size)))
 
 
 def _moments(x: NDArray, learned: NDArray) -> tuple[NDArray, NDArray, NDArray]:
@@ -167,6 +197,32 @@ def band_covers(k: NDArray, truth: float, flips: NDArray) -> NDArray[np.float64]
         if error.all() and np.isfinite(critical):
             hits[r] = (np.abs(mean - truth) <= sweep.half_width(critical, len(rows), LEVEL) * error).all()
     return hits
+
+
+def with_selection(apart: float, replications: int, rng: np.random.Generator, only: Only = None) -> Hits:
+    """The interval with the luck of selection, between two models that are alike, of two rates each.
+
+    The rates tie on validation images and lie `apart` on test images, in SDs over seeds.
+    """
+    hits = {}
+    for n in SEEDS:
+        if only is None or (n, SELECTION) in only:
+            hits[n, SELECTION] = np.array([selection_covers(apart, n, rng) for _ in range(replications)])
+    return hits
+
+
+def selection_covers(apart: float, n: int, rng: np.random.Generator) -> float:
+    """Whether that interval covers 0, the gap of alike models, in one study of `n` seeds."""
+    rates = np.array([0.01, 0.1])
+    val = 0.98 + 0.001 * rng.standard_normal((2, rates.size, n))
+    test = 0.98 + 0.001 * (rng.standard_normal(val.shape) + apart * np.arange(rates.size)[:, None])
+    draws = int(rng.integers(2**31))
+    chosen = [select(one, rates).index for one in val]
+    gap = float(np.mean(test[0, chosen[0]] - test[1, chosen[1]]))
+    c, b = (luck(one, rates, resamples=RESAMPLES, seed=draws).winners for one in val)
+    basis = Basis(method=SELECTION, unit="seeds", n=n, planned=n)
+    e = with_luck(gap, (test[0], test[1]), (c, b), draws, LEVEL, basis)
+    return np.nan if e.low is None or e.high is None else float(e.low <= 0 <= e.high)
 
 
 # over seeds and images, on new images

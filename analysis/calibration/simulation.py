@@ -116,8 +116,17 @@ UNEVEN = (
         for name in ("lognormal", "bimodal", "heavy-tailed")
     ),
     Scenario("images by writers", writers=0.2),
+    Scenario(
+        "images by writers, baseline's seeds bimodal",
+        baseline=replace(BASELINE, omega=0.1878, luck="bimodal"),
+        writers=0.2,
+    ),
 )
 """What the intervals do not suppose: seeds whose luck is skewed, 10% bad, or heavy-tailed, and dependent images."""
+
+
+TIES = (0.0, 1.0, 4.0)
+"""How far two learning rates that tie on validation images lie apart on test images, in SDs over seeds."""
 
 
 @cache

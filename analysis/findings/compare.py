@@ -413,15 +413,15 @@ def _count(pair: Pair, what: str) -> dict[str, int]:
 # test that was not made still counts in its family's size.
 
 
-def adjust_comparisons(found: Sequence[Comparison], level: float) -> tuple[Comparison, ...]:
+def adjust_comparisons(found: Sequence[Comparison]) -> tuple[Comparison, ...]:
     """F1: the sign-flip tests of the primary gaps."""
-    adjusted = holm([c.seeds.sign_flip.p_value for c in found], level)
+    adjusted = holm([c.seeds.sign_flip.p_value for c in found])
     return tuple(c.model_copy(update=dict(p_holm=p)) for c, p in zip(found, adjusted, strict=True))
 
 
-def adjust_sweeps(found: Mapping[str, Sweep], level: float) -> dict[str, Sweep]:
+def adjust_sweeps(found: Mapping[str, Sweep]) -> dict[str, Sweep]:
     """F2: the sign-flip tests at every learning rate, by baseline."""
-    adjusted = iter(holm([rate.sign_flip.p_value for swept in found.values() for rate in swept.rates], level))
+    adjusted = iter(holm([rate.sign_flip.p_value for swept in found.values() for rate in swept.rates]))
     return {
         baseline: swept.model_copy(
             update=dict(rates=tuple(r.model_copy(update=dict(adjusted_p=next(adjusted))) for r in swept.rates))
@@ -430,10 +430,10 @@ def adjust_sweeps(found: Mapping[str, Sweep], level: float) -> dict[str, Sweep]:
     }
 
 
-def adjust_classes(found: Mapping[str, Images], level: float, classes: int) -> dict[str, Images]:
+def adjust_classes(found: Mapping[str, Images], classes: int) -> dict[str, Images]:
     """F3: the tests on the images of each of so many `classes`, by baseline; without predictions none could be made."""
     made = [[c.gap.p_value for c in images.classes] for images in found.values()]
-    adjusted = iter(holm([p for own in made for p in [*own, *[None] * (classes - len(own))]], level))
+    adjusted = iter(holm([p for own in made for p in [*own, *[None] * (classes - len(own))]]))
     corrected = {}
     for baseline, images in found.items():
         own = [next(adjusted) for _ in range(classes)]

@@ -289,12 +289,12 @@ def verdict(low: float, high: float, inner_low: float, inner_high: float, margin
     return "undecided"
 
 
-def holm(p_values: Sequence[float | None], level: float = 0.95) -> list[float | None]:
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm-adjusted p-values in the order given. None (no test made) stays None but counts in the family's size."""
     if not p_values:
         return []
     filled = [1.0 if p is None else p for p in p_values]
-    adjusted = multipletests(filled, alpha=1 - level, method="holm")[1]
+    adjusted = multipletests(filled, method="holm")[1]
     return [None if p is None else float(a) for p, a in zip(p_values, adjusted, strict=True)]
 
 

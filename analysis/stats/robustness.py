@@ -268,12 +268,16 @@ def gap_between(
 
 
 def _on_scale(right: NDArray, transform: Transform, n_images: int) -> NDArray[np.float64]:
-    """Accuracies [run]; on logits made linear about the mean logit, so that their mean is its accuracy."""
-    if transform == "raw" or not right.size:
-        return right / n_images
+    """Accuracies [run], raw or as `on_logits` gives them."""
+    return right / n_images if transform == "raw" or not right.size else on_logits(right, n_images)
+
+
+def on_logits(right: NDArray, n_images: int, counted: NDArray[np.bool_] | bool = True) -> NDArray[np.float64]:
+    """Accuracies [..., run] made linear about the mean logit of those `counted`, so that their mean is its accuracy."""
     logits = logit((right + 0.5) / (n_images + 1))
-    center = float(expit(logits.mean()))
-    return center + center * (1 - center) * (logits - logits.mean())
+    mean = logits.mean(axis=-1, keepdims=True, where=counted)
+    center = expit(mean)
+    return center + center * (1 - center) * (logits - mean)
 
 
 def scores_of(

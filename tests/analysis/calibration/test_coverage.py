@@ -15,7 +15,7 @@ from analysis.calibration import coverage, simulation
 from analysis.calibration.__main__ import calibrate, label, main, markdown, score
 from analysis.calibration.coverage import RESAMPLES
 from analysis.calibration.simulation import BASELINE, CANDIDATE, SCENARIOS, UNEVEN, Model, Scenario
-from analysis.stats import crossed, paired, sweep
+from analysis.stats import crossed, paired, robustness, sweep
 from tests.analysis.calibration.spread import seed_sd
 from tests.analysis.grids import BASIS, bootstrap_variance, grid
 
@@ -77,7 +77,7 @@ def test_bad_seeds_are_worse_than_luck():
 
 
 def test_images_of_one_writer_are_alike():
-    who, (scenario,) = simulation.writers(10_000), UNEVEN[3:]
+    who, scenario = simulation.writers(10_000), UNEVEN[3]
     sizes = np.bincount(who)
     assert (sizes.size, sizes.sum()) == (297, 10_000)
     assert sizes.min() < 10 < 120 < sizes.max()
@@ -89,7 +89,7 @@ def test_images_of_one_writer_are_alike():
 
 
 def test_writers_are_what_the_analysis_clusters():
-    rng, (scenario,) = np.random.default_rng(2), UNEVEN[3:]
+    rng, scenario = np.random.default_rng(2), UNEVEN[3]
     x, there = simulation.differences(scenario, 5, rng)
     whole = np.zeros((5, there.size), np.int8)
     whole[:, there] = x
@@ -183,6 +183,54 @@ def test_welchs_interval_and_the_error_ratios_are_those_reported():
     for hits in (welch, ratio):
         assert np.isnan(hits[[7, 8, 9]]).all()
         assert set(hits[~np.isnan(hits)]) == {0, 1}
+
+
+@pytest.mark.filterwarnings("error")
+def test_interval_on_logits_is_the_one_reported():
+    rng = np.random.default_rng(0)
+    c, b = 9900 - rng.integers(0, 90, (200, 6)), 9850 - rng.integers(0, 120, (200, 6))
+    learned = rng.random(c.shape) < 0.8
+    c[7], b[7] = 9900, 9850
+    learned[8] = [True] + [False] * 5
+    learned[9] = False
+    hits = coverage.logits_cover(c, b, learned, 0.0045)
+    for row_c, row_b, own, hit in zip(c, b, learned, hits, strict=True):
+        sides = (np.where(own, row, np.nan) for row in (row_c, row_b))
+        e = robustness.gap_between(*sides, "paired", "logit", 10_000, 0.95, BASIS.changed(n=int(own.sum())))
+        assert np.isnan(hit) == (e.low is None)
+        assert np.isnan(hit) or hit == (e.low <= 0.0045 <= e.high)
+    assert np.isnan(hits[[7, 8, 9]]).all()
+    assert set(hits[~np.isnan(hits)]) == {0, 1}
+
+
+def test_truth_on_logits_is_what_many_runs_give():
+    _, ease = UNEVEN[1].images(np.random.default_rng(0))
+    counts = simulation.right_counts(UNEVEN[1].baseline, ease)
+    runs = simulation.draw(counts, 400_000, np.random.default_rng(1))
+    truth = coverage._accuracy_of_mean_logit(counts)
+    assert robustness.on_logits(runs, 10_000).mean() == pytest.approx(truth, abs=3e-5)
+    assert abs(counts @ np.arange(10_001) / 10_000 - truth) > 1e-4
+
+
+def test_the_sign_flip_test_asks_for_the_mean_gap_where_seeds_are_skewed(monkeypatch):
+    """At 10 seeds it rejects a true one in more than 5% of studies."""
+    monkeypatch.setattr(coverage, "TEST_SETS", 1)
+    assert coverage.sensitivity(UNEVEN[1]) == {coverage.LOGITS, coverage.SIGN_FLIP}
+    assert coverage.sensitivity(BASE) == {coverage.LOGITS}
+    hits = coverage.on_this_test_set(
+        UNEVEN[1], {coverage.SIGN_FLIP}, 1000, np.random.default_rng(0), {(10, coverage.SIGN_FLIP)}
+    )
+    assert list(hits) == [(10, coverage.SIGN_FLIP)]
+    assert 0.1 < hits[10, coverage.SIGN_FLIP].mean() < 0.3
+
+
+def test_the_luck_of_selection_is_scored_where_it_is_allowed_for_and_where_it_is_not(monkeypatch):
+    monkeypatch.setattr(coverage, "SEEDS", (50,))
+    alike, apart = calibrate(500, 0, [], ties=(0.0, 4.0))
+    assert alike.scenario == "two rates tie on validation images and on test images"
+    assert apart.scenario == "two rates tie on validation images but lie 4 SDs apart on test images"
+    assert {alike.method, apart.method} == {coverage.SELECTION}
+    assert alike.value > 0.95 > apart.value > 0.8
 
 
 def test_bca_interval_is_the_one_reported():
@@ -285,7 +333,7 @@ def test_scores_repeat_and_name_everything(small, monkeypatch):
     text = markdown(small, 100, 3)
     assert "seed 3" in text
     assert "nan" not in text.lower()
-    for word in (*coverage.NEW_IMAGES[:2], coverage.BAND, *coverage.FAST[:3], "BCa", SCENARIOS[1].name):
+    for word in (*coverage.NEW_IMAGES[:2], coverage.BAND, *coverage.FAST[:4], "BCa", SCENARIOS[1].name):
         assert word.lower() in text.lower()
 
 
