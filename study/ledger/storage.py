@@ -200,30 +200,34 @@ class Storage:
         files = [i.base_name for i in infos if i.type == fs.FileType.File]
         return sorted(name for name in files if not name.startswith(TEMPORARY))
 
-    @_patiently
     def write(self, name: str, content: bytes) -> None:
         """Write a whole file atomically. Raises StorageError."""
-        path = self.path(name)
-        with self._told("write", name):
-            if self.local:
-                _replace(Path(path), content)
-                _sync(Path(path).parent)
-            else:
-                # The content type tells a browser whether to show a file or to save it.
-                kind, _ = mimetypes.guess_type(name)
-                _apart(self._put, path, content, {"Content-Type": kind} if kind else None)
-
-    def _put(self, path: str, content: bytes, metadata: Mapping[str, str] | None) -> None:
-        with self._fs.open_output_stream(path, metadata=metadata) as file:
-            file.write(content)
+        if self.local:
+            self._replace(name, content)
+            self._sync(name.rpartition("/")[0])
+        else:
+            self._put(name, content)
 
     def write_all(self, files: Mapping[str, bytes]) -> None:
         """Write whole files, many at once: a disk too serves several that wait for it together. Raises StorageError."""
-        put = self._replace if self.local else self.write
+        put = self._replace if self.local else self._put
         for _ in self.each(lambda name: put(name, files[name]), files):
             pass
         for folder in dict.fromkeys(name.rpartition("/")[0] for name in files) if self.local else ():
             self._sync(folder)
+
+    @_patiently
+    def _put(self, name: str, content: bytes) -> None:
+        # The content type tells a browser whether to show a file or to save it.
+        kind, _ = mimetypes.guess_type(name)
+        metadata = {"Content-Type": kind} if kind else None
+
+        def put() -> None:
+            with self._fs.open_output_stream(self.path(name), metadata=metadata) as file:
+                file.write(content)
+
+        with self._told("write", name):
+            _apart(put)
 
     @_patiently
     def _replace(self, name: str, content: bytes) -> None:
@@ -312,7 +316,7 @@ class Storage:
         return StorageError(f"storage: cannot {verb} {where}: {reason}")
 
 
-def _apart(call: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+def _apart(call: Callable[[], None]) -> None:
     """Call where no KeyboardInterrupt can come between its steps, and wait for its end, also when interrupted.
 
     Closing a stream uploads what was written to it, which would be nothing.
@@ -321,9 +325,9 @@ def _apart(call: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         with ThreadPoolExecutor(1, "storage") as pool:
             # A pool waits only for threads that it has finished starting: interrupted before, it would forget the call.
             pool.submit(int).result()
-            pool.submit(call, *args, **kwargs).result()
+            pool.submit(call).result()
     else:
-        call(*args, **kwargs)
+        call()
 
 
 def check_relative(name: str) -> str:
