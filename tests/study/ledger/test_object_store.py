@@ -200,14 +200,14 @@ def test_a_report_is_written_beside_the_study(bucket, server, tmp_path, monkeypa
 
 
 @pytest.fixture
-def received(bucket, gate, monkeypatch):
+def received(bucket, gate, monkeypatch, request):
     """The recorder of twelve packs in a store that answers late, just after it has received the last; their runs."""
     runs = [RUN2.model_copy(update={"learning_rate": 0.001 * k}) for k in range(1, 13)]
     packs = []
     for k, run in enumerate(runs):
         planned = PACK.runs[0].model_copy(update={"run_id": run.run_id, "run": run})
         packs.append(PACK.model_copy(update={"pack_id": f"{k:012}", "runs": (planned,)}))
-    ledger = Ledger(Storage(bucket) / "beside")
+    ledger = Ledger(Storage(bucket) / request.node.name)
     recorder = Recorder(ledger, packs, {}, Progress(packs, bar(Console(file=io.StringIO()))))
     monkeypatch.setattr(gate, "requests", [])
     monkeypatch.setattr(gate, "most_at_once", 0)
@@ -217,10 +217,6 @@ def received(bucket, gate, monkeypatch):
         recorder.receive(index, Done(((record(run), npz(PREDICTIONS)),)))
     yield recorder, runs
     recorder.finish()
-    monkeypatch.setattr(gate, "delay", 0)
-    for folder in ("runs", "predictions"):
-        for name in ledger.storage.names(folder):
-            ledger.storage.delete(f"{folder}/{name}")
 
 
 def test_packs_are_recorded_beside_one_another_each_record_after_what_its_run_predicted(received, gate):
