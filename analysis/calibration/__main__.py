@@ -125,8 +125,8 @@ def calibrate(
 def _scores(asked: Scenario | float, replications: int, stream: np.random.SeedSequence) -> list[Score]:
     streams = [np.random.default_rng(s) for s in stream.spawn(3)]
     if not isinstance(asked, Scenario):
-        where = f"but lie {asked:g} SDs apart on test images" if asked else "and on test images"
-        name = f"two rates tie on validation images {where}"
+        apart = f"images, {asked:g} SD{'s' if asked > 1 else ''} apart on test images" if asked else "and test images"
+        name = f"rates tie on validation {apart}"
         tied = partial(coverage.with_selection, asked, rng=streams[0])
         return _layer(name, THIS, lambda replications, only: tied(few(replications), only=only), replications)
     scenario = asked

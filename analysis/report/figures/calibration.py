@@ -17,11 +17,13 @@ from analysis.report.figures.canvas import spread
 from analysis.report.figures.style import INK, MARGIN, PAGE
 
 COLUMNS = 3
+APART = 2
+"""Columns of the panels that have rows of their own."""
 SHADES = ListedColormap(["#9ecae1", "#4292c6", "#2171b5", "#08306b"])
 """From few seeds to many."""
 
 LOWEST = {"coverage": 80.0, "size": 0.0}
-HIGHEST = {"coverage": 100.5, "size": 8.0}
+HIGHEST = {"coverage": 100.5, "size": 22.0}
 
 
 def figure(scores: pd.DataFrame, bands: dict[str, tuple[float, float]]) -> Figure:
@@ -32,23 +34,25 @@ def figure(scores: pd.DataFrame, bands: dict[str, tuple[float, float]]) -> Figur
     few scenarios stand below the others, with rows of their own. Called inside `style.applied`, as all that draw.
     """
     given = scores[scores["value"].notna() & (scores["label"] != "no promise")]
-    names = list(dict.fromkeys(given["scenario"]))
     seeds = sorted(given["seeds"].unique())
     colours = dict(zip(seeds, SHADES(np.linspace(0, 1, len(seeds))), strict=True))
     panels = [part for _, part in given.groupby(["target", "quantity", "method"], sort=False)]
-    many, few = ([p for p in panels if (2 * p["scenario"].nunique() > len(names)) is most] for most in (True, False))
-    placed = [(many, names)] * bool(many) + [(few, None)] * bool(few)
-    lines = [-(-len(group) // COLUMNS) for group, _ in placed]
-    longest = [max(part["scenario"].nunique() for part in group) if own is None else len(own) for group, own in placed]
-    heights = [n * (0.65 + 0.13 * max(rows, 2)) for n, rows in zip(lines, longest, strict=True)]
+    most = max((part["scenario"].nunique() for part in panels), default=0)
+    many, few = ([p for p in panels if (2 * p["scenario"].nunique() > most) is wanted] for wanted in (True, False))
+    names = list(dict.fromkeys(name for part in many for name in part["scenario"]))
+    placed = [(many, names, COLUMNS)] * bool(many) + [(few, None, APART)] * bool(few)
+    lines = [-(-len(group) // columns) for group, _, columns in placed]
+    rows_of = [len(own or max((part["scenario"].unique() for part in group), key=len)) for group, own, _ in placed]
+    rooms = [0.13 if own else 0.24 for _, own, _ in placed]
+    heights = [n * (0.65 + room * max(rows, 2)) for n, rows, room in zip(lines, rows_of, rooms, strict=True)]
     drawn = Figure(figsize=(PAGE, sum(heights) + 0.3))
     parts = drawn.subfigures(len(placed), 1, height_ratios=heights, squeeze=False)[:, 0]
-    for part, n, (group, shared) in zip(parts, lines, placed, strict=True):
-        axes = part.subplots(n, COLUMNS, squeeze=False)
+    for part, n, (group, shared, columns) in zip(parts, lines, placed, strict=True):
+        axes = part.subplots(n, columns, squeeze=False)
         for at, (place, scored) in enumerate(zip(axes.flat, group, strict=False)):
             rows = shared or list(dict.fromkeys(scored["scenario"]))
             _panel(place, scored, rows, colours, bands)
-            if shared and at % COLUMNS:
+            if shared and at % columns:
                 place.tick_params(axis="y", labelleft=False)
         for place in axes.flat[len(group) :]:
             place.set_axis_off()
@@ -81,7 +85,7 @@ def _panel(
         for x, at in zip(values[~inside], y[~inside], strict=True):
             axes.plot(low if x < low else high, at, "<" if x < low else ">", ms=2.5, **look)
     axes.set_xlim(low, high)
-    axes.set_title(textwrap.fill(f"{method}, {target}", 24))
+    axes.set_title(textwrap.fill(f"{method}, {target}", 26))
     axes.set_xlabel("Coverage (%)" if quantity == "coverage" else "Rejections (%)")
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [textwrap.fill(name, 46) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)

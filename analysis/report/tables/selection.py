@@ -76,8 +76,7 @@ def sensitivity(findings: Findings, frames: Frames) -> Rows:
     level = phrases.level(findings)
     return rows.captioned(
         "In percentage points. Selection luck: the primary gap with an interval over seeds that allows for the choice "
-        f"of both rates ({level}, t; in simulation less than that where rates tie on validation images and lie far "
-        "apart on test images, else as much or more). In resamples: "
+        f"of both rates ({level}, t; {phrases.LUCK_COVERS}). In resamples: "
         f"the mean, and the range that holds {level} of them, without a claim to coverage. All others: points.",
     )
 

@@ -227,8 +227,8 @@ def test_the_sign_flip_test_asks_for_the_mean_gap_where_seeds_are_skewed(monkeyp
 def test_the_luck_of_selection_is_scored_where_it_is_allowed_for_and_where_it_is_not(monkeypatch):
     monkeypatch.setattr(coverage, "SEEDS", (50,))
     alike, apart = calibrate(500, 0, [], ties=(0.0, 4.0))
-    assert alike.scenario == "two rates tie on validation images and on test images"
-    assert apart.scenario == "two rates tie on validation images but lie 4 SDs apart on test images"
+    assert alike.scenario == "rates tie on validation and test images"
+    assert apart.scenario == "rates tie on validation images, 4 SDs apart on test images"
     assert {alike.method, apart.method} == {coverage.SELECTION}
     assert alike.value > 0.95 > apart.value > 0.8
 
