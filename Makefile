@@ -40,7 +40,7 @@ lint: .venv/ready ## Style (ruff) and types (mypy)
 bench: .venv/ready ## Measure speed and memory (tests/benchmarks): half an hour
 	$(BIN)/python -m tests.benchmarks
 
-calibration: .venv/ready ## Simulate how often the intervals and tests keep their promise: hours
+calibration: .venv/ready ## Simulate how often the intervals and tests keep their promise: about half an hour on two cores
 	$(BIN)/python -m analysis.calibration --processes 2 --date "$$(date -u +%F)" --out analysis/published/calibration \
 		--ledger $(or $(LEDGER),analysis/published/paper/paper.zip)
 

@@ -85,7 +85,7 @@ def _panel(
         for x, at in zip(values[~inside], y[~inside], strict=True):
             axes.plot(low if x < low else high, at, "<" if x < low else ">", ms=2.5, **look)
     axes.set_xlim(low, high)
-    axes.set_title(textwrap.fill(f"{method}, {target}", 26))
+    axes.set_title(textwrap.fill(f"{method}, {target}", 24))
     axes.set_xlabel("Coverage (%)" if quantity == "coverage" else "Rejections (%)")
     axes.set_yticks(range(len(names)), [textwrap.fill(name, 46) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
