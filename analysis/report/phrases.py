@@ -13,7 +13,7 @@ TOO_SHORT = (
     "images, those that take dependent images as independent cover 81 to 85%, and those over 5 seeds, where one in ten "
     "is bad, 92%. The sign-flip test supposes differences that lie symmetrically about 0 where there is no gap: a test "
     "at 5% over 10 to 50 seeds rejects the mean gap that there is in 8 to 20% of studies where one seed in ten of a "
-    "model is bad, and in 9 to 11% where its luck is lognormal."
+    "model is bad, and in 9 to 10% where its luck is lognormal."
 )
 """What fails, from analysis/published/calibration.csv."""
 
