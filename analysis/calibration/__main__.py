@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -127,17 +126,16 @@ def _scores(asked: Scenario | float, replications: int, stream: np.random.SeedSe
     if not isinstance(asked, Scenario):
         apart = f"images, {asked:g} SD{'s' if asked > 1 else ''} apart on test images" if asked else "and test images"
         name = f"rates tie on validation {apart}"
-        tied = partial(coverage.with_selection, asked, rng=streams[0])
-        return _layer(name, THIS, lambda replications, only: tied(few(replications), only=only), replications)
-    scenario = asked
-    main = coverage.primary(scenario, band=scenario == SCENARIOS[0])
-    other = coverage.sensitivity(scenario)
+        return _layer(
+            name, THIS, lambda k, only: coverage.with_selection(asked, few(k), streams[0], only), replications
+        )
+    main, other = coverage.primary(asked, band=asked == SCENARIOS[0]), coverage.sensitivity(asked)
     layers: list[tuple[str, Layer]] = [
-        (THIS, lambda k, only: coverage.on_this_test_set(scenario, main, k, streams[0], only)),
-        (NEW, lambda k, only: coverage.on_new_images(scenario, few(k), streams[1], only)),
-        (THIS, lambda k, only: coverage.on_this_test_set(scenario, other, k, streams[2], only)),
+        (THIS, lambda k, only: coverage.on_this_test_set(asked, main, k, streams[0], only)),
+        (NEW, lambda k, only: coverage.on_new_images(asked, few(k), streams[1], only)),
+        (THIS, lambda k, only: coverage.on_this_test_set(asked, other, k, streams[2], only)),
     ]
-    return [s for target, layer in layers for s in _layer(scenario.name, target, layer, replications)]
+    return [s for target, layer in layers for s in _layer(asked.name, target, layer, replications)]
 
 
 def _layer(name: str, target: str, layer: Layer, replications: int) -> list[Score]:

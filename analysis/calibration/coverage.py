@@ -85,6 +85,7 @@ def on_this_test_set(
         accuracies = np.array(list(map(simulation.accuracy_here, models, sides)))
         truth = float(np.subtract(*accuracies))
         counts = list(map(simulation.right_counts, models, sides))
+        truth_on_logits = _accuracy_of_mean_logit(counts[0]) - _accuracy_of_mean_logit(counts[1])
         for n in SEEDS:
             wanted = {method for method in methods if only is None or (n, method) in only}
             if not wanted:
@@ -100,8 +101,7 @@ def on_this_test_set(
             if RATIO in wanted:
                 found[RATIO] = ratio_covers(IMAGES - c, IMAGES - b, learned, float(np.divide(*(1 - accuracies))))
             if LOGITS in wanted:
-                expected = [_accuracy_of_mean_logit(p) for p in counts]
-                found[LOGITS] = logits_cover(c, b, learned, expected[0] - expected[1])
+                found[LOGITS] = logits_cover(c, b, learned, truth_on_logits)
             if BCA in wanted:
                 found[BCA] = bca_covers(k[:few] / IMAGES, truth, rng)
             if SIGN_FLIP in wanted:
