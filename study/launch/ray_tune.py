@@ -21,7 +21,9 @@ import numpy as np
 import ray
 from ray import tune
 from ray.exceptions import RayError
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper
 
@@ -123,6 +125,7 @@ def launch(queues: Sequence[Queue], watch: Watch = Watch()) -> None:
                 tune.with_resources(trainable, lambda config: placements[config["pack"][0]]),
                 tune_config=tune.TuneConfig(
                     search_alg=_InOrder(packs),
+                    scheduler=_FirstWaiting(),
                     num_samples=len(packs),
                     reuse_actors=True,
                     max_concurrent_trials=None if None in most else sum(n for n in most if n is not None),
@@ -200,6 +203,23 @@ class _InOrder(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing is ever restored."""
         raise NotImplementedError
+
+
+class _FirstWaiting(FIFOScheduler):
+    """Has a worker that is free take up the first pack that waits.
+
+    Tune's own scheduler names a trial again while a worker is being made ready for it, and a second worker that is free
+    then takes up any of those that wait.
+    """
+
+    def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
+        """The first trial that no worker has been given to."""
+        waiting = (
+            trial
+            for trial in tune_controller.get_trials()
+            if trial.status == Trial.PENDING and trial.temporary_state.ray_actor is None
+        )
+        return next(waiting, None)
 
 
 class _Reports(tune.Stopper):

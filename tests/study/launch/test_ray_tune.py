@@ -76,6 +76,11 @@ def failing():
     return train
 
 
+def most_overtaken(started, order):
+    """The most packs that were still to start when a later one did: one for each other worker, however slow."""
+    return max(len(set(order[: order.index(pack)]) - set(started[:place])) for place, pack in enumerate(started))
+
+
 def test_packs_are_started_in_order_and_tune_holds_none_that_has_ended(tmp_path, monkeypatch):
     runs = [RUN2.model_copy(update={"learning_rate": 0.001 * k}) for k in range(1, 31)]
     planned = [PlannedRun(run_id=run.run_id, run=run, n_parameters=10, macs=10) for run in runs]
@@ -96,8 +101,7 @@ def test_packs_are_started_in_order_and_tune_holds_none_that_has_ended(tmp_path,
     assert len(ledger.records()[0]) == 30
     assert held[:-1] == sorted(held[:-1], reverse=True)
     assert held[-1] == 1
-    # As many workers as cores take packs up, and the one may overtake the other.
-    assert all(abs(index - place) <= 2 for place, index in enumerate(started))
+    assert most_overtaken(started, range(30)) <= 1
 
 
 def test_packs_of_several_studies_start_longest_first(tmp_path, monkeypatch):
@@ -122,9 +126,7 @@ def test_packs_of_several_studies_start_longest_first(tmp_path, monkeypatch):
     with connected(processes.ray_address()):
         launch(queues)
     assert len(started) == 16
-    # As many workers as cores take packs up, and the one may overtake the other.
-    places = {n: place for place, n in enumerate(sorted(started, reverse=True))}
-    assert all(abs(places[n] - place) <= 2 for place, n in enumerate(started)), started
+    assert most_overtaken(started, sorted(started, reverse=True)) <= 1
 
 
 def test_a_pack_that_broke_its_device_is_tried_by_a_fresh_worker(tmp_path):
