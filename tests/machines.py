@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.processes import ROOT
+from tests.processes import PATIENCE, ROOT
 
 NETWORK = "10.83.0"
 NEEDED = ("unshare", "nsenter", "ip", "mount", "sshd", "ssh", "ssh-keygen", "rsync")
@@ -165,7 +165,7 @@ class Lab:
 
 
 def _child(pid: int) -> int:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not (children := psutil.Process(pid).children()):
         assert time.monotonic() < end, "unshare has started nothing"
         time.sleep(0.01)
@@ -175,7 +175,7 @@ def _child(pid: int) -> int:
     return children[0].pid
 
 
-def lines(process: subprocess.Popen[str], until: Sequence[str], seconds: float = 120) -> list[str]:
+def lines(process: subprocess.Popen[str], until: Sequence[str], seconds: float = PATIENCE) -> list[str]:
     """What a process prints until a line holds one of some texts."""
     found: list[str] = []
     end = time.monotonic() + seconds

@@ -210,9 +210,9 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from sorted(path for path in (folder / part).iterdir() if path.is_file())
 
 
-def stop(process: subprocess.Popen[str], number: int = signal.SIGINT, timeout: float = 60) -> tuple[int, str, float]:
+def stop(process: subprocess.Popen[str], number: int = signal.SIGINT) -> tuple[int, str, float]:
     """Signal a driver: exit code, output, and the seconds it took to end."""
     began = time.monotonic()
     process.send_signal(number)
-    output, _ = process.communicate(timeout=timeout)
+    output, _ = process.communicate(timeout=PATIENCE)
     return process.returncode, output, time.monotonic() - began

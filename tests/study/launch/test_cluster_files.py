@@ -170,7 +170,7 @@ def slurm_job(tmp_path):
 def test_a_slurm_job_removes_the_folder_that_it_has_made_and_no_other(slurm_job, tmp_path):
     assert (tmp_path / "scratch" / "r1234567").is_dir()
     slurm_job.send_signal(signal.SIGTERM)
-    assert slurm_job.wait(60) == 130
+    assert slurm_job.wait(processes.PATIENCE) == 130
     assert os.listdir(tmp_path / "scratch") == ["another user's"]
 
 
@@ -179,7 +179,7 @@ def test_a_slurm_job_comes_back_after_its_time_limit_and_not_where_somebody_canc
     slurm_job, tmp_path, number, requeued
 ):
     slurm_job.send_signal(number)
-    assert slurm_job.wait(60) == 130
+    assert slurm_job.wait(processes.PATIENCE) == 130
     calls = (tmp_path / "calls").read_text().splitlines()
     assert [call for call in calls if call.startswith("scontrol")] == requeued
 

@@ -99,7 +99,7 @@ def test_training_goes_on_and_one_command_publishes_the_rest(server, tmp_path, m
     else:
         code, output = launch(monkeypatch, path, lambda: FAULTS[fault](server))
     assert code == 0, output
-    assert tracking._worker.waited < tracking.PATIENCE_SECONDS + 0.5
+    assert tracking._worker.waited < 2 * tracking.PATIENCE_SECONDS
     found = re.search(rf"W&B has (\d) of {RUNS} runs.* python -m study sync {folder}\n", output)
     assert found, output
     assert int(found[1]) == 0 if when == "before" else int(found[1]) <= 2

@@ -166,7 +166,7 @@ def test_a_wrong_address_is_one_line_and_soon(address):
     with pytest.raises(UserError, match=r"^--address: found .*; allowed: ") as error, connected(address):
         pass
     assert address in str(error.value)
-    assert time.monotonic() - began < CONNECT_SECONDS + 5
+    assert time.monotonic() - began < CONNECT_SECONDS + 30
 
 
 def test_a_start_that_failed_is_no_launch(place):

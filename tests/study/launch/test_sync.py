@@ -118,7 +118,7 @@ def test_interrupted_anywhere_it_goes_on(server, ledger):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
         processes.until(lambda begun=begun: len(server.runs) >= begun, "a run to begin")
         process.send_signal(number)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=processes.PATIENCE)
         assert b"Traceback" not in output, output
     assert told(sync.sync, ledger)[0] == 0
     assert_published(server, ledger)
@@ -141,7 +141,7 @@ def test_a_server_that_fails_is_one_line_and_soon_said(server, ledger, fault, wh
     began = time.monotonic()
     with pytest.raises(PublishError, match=f"W&B: 127.0.0.1:{server.port} does not answer .*({why})"):
         told(sync.sync, ledger)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 45
     assert server.runs == {}
 
 

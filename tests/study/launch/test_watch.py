@@ -13,6 +13,7 @@ from study.config import Launching
 from study.errors import RayError
 from study.launch import cluster, ray_tune
 from study.launch.ray_tune import Interrupted, Watch
+from tests import processes
 
 
 def queue(**recorder):
@@ -28,10 +29,17 @@ def quick(monkeypatch):
 
 
 def test_packs_that_wait_say_so_again_and_again(quick):
-    said = []
-    with ray_tune._patience([queue()], Watch(waiting=said.append)) as exhausted:
-        time.sleep(0.55)
-    assert 2 <= len(said) <= 5
+    said, often = [], threading.Event()
+
+    def waiting(what):
+        said.append(what)
+        if len(said) == 3:
+            often.set()
+
+    began = time.monotonic()
+    with ray_tune._patience([queue()], Watch(waiting=waiting)) as exhausted:
+        assert often.wait(60)
+    assert len(said) * ray_tune.WAIT_SECONDS < time.monotonic() - began
     assert set(said) == {"1 CPU, not on {'n7'}"}
     assert exhausted == []
 
@@ -46,7 +54,7 @@ def test_nobody_waits_where_packs_are_trained_or_have_ended(quick, state):
 
 def test_waiting_ends_when_it_should(quick):
     with ray_tune._patience([queue()], Watch(wait_minutes=0.002)) as exhausted:
-        time.sleep(0.4)
+        processes.until(lambda: exhausted, "the end of patience")
     assert exhausted == ["1 CPU, not on {'n7'}"]
 
 
@@ -63,7 +71,7 @@ def test_a_signal_is_told_at_once_and_once_while_the_main_thread_is_busy():
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGHUP)
-        assert heard.wait(5)
+        assert heard.wait(60)
     signal.signal(signal.SIGHUP, before)
     assert told == [("SIGTERM", False)]
     assert noted == ["SIGTERM", "SIGINT", "SIGHUP"]
