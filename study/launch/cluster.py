@@ -41,6 +41,9 @@ ASK_SECONDS = 90.0
 CONNECT_SECONDS = 5.0
 """Seconds that a cluster's address has to answer; Ray itself would try for minutes."""
 
+MOST_PENDING = 200
+"""Packs that Tune holds for workers to come, as many as it would of a grid: an autoscaler sees what is wanted."""
+
 
 @contextlib.contextmanager
 def connected(address: str | None, *, dashboard: bool = False, memory: int = 512 * 2**20) -> Iterator[str | None]:
@@ -237,8 +240,7 @@ def _quiet() -> None:
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
         # Nothing is ever restored from Tune's own state; our ledger is.
         "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
-        # As many as of a grid: enough for an autoscaler to see what is wanted.
-        "TUNE_MAX_PENDING_TRIALS_PG": "200",
+        "TUNE_MAX_PENDING_TRIALS_PG": str(MOST_PENDING),
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_AIR_NEW_OUTPUT": "0",

@@ -10,9 +10,11 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -48,6 +50,9 @@ WHERE = re.compile(r"\bip(?:=|: )([0-9a-fA-F.:]+)")
 LOOK_SECONDS = 2.0
 WAIT_SECONDS = 60.0
 """Packs that wait say so this often."""
+
+Kind = frozenset[tuple[str, float]]
+"""Resources that a pack takes, and how much of each."""
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -104,10 +109,6 @@ def launch(queues: Sequence[Queue], watch: Watch = Watch()) -> None:
     this machine is the only one and not fit.
     """
     recorders = [queue.recorder for queue in queues]
-    packs = [(q, i) for q, queue in enumerate(queues) for i in range(len(queue.packs))]
-    packs.sort(key=lambda pack: work(queues[pack[0]].packs[pack[1]]), reverse=True)
-    # As many at a time as all of them allow; a study that names no number allows any.
-    most = [queue.knobs.workers for queue in queues]
     placements = [cluster.Placement([cluster.bundle(queue.knobs)]) for queue in queues]
     for queue in queues:
         queue.recorder.avoided = cluster.avoided(queue.knobs)
@@ -124,11 +125,10 @@ def launch(queues: Sequence[Queue], watch: Watch = Watch()) -> None:
             tune.Tuner(
                 tune.with_resources(trainable, lambda config: placements[config["pack"][0]]),
                 tune_config=tune.TuneConfig(
-                    search_alg=_InOrder(packs),
+                    search_alg=_LongestFirst(queues),
                     scheduler=_FirstWaiting(),
-                    num_samples=len(packs),
+                    num_samples=sum(len(queue.packs) for queue in queues),
                     reuse_actors=True,
-                    max_concurrent_trials=None if None in most else sum(n for n in most if n is not None),
                 ),
                 run_config=tune.RunConfig(
                     name="packs",
@@ -145,7 +145,7 @@ def launch(queues: Sequence[Queue], watch: Watch = Watch()) -> None:
         if reasons := unfit():
             raise StudyRayError(f"this machine is not fit: {'; '.join(reasons)}")
         if patience:
-            raise StudyRayError(f"waited {watch.wait_minutes:g} minutes, in vain: {patience[0]}")
+            raise StudyRayError(f"waited {watch.wait_minutes:g} minutes, in vain: {'; '.join(patience)}")
         if signals:
             raise Interrupted(signals[0])
         if raylet.died:
@@ -170,6 +170,10 @@ class _Shipment:
         return Pack.model_validate_json(self.text[begin : int(self.ends[index])].tobytes())
 
 
+def _kind(queue: Queue) -> Kind:
+    return frozenset(cluster.resources(queue.knobs).items())
+
+
 def _trial(config: dict[str, tuple[int, int]], shipments: list[_Shipment]) -> None:
     """Ray Tune's unit of work: one pack."""
     study, index = config["pack"]
@@ -182,19 +186,48 @@ def _trial(config: dict[str, tuple[int, int]], shipments: list[_Shipment]) -> No
     shipment.train(shipment.pack(index), data, lambda message: tune.report({**told, "message": message}))
 
 
-class _InOrder(Searcher):
-    """Gives Tune the packs one after another: of a grid, Tune would copy all values again for each of its trials."""
+class _LongestFirst(Searcher):
+    """Gives Tune the packs of all studies one after another: of a grid, it would copy all values for each trial.
 
-    def __init__(self, packs: Iterable[tuple[int, int]]) -> None:
+    Of a study there are at most as many at a time as it allows. Of those that wait, as many may take the same resources
+    as leave room for the others: packs for which there is no node do not keep out those for which there is one.
+    """
+
+    def __init__(self, queues: Sequence[Queue]) -> None:
         super().__init__()
-        self._packs = iter(packs)
+        # Not the queues themselves: Tune pickles its settings for a restore that we never do.
+        self._most = [queue.knobs.workers for queue in queues]
+        self._kinds = [_kind(queue) for queue in queues]
+        self._share = cluster.MOST_PENDING // len(set(self._kinds))
+        sizes = [[work(pack) for pack in queue.packs] for queue in queues]
+        self._left = [deque(sorted(enumerate(of), key=itemgetter(1), reverse=True)) for of in sizes]
+        self._open: dict[str, int] = {}
+        """The study of each trial that has not ended."""
+        self._waiting: dict[str, int] = {}
+        """The same of those that no worker has taken up."""
 
-    def suggest(self, trial_id: str) -> dict[str, tuple[int, int]]:
-        """The next pack."""
-        return {"pack": next(self._packs)}
+    def suggest(self, trial_id: str) -> dict[str, tuple[int, int]] | None:
+        """The longest pack that may be next; None while none may."""
+        many, waiting = Counter(self._open.values()), Counter(self._kinds[study] for study in self._waiting.values())
+        able = [
+            study
+            for study, most in enumerate(self._most)
+            if self._left[study] and (most is None or many[study] < most) and waiting[self._kinds[study]] < self._share
+        ]
+        if not able:
+            return None
+        study = max(able, key=lambda study: self._left[study][0][1])
+        self._open[trial_id] = self._waiting[trial_id] = study
+        return {"pack": (study, self._left[study].popleft()[0])}
+
+    def on_trial_result(self, trial_id: str, result: dict) -> None:
+        """A worker has taken it up."""
+        self._waiting.pop(trial_id, None)
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        """Nothing: no pack depends on another."""
+        """Another may take its place."""
+        self._waiting.pop(trial_id, None)
+        self._open.pop(trial_id, None)
 
     def save(self, checkpoint_path: str) -> None:
         """Write what nobody restores; Tune wants a file."""
@@ -338,28 +371,39 @@ def _inside(folder: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _patience(queues: Sequence[Queue], watch: Watch) -> Iterator[list[str]]:
-    """Tell every minute what packs wait for while none is trained; noted in the list given once that took too long."""
+    """Tell every minute what packs wait for while none of those that take the same is trained.
+
+    Noted in the list given once none at all has been trained for too long.
+    """
     exhausted: list[str] = []
     ended = threading.Event()
+    kinds: dict[Kind, list[Queue]] = {}
+    for queue in queues:
+        kinds.setdefault(_kind(queue), []).append(queue)
 
     def look() -> None:
-        since = told = time.monotonic()
+        since = time.monotonic()
+        told = dict.fromkeys(kinds, since)
         while not ended.wait(LOOK_SECONDS):
             now = time.monotonic()
-            waiting = [queue for queue in queues if not queue.recorder.complete]
+            waiting = {}
+            for kind, those in kinds.items():
+                open_ = [queue for queue in those if not queue.recorder.complete]
+                if open_ and all(queue.recorder.idle for queue in those):
+                    waiting[kind] = open_[0]
+                else:
+                    told[kind] = now
             if not waiting or not all(queue.recorder.idle for queue in queues):
-                since = told = now
-                continue
+                since = now
             late = watch.wait_minutes is not None and now - since >= 60 * watch.wait_minutes
-            if not late and now - told < WAIT_SECONDS:
-                continue
             with contextlib.suppress(Exception):
                 # Ray may be about to die, which others notice.
-                missing, told = cluster.missing(waiting[0].knobs, waiting[0].recorder.avoided), now
+                for kind, queue in waiting.items():
+                    if late or now - told[kind] >= WAIT_SECONDS:
+                        missing, told[kind] = cluster.missing(queue.knobs, queue.recorder.avoided), now
+                        exhausted.append(missing) if late else watch.waiting(missing)
                 if late:
-                    exhausted.append(missing)
                     return
-                watch.waiting(missing)
 
     thread = threading.Thread(target=look, name="patience", daemon=True)
     thread.start()

@@ -16,7 +16,7 @@ from study.launch.cluster import CONNECT_SECONDS, connected, cure
 from study.launch.messages import Broken, Failed, Started
 from study.launch.plan import packs
 from study.launch.progress import Progress, bar
-from study.launch.ray_tune import Interrupted, Queue, _Deaths, launch
+from study.launch.ray_tune import Interrupted, Queue, Watch, _Deaths, _LongestFirst, launch
 from study.launch.recorder import Recorder
 from study.ledger.ledger import Ledger
 from study.ledger.records import Provenance
@@ -127,6 +127,35 @@ def test_packs_of_several_studies_start_longest_first(tmp_path, monkeypatch):
         launch(queues)
     assert len(started) == 16
     assert most_overtaken(started, sorted(started, reverse=True)) <= 1
+
+
+def made_up(folder, n, macs, **knobs):
+    """A queue of packs of one run each, that fail as soon as they are taken up."""
+    runs = [RUN2.model_copy(update={"learning_rate": 0.001 * k}) for k in range(1, n + 1)]
+    those = packs([PlannedRun(run_id=run.run_id, run=run, n_parameters=1, macs=macs) for run in runs], 1)
+    recorder = Recorder(Ledger(Storage(folder)), those, {}, Progress(those, bar(Console(file=io.StringIO()))))
+    return Queue(
+        those, data.load(str(idx.write(folder / "digits", idx.learnable()))), failing(), recorder, Launching(**knobs)
+    )
+
+
+def test_packs_that_nothing_can_train_keep_no_others_waiting(tmp_path):
+    """There are more of them than Tune holds, and they are longer."""
+    able, unable = made_up(tmp_path / "able", 5, 10), made_up(tmp_path / "unable", 250, 1000, gpus_per_trial=1)
+    with connected(processes.ray_address()):
+        launch([able, unable], Watch(lost=lambda: able.recorder.complete, wait_minutes=1))
+    assert (able.recorder.complete, unable.recorder.complete) == (True, False)
+
+
+def test_a_study_has_as_many_packs_at_a_time_as_it_allows(tmp_path):
+    """Whatever others beside it allow."""
+    searcher = _LongestFirst([made_up(tmp_path / "one", 9, 1000, workers=2), made_up(tmp_path / "any", 9, 10)])
+    given = [searcher.suggest(str(k))["pack"] for k in range(5)]
+    assert given == [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]
+    searcher.on_trial_result("0", {})
+    assert searcher.suggest("5")["pack"] == (1, 3), "it is being trained"
+    searcher.on_trial_complete("0")
+    assert searcher.suggest("6")["pack"] == (0, 2)
 
 
 def test_a_pack_that_broke_its_device_is_tried_by_a_fresh_worker(tmp_path):

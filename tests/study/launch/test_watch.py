@@ -16,16 +16,16 @@ from study.launch.ray_tune import Interrupted, Watch
 from tests import processes
 
 
-def queue(**recorder):
+def queue(gpus=0, **recorder):
     state = {"complete": False, "idle": True, "avoided": {"n7"}} | recorder
-    return SimpleNamespace(knobs=Launching(), recorder=SimpleNamespace(**state))
+    return SimpleNamespace(knobs=Launching(gpus_per_trial=gpus), recorder=SimpleNamespace(**state))
 
 
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(ray_tune, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(ray_tune, "WAIT_SECONDS", 0.1)
-    monkeypatch.setattr(cluster, "missing", lambda knobs, without: f"{knobs.cpus_per_trial} CPU, not on {without}")
+    monkeypatch.setattr(cluster, "missing", lambda knobs, without: f"{knobs.gpus_per_trial:g} GPUs, not on {without}")
 
 
 def test_packs_that_wait_say_so_again_and_again(quick):
@@ -40,7 +40,7 @@ def test_packs_that_wait_say_so_again_and_again(quick):
     with ray_tune._patience([queue()], Watch(waiting=waiting)) as exhausted:
         assert often.wait(60)
     assert len(said) * ray_tune.WAIT_SECONDS < time.monotonic() - began
-    assert set(said) == {"1 CPU, not on {'n7'}"}
+    assert set(said) == {"0 GPUs, not on {'n7'}"}
     assert exhausted == []
 
 
@@ -52,10 +52,33 @@ def test_nobody_waits_where_packs_are_trained_or_have_ended(quick, state):
     assert said == exhausted == []
 
 
+def test_what_takes_something_else_is_waited_for_aloud_while_others_are_trained(quick):
+    """And is given up only once nothing is trained."""
+    told, said, training = threading.Event(), [], queue(idle=False)
+
+    def waiting(what):
+        said.append(what)
+        told.set()
+
+    with ray_tune._patience([training, queue(gpus=2)], Watch(waiting=waiting, wait_minutes=0.002)) as exhausted:
+        assert told.wait(60)
+        assert exhausted == []
+        training.recorder.idle = training.recorder.complete = True
+        processes.until(lambda: exhausted, "the end of patience")
+    assert set(said) == set(exhausted) == {"2 GPUs, not on {'n7'}"}
+
+
+def test_what_takes_the_same_waits_for_its_turn_in_silence(quick):
+    said = []
+    with ray_tune._patience([queue(idle=False), queue()], Watch(waiting=said.append)):
+        time.sleep(0.3)
+    assert said == []
+
+
 def test_waiting_ends_when_it_should(quick):
     with ray_tune._patience([queue()], Watch(wait_minutes=0.002)) as exhausted:
         processes.until(lambda: exhausted, "the end of patience")
-    assert exhausted == ["1 CPU, not on {'n7'}"]
+    assert exhausted == ["0 GPUs, not on {'n7'}"]
 
 
 def test_a_signal_is_told_at_once_and_once_while_the_main_thread_is_busy():
