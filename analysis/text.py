@@ -212,6 +212,11 @@ def splits(n: int) -> str:
     return "one split" if n == 1 else f"{n} splits"
 
 
+def clusters(n: int) -> str:
+    """Clusters of test images: "297 clusters", "1 cluster"."""
+    return f"{count(n)} cluster{'' if n == 1 else 's'}"
+
+
 def listed(words: Iterable[str]) -> str:
     """Words as a list in a sentence: "a, b and c"."""
     *head, last = words

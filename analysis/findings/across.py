@@ -58,6 +58,8 @@ class StudyGap(Frozen):
     """Clusters in which the test images come; null where nobody says, and they are taken as independent."""
     unqualified: bool
     """Whether the study calls one of the two the more accurate, for both populations."""
+    equivalent: bool
+    """Whether it calls them practically equivalent, for both populations."""
     scored_at_chance: Estimate | None = None
     """The gap with runs that did not learn scored at chance; null where all at the selected rates learned."""
 
@@ -76,7 +78,9 @@ class Group(Frozen):
     behind: tuple[str, ...]
     """Studies in which it was not."""
     undecided: tuple[str, ...]
-    """Those of both in which the study calls neither model the more accurate."""
+    """Those of both in which the study calls neither model the more accurate, nor the two equivalent."""
+    equivalent: tuple[str, ...]
+    """Those of both in which it calls them practically equivalent."""
     unanswered: tuple[str, ...]
     """Studies without a gap."""
     prediction: Estimate
@@ -198,6 +202,7 @@ def _gap(study: str, found: Findings, comparison: Comparison, recipe: Mapping[st
         images=images,
         clusters=found.about.clusters.count if found.about.clusters else None,
         unqualified=comparison.unqualified,
+        equivalent=comparison.equivalent,
         scored_at_chance=comparison.scored_at_chance and comparison.scored_at_chance.changed(runs=None),
     )
 
@@ -223,7 +228,10 @@ def _group(gaps: Sequence[StudyGap]) -> Group:
         baseline=baseline,
         ahead=tuple(study for study, value in values.items() if value > 0),
         behind=tuple(study for study, value in values.items() if value <= 0),
-        undecided=tuple(gap.study for gap in gaps if gap.study in values and not gap.unqualified),
+        undecided=tuple(
+            gap.study for gap in gaps if gap.study in values and not gap.unqualified and not gap.equivalent
+        ),
+        equivalent=tuple(gap.study for gap in gaps if gap.equivalent),
         unanswered=tuple(gap.study for gap in gaps if gap.study not in values),
         prediction=prediction,
         sentence="",
@@ -238,12 +246,16 @@ def _sentence(group: Group, values: Mapping[str, float], at_chance: Mapping[str,
     if not values:
         return f"{models}: none of {len(group.unanswered)} studies has an answer."
     (lowest, least), *_, (highest, most) = sorted([*values.items()] * 2, key=lambda item: item[1])
-    undecided = f"undecided in {text.listed(group.undecided)}" if group.undecided else ""
+    undecided = [
+        f"{words} in {text.listed(studies)}"
+        for words, studies in (("practically equivalent", group.equivalent), ("undecided", group.undecided))
+        if studies
+    ]
     if len(values) == 1:
-        said = [f"{models}: one study, a gap of {text.points(least)} percentage points ({lowest})", undecided]
+        said = [f"{models}: one study, a gap of {text.points(least)} percentage points ({lowest})", *undecided]
     else:
         range_ = f"gaps from {text.points(least)} ({lowest}) to {text.points(most)} percentage points ({highest})"
-        said = [f"{models}: {_sign(group)}; {range_}", undecided]
+        said = [f"{models}: {_sign(group)}; {range_}", *undecided]
     if at_chance:
         others = text.listed(f"{text.points(value)} ({study})" for study, value in at_chance.items())
         said.append(f"with runs that did not learn scored at chance {others}")
@@ -267,5 +279,5 @@ def _sign(group: Group) -> str:
         return f"behind or level in {every} studies"
     fewer, where = min(("ahead", group.ahead), ("behind or level", group.behind), key=lambda side: len(side[1]))
     counted = f"{fewer} in {len(where)} of {n} studies ({text.listed(where)})"
-    both = all(set(side) - set(group.undecided) for side in (group.ahead, group.behind))
+    both = all(set(side) - {*group.undecided, *group.equivalent} for side in (group.ahead, group.behind))
     return f"the sign depends on the recipe, {counted}" if both else f"the sign is not settled, {counted}"

@@ -212,11 +212,11 @@ def compare(pair: Pair) -> tuple[Comparison, Robustness]:
         level=used.confidence,
     )
     lacking = paired.too_few(pair.basis.n, over_seeds.effect.ties, 1 - used.verdict_level)
-    new = _verdict_for_new_images(pair, over_seeds, at_verdict, lacking) if pair.independent else None
-    not_learned, at_chance = _count(pair, "not_learned"), asked.scored_at_chance.estimate
-    if any(not_learned.values()) and at_chance is not None:
+    not_learned = _count(pair, "not_learned")
+    at_chance = asked.scored_at_chance.estimate if any(not_learned.values()) else None
+    if at_chance is not None:
         over_seeds = paired.verdict_held_to_outcomes(over_seeds, at_chance, lacking)
-        new = new and paired.held_to_outcomes(new, at_chance, used.margin, lacking)
+    new = _verdict_for_new_images(pair, at_verdict, at_chance)
     errors = [float(1 - right.mean() / pair.n_images) if right.size else None for right in pair.right]
     found = Comparison(
         baseline=pair.baseline,
@@ -242,16 +242,23 @@ def compare(pair: Pair) -> tuple[Comparison, Robustness]:
     return found, asked
 
 
-def _verdict_for_new_images(
-    pair: Pair, over_seeds: paired.Gap, at_verdict: Estimate, lacking: str | None
-) -> str | None:
-    """The verdict from the intervals over seeds and test images; the exact test over seeds must agree."""
+def _verdict_for_new_images(pair: Pair, at_verdict: Estimate, at_chance: float | None) -> str | None:
+    """The verdict from the intervals over seeds and test images; the exact test over the same pairs must agree.
+
+    These are the pairs that have predictions, which may be fewer than those behind the verdict for this test set. The
+    gap `at_chance`, with the runs that did not learn scored, must agree too, where there are such runs.
+    """
     used = pair.analysis
     inner = pair.over_images(pair.primary, 2 * used.verdict_level - 1)
-    if not at_verdict.interval or not inner.interval or over_seeds.sign_flip.p_value is None:
+    if not pair.independent or pair.correct is None or not at_verdict.interval or not inner.interval:
         return None
+    candidate, baseline = (correct.sum(axis=1) for correct in pair.correct)
+    differences = candidate - baseline
+    alpha = 1 - used.verdict_level
+    lacking = paired.too_few(differences.size, int(np.count_nonzero(differences == 0)), alpha)
     words = paired.verdict(*at_verdict.interval, *inner.interval, used.margin)
-    return paired.held_to_test(words, over_seeds.sign_flip.p_value, 1 - used.verdict_level, lacking)
+    words = paired.held_to_test(words, paired.sign_flip(differences)[0], alpha, lacking)
+    return words if at_chance is None else paired.held_to_outcomes(words, at_chance, used.margin, lacking)
 
 
 def across_rates(pair: Pair, family: int) -> Sweep:

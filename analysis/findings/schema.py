@@ -207,6 +207,11 @@ class Comparison(Frozen):
         return f"for these test images: {here}; for new images: {new or 'no verdict'}"
 
     @property
+    def equivalent(self) -> bool:
+        """Whether both verdicts call the models practically equivalent."""
+        return self.seeds.verdict.words == self.verdict_for_new_images == "practically equivalent"
+
+    @property
     def scored_at_chance(self) -> Estimate | None:
         """The gap with runs that did not learn scored at chance; None where all at the selected rates learned."""
         found = self.sensitivity["scored_at_chance"]

@@ -13,11 +13,14 @@ from analysis.frames import Frames
 from analysis.grid import independent
 from analysis.stats.estimate import Estimate
 from analysis.stats.robustness import Specification, coinciding
-from analysis.stats.selection import Choice, Selection
+from analysis.stats.selection import TIE, Choice, Selection
 from analysis.stats.variance import Component
 
 NAMED = 3
 """Unusable files that are named; the page names them all."""
+
+LUCK_LEAST = "89%"
+"""What that interval covers at least where it should cover 95%: analysis/published/calibration.csv."""
 
 WIDER = 1.1
 """Times the primary interval's width from which on the one that allows for the choice of learning rates is told."""
@@ -149,7 +152,7 @@ def _ranges(findings: Findings, comparison: Comparison) -> str:
     """Both intervals, or why one of them is missing."""
     seeds, images = comparison.seeds.mean, comparison.images
     clusters = findings.about.clusters
-    drawn = "taken as independent" if clusters is None else f"which come in {clusters.count:,} clusters"
+    drawn = "taken as independent" if clusters is None else f"which come in {text.clusters(clusters.count)}"
     sample = f"a different sample of such images, {drawn}"
     ranges = [
         f"no interval for training luck alone: {seeds.declined}"
@@ -220,7 +223,19 @@ def _outcomes(findings: Findings, comparison: Comparison) -> str:
     elsewhere = sum(c.diverged + c.collapsed for c in others)
     ended = sum(c.finished + c.diverged for c in others)
     rest = f"; at other rates {elsewhere} of {ended} did" if elsewhere else ""
-    return f"At the selected rates {' and '.join(each)}{rest}. "
+    return f"At the selected rates {' and '.join(each)}{rest}. {_absent(comparison, models)}"
+
+
+def _absent(comparison: Comparison, models: tuple[str, str]) -> str:
+    """How many trainings have no outcome, and what the gap would be if they had fallen against the candidate."""
+    absent = [f"{comparison.absent[model]} of {model}" for model in models if comparison.absent[model]]
+    worst = comparison.sensitivity["worst_case"].estimate
+    if not absent:
+        return ""
+    if_ = (
+        "" if worst is None else f"; had they fallen against {models[0]}, the gap would be {text.points(worst)} points"
+    )
+    return f"Without an outcome, failed or missing: {text.listed(absent)}{if_}. "
 
 
 def _verdict(findings: Findings, comparison: Comparison) -> str:
@@ -278,7 +293,7 @@ def _selection(findings: Findings, comparison: Comparison) -> str:
         return ""
     return (
         f"Allowing also for the luck of choosing the learning rates, the interval over seeds is "
-        f"{text.points_interval(*wider)}. "
+        f"{text.points_interval(*wider)} (at 95% it covers in simulation as little as {LUCK_LEAST}). "
     )
 
 
@@ -326,7 +341,7 @@ def _alternatives(findings: Findings, baseline: str) -> str:
 
 def _way(spec: Specification) -> str:
     """An alternative analysis by what it does otherwise than the primary one."""
-    usual = dict(selection="mean", outcomes="both learned", pairing="paired", transform="raw")
+    usual = dict(selection="mean", outcomes="both learned", pairing="paired", transform="raw", population="seeds")
     others = [getattr(spec, way) for way, value in usual.items() if getattr(spec, way) != value]
     return ", ".join(others)
 
@@ -449,9 +464,10 @@ def _choice(findings: Findings, frames: Frames, model: str, choice: Choice) -> I
         yield f"{model} {why}, so no learning rate could be chosen for it"
         return
     planned = runs["learning_rate"].value_counts().sort_index()
+    best = chosen.scores[chosen.index or 0] or 0.0
     if lost := list(_lost(findings, model, chosen)):
         yield from lost
-    elif ties := sum(s == chosen.scores[chosen.index or 0] for s in chosen.scores) - 1:
+    elif ties := sum(score is not None and score >= best - TIE for score in chosen.scores) - 1:
         yield (
             f"{model}: {ties + 1} learning rates have the same mean validation accuracy; the smallest, "
             f"{chosen.learning_rate:g}, is used"

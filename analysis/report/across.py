@@ -41,7 +41,7 @@ def tabulated(found: Across) -> Table | None:
             Images=Cell(phrases.images(gap.clusters), {"clusters": gap.clusters}, number=False),
             Level=number("level", gap.seeds.level, text.level(gap.seeds.level)),
             Pairs=words("pairs", text.of(gap.seeds.n, gap.seeds.planned)),
-            Decided=words("decided", "yes" if gap.unqualified else "no"),
+            Decided=words("decided", "yes" if gap.unqualified else "equivalent" if gap.equivalent else "no"),
         )
     rows.captioned(
         "Test accuracy of the candidate minus that of the baseline, in percentage points, each at its selected "
@@ -51,7 +51,7 @@ def tabulated(found: Across) -> Table | None:
         "and over seeds and test images. Images: in how many clusters these come, such as those of one writer; where "
         "they are taken as independent, the second interval is probably too short. Decided: whether the study calls "
         "one of the two the more accurate, for both populations: by intervals at the level that its baselines share, "
-        "and by the exact test."
+        "and by the exact test; or calls them practically equivalent."
     )
     return rows.table("across", TITLE) if rows.cells else None
 

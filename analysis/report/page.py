@@ -156,6 +156,9 @@ def headline(findings: Findings) -> str:
         gap = c.seeds.mean.estimate
         if gap is None:
             said = "there is no answer against", ""
+        elif c.equivalent:
+            margin = f", by a margin of {text.plain(100 * settings.margin)} points"
+            said = f"{settings.candidate} is practically as accurate as", f"{margin}{scope}"
         elif not c.unqualified:
             said = f"{settings.candidate} is not shown to be more or less accurate than", ""
         else:
@@ -213,7 +216,8 @@ def tile(findings: Findings, c: Comparison) -> Tile:
     new = f"no interval for new images: {images.declined}"
     if images.low is not None:
         supposed = "" if findings.about.clusters else ", taken as independent"
-        new = f"{text.points_interval(images.low, images.high)} for new images{supposed} ({level})"
+        fewer = f"; from {text.of(images.n, c.pairs)} pairs" if images.n < c.pairs else ""
+        new = f"{text.points_interval(images.low, images.high)} for new images{supposed} ({level}{fewer})"
     at_chance = c.scored_at_chance
     scored = [] if at_chance is None else [f"{text.points(at_chance.estimate)} with the others scored at chance"]
     return Tile(
@@ -224,10 +228,12 @@ def tile(findings: Findings, c: Comparison) -> Tile:
     )
 
 
-def _verdict(findings: Findings, c: Comparison) -> str | None:
+def _verdict(findings: Findings, c: Comparison) -> str:
     """The verdicts in short, with the level that they are held to and what held them back."""
     if c.verdicts is None:
-        return None
+        shared = None if c.independent else "pairs share initial weights or batch orders"
+        why = shared or c.seeds.verdict.interval.declined
+        return f"no verdict: {why}"
     here, new = c.seeds.verdict.words or "", c.verdict_for_new_images or "no verdict"
     both = {"these test images and for new ones": here}
     said = both if here == new else {"these test images": here, "new ones": new}

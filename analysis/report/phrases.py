@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from analysis import text
 from analysis.findings.schema import Findings
+from analysis.findings.summary import LUCK_LEAST
 
 TOO_SHORT = (
     "Intervals over seeds suppose seeds whose luck is not strongly skewed: in simulation, 95% t intervals over 5 to 50 "
@@ -17,9 +18,12 @@ TOO_SHORT = (
 )
 """What fails, from analysis/published/calibration.csv."""
 
+OVER_SEEDS = "over seeds (this test set; too short where their luck is strongly skewed)"
+"""The population of the primary interval, and where that fails; by how much, TOO_SHORT says."""
+
 LUCK_COVERS = (
-    "at 95% it covers in simulation as little as 89%, the less the more seeds, where rates tie on validation images "
-    "and lie apart on test images; more than 95% where they tie on both"
+    f"at 95% it covers in simulation as little as {LUCK_LEAST}, the less the more seeds, where rates tie on "
+    "validation images and lie apart on test images; more than 95% where they tie on both"
 )
 """What the interval that allows for the luck of selection covers, from there too."""
 
@@ -53,7 +57,7 @@ def guessing(findings: Findings) -> str:
 
 def images(clusters: int | None) -> str:
     """How test images were drawn, as far as is known: "297 clusters", or "independent"."""
-    return "independent" if clusters is None else f"{text.count(clusters)} clusters"
+    return "independent" if clusters is None else text.clusters(clusters)
 
 
 def new_images(findings: Findings) -> str:

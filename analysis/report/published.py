@@ -99,5 +99,5 @@ def _gap(findings: Findings, c: Comparison) -> str:
     limits = " / ".join(text.points_interval(e.low, e.high) for e in (mean, images))
     level = phrases.level(findings)
     n = text.of(c.pairs, c.planned)
-    decided = "" if c.unqualified else ", undecided"
+    decided = "" if c.unqualified else ", practically equivalent" if c.equivalent else ", undecided"
     return f"{names}: {text.points(mean.estimate)} ({limits}; {level}, n = {n}){decided}"

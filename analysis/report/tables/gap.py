@@ -40,6 +40,11 @@ def gaps(findings: Findings, frames: Frames) -> Rows:
             ),
             Pairs=Cell(text.of(c.pairs, c.planned), {"pairs": c.pairs, "pairs_planned": c.planned}),
         )
+        if c.images.n < c.pairs:
+            rows.remarks.append(
+                f"{c.baseline}: over seeds and images, from the {text.of(c.images.n, c.pairs)} pairs whose predictions "
+                "are there."
+            )
         if c.scored_at_chance is not None:
             rows.remarks.append(
                 f"{c.baseline}: with runs that did not learn scored at chance, a gap of "
@@ -53,7 +58,7 @@ def gaps(findings: Findings, frames: Frames) -> Rows:
     return rows.captioned(
         f"Test accuracy of {settings.candidate} minus that of the baseline, in percentage points, each at the "
         "learning rate with the best mean validation accuracy. Errors: mean per cent of test images wrong, "
-        f"candidate / baseline. Intervals at {text.level(settings.confidence)}: over seeds by t (this test set); and "
+        f"candidate / baseline. Intervals at {text.level(settings.confidence)}: by t {phrases.OVER_SEEDS}; and "
         f"images: over seeds and test images ({phrases.new_images(findings)}). p: exact "
         f"sign-flip test, two-sided, by Holm over all baselines{several if len(settings.baselines) > 1 else ''}. "
         "Ahead: pairs won : tied : lost. Verdict at a "
@@ -86,7 +91,7 @@ def sweep(findings: Findings, frames: Frames) -> Rows:
             f"{'' if e.declined is None else f' ({e.declined})'}, {text.rests_on(e)}."
         )
     return rows.captioned(
-        f"Percentage points, over seeds (this test set); {phrases.level(findings)} t interval "
+        f"Percentage points, {phrases.OVER_SEEDS}; {phrases.level(findings)} t interval "
         "for each rate alone, and simultaneous band. p: exact sign-flip test, unadjusted and by Holm over all "
         "baselines and learning rates. Learned: of the runs with an outcome, candidate / baseline.",
     )

@@ -115,7 +115,7 @@ def specifications(findings: Findings, frames: Frames) -> Rows:
     return rows.captioned(
         "Every different estimate of the gap, in percentage points and in order, the number of analyses that give it, "
         f"and the choices that occur among these; ★ the primary analysis. Intervals at "
-        f"{phrases.level(findings)} over seeds (this test set), where one is defined, of the "
+        f"{phrases.level(findings)} {phrases.OVER_SEEDS}, where one is defined, of the "
         "first of the choices named. Best of 1 rate, of 2 rates …: each model tries only this many learning rates, "
         "expected over all ways to pick them. Descriptive: analyses share data.",
     )

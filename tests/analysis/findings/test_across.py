@@ -12,7 +12,7 @@ from analysis.findings.across import across
 from analysis.findings.build import collect
 from analysis.findings.schema import Clusters
 from analysis.report import across as report
-from analysis.report import published
+from analysis.report import page, published
 from analysis.report.figures import forest, style
 from analysis.stats.estimate import Basis
 from analysis.stats.prediction import prediction_interval
@@ -80,6 +80,23 @@ def test_a_sign_that_turns_is_never_called_one_that_holds(found):
     (group,) = across(undecided).groups
     assert group.behind == group.undecided == ("level",)
     assert "the sign is not settled, ahead in 1 of 2 studies" in group.sentence
+
+
+def test_models_that_are_practically_equivalent_are_not_undecided(tmp_path):
+    """The study's own verdict is told of it, on every page of several studies."""
+    truth = {"net": Truth(3.0, 1.0, 0.02, 1000), "mlp": Truth(3.0, 1.0, 0.02, 1000)}
+    options = dict(seeds=10, n_test=1000, n_val=60, correlation=0.95)
+    folder = synthetic.write(tmp_path, truth, **options, analysis={"margin": 0.05, "resamples": 200})
+    own = collect(frames.load(folder))
+    assert "for these test images and for new ones: practically equivalent" in own.answer
+    assert "net is practically as accurate as mlp, by a margin of 5 points, for new images" in page.headline(own)
+    assert published._gap(own, own.comparisons[0]).endswith("), practically equivalent")
+    one = across({"one": own})
+    (group,) = one.groups
+    assert (group.equivalent, group.undecided) == (("synthetic",), ())
+    assert "; practically equivalent in synthetic" in group.sentence
+    assert "undecided" not in group.sentence
+    assert list(report.tabulated(one).shown["Decided"]) == ["equivalent"]
 
 
 def test_other_datasets_and_other_models_are_never_put_together(found):

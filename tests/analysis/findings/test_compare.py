@@ -7,7 +7,7 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from analysis import frames, text
 from analysis.findings.build import collect
-from analysis.report import figures
+from analysis.report import figures, page, tables
 from tests import synthetic
 from tests.analysis.findings.studies import FAST, MODELS, RATES
 from tests.synthetic import Truth
@@ -168,6 +168,25 @@ def test_lost_predictions_cost_their_pairs_alone(tmp_path):
     # The caption of the confusions counts predictions, not runs.
     (caption,) = (c for c in figures.captions(found, data) if c.name == "confusion")
     assert "mlp 4 of 5" in caption.text
+
+
+def test_the_verdict_for_new_images_rests_on_the_pairs_that_its_interval_rests_on(tmp_path):
+    """Two of eight pairs have predictions: their interval leaves out 0, and no test of two pairs can say so."""
+    truth = {"first": Truth(2.5, 1.0, 0.01), "second": Truth(0.5, 1.0, 0.01)}
+    states = dict.fromkeys([("first", 0.01, seed) for seed in range(2, 8)], "unpredicted")
+    folder = synthetic.write(
+        tmp_path, truth, seeds=8, n_test=2000, n_val=50, learning_rates=(0.01,), states=states, analysis=FAST
+    )
+    found = collect(frames.load(folder))
+    (c,) = found.comparisons
+    assert (c.pairs, c.images.n, c.images.low > 0) == (8, 2, True)
+    assert c.seeds.verdict.words == "better by more than the margin"
+    assert c.verdict_for_new_images == "undecided: 2 pairs are too few for the exact test at 0.05, 6 would do"
+    assert not c.unqualified
+    assert page.tile(found, c).lines[0].endswith("(95%; from 2 of 8 pairs)")
+    assert "second: over seeds and images, from the 2 of 8 pairs" in " ".join(
+        tables.TABLES["gaps"].table(found, frames.load(folder)).notes
+    )
 
 
 def test_classes_of_a_baseline_without_predictions_still_count_in_holms_family(tmp_path):

@@ -13,6 +13,7 @@ from scipy import stats
 from analysis import frames, text
 from analysis.findings import summary
 from analysis.findings.build import collect
+from analysis.findings.schema import Clusters
 from analysis.report import page, paper, terminal, wandb_report
 from analysis.report.figures import FIGURES
 from analysis.report.tables import TABLES
@@ -58,7 +59,9 @@ def test_the_interval_that_allows_for_the_choice_of_rates_is_told_where_it_is_wi
         return summary.sentence(findings.model_copy(update={"comparisons": (changed, *others)})).split("\n\n")[0]
 
     wider = text.points_interval(low - 0.05, high + 0.05)
-    assert f"the luck of choosing the learning rates, the interval over seeds is {wider}. " in answer(0.05)
+    assert f"the luck of choosing the learning rates, the interval over seeds is {wider} (at 95% it covers " in answer(
+        0.05
+    )
     assert "the luck of choosing" not in answer(0.0)
 
 
@@ -362,6 +365,49 @@ def test_halves_of_the_test_file_that_differ_are_in_the_answer(tmp_path):
     first, last = found.images["second"].crossed.halves
     said = f"{text.points(first.estimate)} ({text.points_interval(*first.interval)}) in its first half"
     assert f"The gap is not the same throughout the test file: {said}, {text.points(last.estimate)} (" in found.answer
+
+
+def test_trainings_without_an_outcome_are_in_the_answer_with_the_gap_they_could_make(tmp_path):
+    """Failed runs are of no chance that a limit could tell of: they may all be of the worst kind."""
+    states = dict.fromkeys([("first", 0.01, seed) for seed in range(4)], "failed") | {("second", 0.01, 5): "missing"}
+    folder = synthetic.write(
+        tmp_path, TWO, seeds=8, n_test=200, n_val=50, learning_rates=(0.01,), states=states, analysis=FAST
+    )
+    found = collect(frames.load(folder))
+    worst = text.points(found.comparisons[0].sensitivity["worst_case"].estimate)
+    assert "Without an outcome, failed or missing: 4 of first and 1 of second; had they fallen against" in found.answer
+    assert f"against first, the gap would be {worst} points. " in found.answer
+    whole = synthetic.write(tmp_path / "whole", TWO, seeds=8, n_test=200, n_val=50, learning_rates=(0.01,))
+    assert "Without an outcome" not in collect(frames.load(whole), FAST).answer
+
+
+def test_an_alternative_that_differs_in_its_population_alone_has_a_name(findings):
+    """Where predictions are lost, the gap for new images is of fewer pairs, and may have the other sign."""
+    (primary,) = [s for s in findings.robustness["mlp"].specifications if s.primary]
+    other = primary.model_copy(update={"population": "seeds and test images", "primary": False})
+    assert summary._way(other) == "seeds and test images"
+    assert summary._way(primary) == ""
+
+
+def test_rates_that_tie_but_for_the_order_of_a_sum_are_warned_of_as_ties(findings, loaded):
+    chosen = findings.selection["mlp"].mean
+    best = chosen.scores[chosen.index]
+
+    def warned(other):
+        scores = tuple(best if k == chosen.index else other if k == (chosen.index + 1) % 3 else 0.1 for k in range(3))
+        mean = chosen.model_copy(update={"scores": scores})
+        choice = findings.selection["mlp"].model_copy(update={"mean": mean})
+        return [w for w in summary._choice(findings, loaded, "mlp", choice) if "have the same mean" in w]
+
+    assert len(warned(best - 2e-16)) == 1
+    assert warned(best - 1e-6) == []
+
+
+def test_a_single_cluster_is_one(findings):
+    about = findings.about.model_copy(
+        update={"clusters": Clusters(count=1, smallest=400, largest=400, sha256="0" * 64)}
+    )
+    assert "which come in 1 cluster;" in summary.sentence(findings.model_copy(update={"about": about}))
 
 
 def test_trainings_that_all_learned_are_said_once(tmp_path):

@@ -72,6 +72,7 @@ const box = document.getElementById("search");
 box.value = arguments[0];
 box.dispatchEvent(new Event("input"))
 """
+WIDE = "filter(table => table.offsetWidth > table.parentNode.clientWidth + 1)"
 OPEN = "document.querySelectorAll('details').forEach(fold => fold.open = true)"
 
 
@@ -200,3 +201,23 @@ def test_a_phone_scrolls_tables_not_the_page(opened):
         assert opened.run("const t = document.querySelector('.scroll'); return t.scrollWidth > t.clientWidth")
     finally:
         opened.command("Emulation.clearDeviceMetricsOverride")
+
+
+def test_the_first_screen_shows_the_whole_figure_of_the_gap(opened):
+    opened.command("Emulation.setDeviceMetricsOverride", width=1280, height=800, deviceScaleFactor=1, mobile=False)
+    try:
+        assert opened.run("return document.querySelector('#figure-gap .picture').getBoundingClientRect().bottom") <= 800
+    finally:
+        opened.command("Emulation.clearDeviceMetricsOverride")
+
+
+def test_on_paper_no_table_is_wider_than_the_page(opened):
+    """A4 between margins of one centimetre, where nothing scrolls."""
+    opened.command("Emulation.setEmulatedMedia", media="print")
+    opened.command("Emulation.setDeviceMetricsOverride", width=718, height=1000, deviceScaleFactor=1, mobile=False)
+    try:
+        opened.run(OPEN)
+        assert opened.run(f"return [...document.querySelectorAll('.scroll table')].{WIDE}.map(table => table.id)") == []
+    finally:
+        opened.command("Emulation.clearDeviceMetricsOverride")
+        opened.command("Emulation.setEmulatedMedia", media="")
