@@ -142,6 +142,8 @@ def test_the_analysis_published_is_the_one_the_config_declares(findings):
 
 def test_readme_gives_the_gaps_published(findings):
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").replace("\n>", " ").split())
+    always = all(c.seeds.effect.wins == c.pairs for c in findings.comparisons)
+    assert ("LeNet-5 was ahead in every pair." in readme) == always
     for c in findings.comparisons:
         mean, images = c.seeds.mean, c.images
         for shown in (
@@ -215,6 +217,9 @@ def test_readme_gives_the_accuracies_published(findings):
     rates = [float(cell) for cell in header.strip("|").split("|")[1:]]
     shown = {cells[0].strip(" `"): cells[1:] for cells in (row.strip("|").split("|") for row in rows[1:])}
     assert set(shown) == {model.name for model in findings.about.models}
+    assert f"Means of the {findings.about.planned} trainings" in readme
+    without = [c.test_accuracy for c in findings.configurations if c.learning_rate not in rates]
+    assert f"none of {sum(e.planned for e in without)} learned" in readme
     for c in findings.configurations:
         e = c.test_accuracy
         if c.learning_rate not in rates:
