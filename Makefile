@@ -6,7 +6,9 @@ CLUSTERS ?=
 JOBS    ?= 2
 PYTHON  ?= python3
 BIN     := .venv/bin
-STUDY    = $(CONFIG) $(if $(STORAGE),storage=$(STORAGE))
+# What a user names reaches its command whole, whatever a shell would make of its spaces, & or ?.
+quoted   = $(if $(1),'$(subst ','\'',$(1))')
+STUDY    = $(CONFIG) $(if $(STORAGE),storage=$(call quoted,$(STORAGE)))
 
 .PHONY: help study paper test fast lint bench calibration published clean
 
@@ -23,7 +25,7 @@ study: .venv/ready ## Train the quick study on MNIST and write its report: minut
 # A study that is trained already, or an archive, is named by LEDGER; nothing is trained then.
 paper: .venv/ready ## The same, and the draft of a paper: LaTeX, and its PDF where LaTeX is installed
 	$(if $(LEDGER),,$(BIN)/python -m study run $(STUDY))
-	$(BIN)/python -m analysis $(or $(LEDGER),"$$($(BIN)/python -m study where $(STUDY))") --paper
+	$(BIN)/python -m analysis $(or $(call quoted,$(LEDGER)),"$$($(BIN)/python -m study where $(STUDY))") --paper
 
 # The tests of a file stay together and share what they had to train or start; JOBS=3 is a little faster on two cores.
 test: .venv/ready lint ## Lint, and run all tests: half an hour on two cores
@@ -42,10 +44,10 @@ bench: .venv/ready ## Measure speed and memory (tests/benchmarks): half an hour
 
 calibration: .venv/ready ## Simulate how often the intervals and tests keep their promise: about half an hour on two cores
 	$(BIN)/python -m analysis.calibration --processes 2 --date "$$(date -u +%F)" --out analysis/published/calibration \
-		--ledger $(or $(LEDGER),analysis/published/paper/paper.zip)
+		--ledger $(or $(call quoted,$(LEDGER)),analysis/published/paper/paper.zip)
 
 published: .venv/ready ## Make the reports, papers and links of analysis/published anew: a minute a study
-	$(BIN)/python -m analysis published analysis/published $(if $(CLUSTERS),--clusters $(CLUSTERS))
+	$(BIN)/python -m analysis published analysis/published $(if $(CLUSTERS),--clusters $(call quoted,$(CLUSTERS)))
 
 # The environment is made anew whenever what it should hold has changed.
 .venv/ready: setup.cfg constraints.txt

@@ -258,7 +258,8 @@ def check(address: str, console: Console, config: StudyConfig | None = None) -> 
     place = None if config is None else Storage(config.storage) / config.name
     mark = f"{TEMPORARY}check-{secrets.token_hex(4)}"
     planned = None if config is None else node.Models.of(config)
-    cuda = bool(config and config.launch.gpus_per_trial)
+    # Without a config it may be for any study, on GPUs as well.
+    cuda = config is None or config.launch.gpus_per_trial > 0
     table = Table("node", "CPUs", "GPUs", "memory", "fit", box=None, header_style="bold", pad_edge=False)
     wrong: list[str] = []
     with connected(address):
@@ -272,9 +273,9 @@ def check(address: str, console: Console, config: StudyConfig | None = None) -> 
                 place.delete(mark)
         for info, answer, now in answers:
             has, host = info["Resources"], info["NodeManagerHostname"]
-            # A node that takes no pack, such as a head without CPUs, needs no GPU.
-            takes = cuda and has.get("GPU", 0) > 0
-            faults = [answer] if isinstance(answer, str) else node.faults(answer, Expected(), now, cuda=takes)
+            # Where Ray counts no GPU, no pack is placed that would need one.
+            wanted = has.get("GPU", 0) if cuda else 0
+            faults = [answer] if isinstance(answer, str) else node.faults(answer, Expected(), now, gpus=wanted)
             memory, gpus = "?", f"{has.get('GPU', 0):g}"
             if isinstance(answer, Facts):
                 memory = f"{answer.memory / 2**30:.0f} GiB, {answer.free / 2**30:.0f} free"

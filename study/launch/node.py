@@ -137,11 +137,16 @@ def _others(planned: Models) -> tuple[str, ...]:
     return tuple(reason for reason in told if reason)
 
 
-def faults(facts: Facts, expected: Expected, now: float, *, cuda: bool) -> list[str]:
-    """What makes a machine unfit, one line each; `now` is the driver's clock as `facts` were told."""
+def faults(facts: Facts, expected: Expected, now: float, *, gpus: float) -> list[str]:
+    """What makes a machine unfit, one line each; `now` is the driver's clock as `facts` were told.
+
+    `gpus`: how many of them Ray hands out there, each of which has to compute; 0 where none is wanted.
+    """
     found = _differences(facts.versions, facts.sources, expected)
-    if cuda and not facts.gpus:
+    if gpus and not facts.gpus:
         found.append(_no_cuda(facts.cuda))
+    elif len(facts.gpus) < gpus:
+        found.append(f"CUDA computes on {len(facts.gpus)} of the {gpus:g} GPUs that Ray counts")
     if facts.storage:
         found.append(facts.storage)
     found += facts.models

@@ -42,6 +42,27 @@ def test_a_paper_of_a_ledger_trains_nothing(tmp_path):
     assert make(tmp_path, "LEDGER=a.zip", target="paper") == (0, ["-m analysis a.zip --paper"])
 
 
+STRANGE = "/my  place/it's?endpoint_override=minio:9000&scheme=http"
+"""Two spaces, since one would look the same in two arguments."""
+
+
+@pytest.mark.parametrize(
+    ("target", "variable", "expected"),
+    [
+        ("study", "STORAGE", f"-m study run configs/quick.yaml storage={STRANGE} --report"),
+        ("paper", "STORAGE", f"-m study run configs/quick.yaml storage={STRANGE}"),
+        ("paper", "STORAGE", f"-m study where configs/quick.yaml storage={STRANGE}"),
+        ("paper", "LEDGER", f"-m analysis {STRANGE} --paper"),
+        ("calibration", "LEDGER", f"--ledger {STRANGE}"),
+        ("published", "CLUSTERS", f"-m analysis published analysis/published --clusters {STRANGE}"),
+    ],
+)
+def test_a_place_of_any_name_is_one_argument(tmp_path, target, variable, expected):
+    code, calls = make(tmp_path, f"{variable}={STRANGE}", target=target)
+    assert code == 0
+    assert [call for call in calls if call.endswith(expected)]
+
+
 @pytest.mark.parametrize("code", [1, 2, 130])
 def test_the_study_says_how_it_ended(tmp_path, code):
     assert make(tmp_path, code=code)[0] == code

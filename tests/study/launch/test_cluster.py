@@ -1,11 +1,13 @@
 """On which nodes a study places its packs; a signal while Ray starts. A cluster that is joined: test_ray_tune.py."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import pickle
 import signal
 import sys
+import time
 from collections import defaultdict
 
 import pytest
@@ -13,7 +15,7 @@ from rich.console import Console
 
 from study.config import Launching
 from study.config_file import load
-from study.launch import cluster
+from study.launch import cluster, node
 from study.launch.cluster import NODE_ID, Placement, connected, elsewhere
 from study.ledger.storage import Storage
 
@@ -70,6 +72,33 @@ def test_a_check_gives_nodes_the_variables_that_workers_get(monkeypatch):
     )
     assert cluster.check("auto", Console(file=io.StringIO()), config) == 0
     assert given[-1] == keys
+
+
+@pytest.mark.parametrize(
+    ("overrides", "counted", "gpus", "fault"),
+    [
+        (None, 1, (), "CUDA does not work: no driver"),
+        (None, 2, ("A100",), "CUDA computes on 1 of the 2 GPUs that Ray counts"),
+        (["launch.gpus_per_trial=0.25"], 2, ("A100",), "CUDA computes on 1 of the 2 GPUs that Ray counts"),
+        (["launch.gpus_per_trial=1"], 1, (), "CUDA does not work: no driver"),
+        ([], 1, (), None),
+        (None, 0, (), None),
+        (["launch.gpus_per_trial=1"], 0, (), None),
+        (None, 2, ("A100", "A100"), None),
+    ],
+)
+def test_a_check_asks_for_every_gpu_that_ray_counts_unless_the_study_takes_none(
+    monkeypatch, tmp_path, overrides, counted, gpus, fault
+):
+    info = {"NodeManagerHostname": "n1", "Resources": {"CPU": 4.0} | ({"GPU": float(counted)} if counted else {})}
+    facts = dataclasses.replace(node.facts(), gpus=gpus, cuda=None if gpus else "no driver")
+    monkeypatch.setattr(cluster, "connected", contextlib.nullcontext)
+    monkeypatch.setattr(cluster, "_ask_all", lambda *asked: [(info, facts, time.time())])
+    monkeypatch.setattr(cluster, "lack", lambda knobs: None)
+    config = None if overrides is None else load("configs/smoke.yaml", [f"storage={tmp_path}", *overrides])
+    said = io.StringIO()
+    assert cluster.check("auto", Console(file=said, width=200), config) == (0 if fault is None else 1)
+    assert [line for line in said.getvalue().splitlines() if "CUDA" in line] == ([f"n1: {fault}"] if fault else [])
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -74,7 +74,7 @@ def test_a_model_of_a_config_is_looked_at_by_what_it_is_built_from(dataset, tmp_
     other = dataclasses.replace(planned, fingerprints=dict.fromkeys(planned.fingerprints, "0" * 12))
     (reason,) = node.facts(planned=other).models
     assert reason.startswith("its narrow (")
-    assert reason in node.faults(node.facts(planned=other), Expected(), time.time(), cuda=False)
+    assert reason in node.faults(node.facts(planned=other), Expected(), time.time(), gpus=0)
     run = RUN.model_copy(
         update=dict(model="narrow", constructor="mlp", arguments={"hidden": [9]}, model_fingerprint="0" * 12)
     )
@@ -109,10 +109,10 @@ def test_a_storage_that_cannot_be_written_is_named(dataset, tmp_path, monkeypatc
 def test_what_a_check_of_all_nodes_finds(monkeypatch):
     facts = node.facts()
     assert facts.memory >= facts.free > 0
-    assert node.faults(facts, Expected(), time.time(), cuda=False) == []
+    assert node.faults(facts, Expected(), time.time(), gpus=0) == []
     monkeypatch.setattr(node, "_gpus", lambda: ((), None))
     facts = dataclasses.replace(node.facts(), clock=time.time() - 100, storage="cannot write")
-    gpu, storage, clock = node.faults(facts, Expected(), time.time(), cuda=True)
+    gpu, storage, clock = node.faults(facts, Expected(), time.time(), gpus=1)
     assert gpu == "CUDA does not work: there is no GPU"
     assert storage == "cannot write"
     assert clock == "its clock is -100 s off; allowed: 60 s"
