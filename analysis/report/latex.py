@@ -12,7 +12,9 @@ Tables and figures that are wider than a column are starred floats, which one-co
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
@@ -42,18 +44,38 @@ PARTS = (re.compile(r"\S+"), re.compile(r"[^\s_-]+[_-]?|[_-]"))
 SENTENCE = 45
 """Digits after which a longer cell is broken in any case, where not all cells fit."""
 
+CROWDED = 1.15
+"""Times the page that a table may be wide, and be set smaller, before its words are broken."""
+
 SMALLEST = 0.7
 """Of that size, what a table may be shrunk to: 5 points where the text has 10. What is wider still sticks out."""
 
 LINES = 50
 """Lines of a table on one page, its notes included."""
 
+CAPTION = {False: 46, True: 98}
+"""Digits in a line of a caption, under a figure that is wide or is not; LaTeX puts a few more there."""
+
+AROUND = 6
+"""Lines of text that the space around a figure takes, and above it the heading of a section."""
+
+MANY = 4
+"""Models that a caption speaks of one by one; of more it counts those of which it says the same."""
+
+LONG = 20
+"""Characters of a word that are kept together in a line, if that can be done."""
+
+AVOIDED = r"\penalty2000{}"
+"""Where a line is broken if no other way is left: within such words."""
+
 
 def write(findings: Findings, frames: Frames, folder: Path) -> list[Path]:
     """Write tables/NAME.tex and figures/NAME.tex into `folder`; the paths written."""
     floats = {f"tables/{table.name}.tex": as_latex(table) for table in tables.build(findings, frames)}
-    captions = figures.captions(findings, frames)
-    floats |= {f"figures/{caption.name}.tex": as_figure(caption) for caption in captions if caption.missing is None}
+    models = [model.name for model in findings.about.models]
+    for caption in figures.captions(findings, frames):
+        if caption.missing is None:
+            floats[f"figures/{caption.name}.tex"] = as_figure(replace(caption, text=counted(caption.text, models)))
     for name, content in floats.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content, encoding="utf-8")
@@ -61,13 +83,33 @@ def write(findings: Findings, frames: Frames, folder: Path) -> list[Path]:
 
 
 def as_figure(caption: Caption) -> str:
-    """A figure with its caption."""
+    """A figure with its caption, of the size that it was drawn in, or smaller where both would not fit a page."""
     star, inches = ("*", style.PAGE) if caption.wide else ("", style.COLUMN)
-    width = f"\\ifdim\\linewidth<{inches}in\\linewidth\\else{inches}in\\fi"  # as it was drawn, or smaller
+    width = f"\\ifdim\\linewidth<{inches}in\\linewidth\\else{inches}in\\fi"
+    lines = ceil(_long(f"{caption.title}. {caption.text}") / CAPTION[caption.wide]) + AROUND
+    size = f"width={width},height=\\dimexpr\\textheight-{lines}\\baselineskip,keepaspectratio"
     return (
-        f"\\begin{{figure{star}}}\n\\centering\n\\includegraphics[width={width}]{{{caption.name}.pdf}}\n"
+        f"\\begin{{figure{star}}}\n\\centering\n\\includegraphics[{size}]{{{caption.name}.pdf}}\n"
         f"{_caption(caption.title, caption.text)}\\label{{fig:{caption.name}}}\n\\end{{figure{star}}}\n"
     )
+
+
+def counted(said: str, models: Collection[str]) -> str:
+    """A caption in which sentences that list many models with a value each say how many have which value.
+
+    "Planned pairs: a 4 of 4, b 4 of 4, …" becomes "Planned pairs: 4 of 4 (9 models)." Where most values differ there is
+    nothing to count, and the list stays.
+    """
+    names = "|".join(re.escape(name) for name in sorted(models, key=len, reverse=True))
+    listed = re.compile(rf"(?<=[:,;] )(?:{names}):? ")
+    sentences = re.split(r"(?<=\.) (?=[A-Z])", said)
+    for at, sentence in enumerate(sentences):
+        lead, *values = listed.split(sentence)
+        groups = Counter(value.rstrip(" ,;.") for value in values)
+        if len(values) > MANY >= len(groups):
+            shown = (f"{value} ({n} model{'s' * (n > 1)})" for value, n in groups.items())
+            sentences[at] = f"{lead.rstrip(' ,:;')}: {'; '.join(shown)}."
+    return " ".join(sentences)
 
 
 def as_latex(table: Table) -> str:
@@ -97,7 +139,15 @@ def _float(table: Table, rows: pd.DataFrame, number: int, parts: int) -> str:
 
 def _caption(title: str, words: str) -> str:
     """A caption, with the title alone for lists of tables and figures."""
-    return f"\\caption[{text.latex(title)}]{{{text.latex(f'{title}. {words}'.strip())}}}\n"
+    return f"\\caption[{prose(title)}]{{{prose(f'{title}. {words}'.strip())}}}\n"
+
+
+def prose(shown: str) -> str:
+    """Text for LaTeX, escaped, in which short names are broken between lines only where no other way is left."""
+    words = ((word, text.latex(word)) for word in shown.split())
+    return " ".join(
+        latex if len(word) > LONG else latex.replace(r"\_\allowbreak{}", rf"\_{AVOIDED}") for word, latex in words
+    )
 
 
 def _long(shown: str) -> float:
@@ -121,10 +171,12 @@ def _widths(table: Table) -> dict[str, float]:
     if _width(whole.values()) <= PAGE:
         return whole
     for parts in PARTS:
-        # A little more, as no line is filled to its end.
-        longest = {c: 1 + max(_long(part) for cell in cells[c] for part in parts.findall(cell)) for c in _broken(table)}
+        # A little more, as no line is filled to its end, and as most letters of names are wider than digits.
+        longest = {
+            c: 1 + 1.1 * max(_long(part) for cell in cells[c] for part in parts.findall(cell)) for c in _broken(table)
+        }
         least = {column: min(width, longest.get(column, width)) for column, width in whole.items()}
-        if _width(least.values()) <= PAGE:
+        if _width(least.values()) <= (CROWDED * PAGE if parts is PARTS[0] else PAGE):
             break
     # Sentences may take several lines without making those break that are a few words long.
     wanted = {column: max(least[column], min(width, SENTENCE)) for column, width in whole.items()}

@@ -11,7 +11,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -26,7 +28,7 @@ from analysis import text
 from analysis.findings import summary
 from analysis.findings.schema import Findings
 from analysis.frames import Frames
-from analysis.report import page, phrases, provenance
+from analysis.report import latex, page, phrases, provenance
 from analysis.report.figures import FIGURES
 from analysis.report.tables import TABLES
 from analysis.stats.variance import Component
@@ -57,10 +59,16 @@ IN_TEXT = (
     "tables/variance",
     "tables/configurations",
 )
-"""What stands in the results; everything else that the report has stands in the appendix."""
+"""What stands in the text; everything else that the report has stands in the appendix."""
 
-LONG, UNIT = 20, 8
-"""Longer words, such as checksums and paths, may be broken: after every so many characters."""
+UNIT = 8
+"""Characters of a long word without parts, such as a checksum, after each of which it may be broken."""
+
+PART = re.compile(r".+?(?:[/_-]|(?<=[A-Za-z])[.:](?=[A-Za-z])|$)")
+"""What of a long word stays together: parts of a path, of a name and of a Python path."""
+
+FITS = 1.0
+"""Points by which a line or a page may be too long: nobody sees them."""
 
 ABSENT = (
     "no PDF: neither latexmk nor pdflatex is installed (Debian: apt-get install latexmk texlive-latex-recommended "
@@ -125,7 +133,7 @@ def write(findings: Findings, frames: Frames, folder: Path, floats: Sequence[Pat
         + "\n".join(numbers.lines)
         + "\n",
         "references.bib": _template("references.bib"),
-        "main.bbl": _template("references.bbl"),
+        "main.bbl": _references(main),
     }
     for name, content in files.items():
         (folder / name).write_text(content, encoding="utf-8")
@@ -135,8 +143,10 @@ def write(findings: Findings, frames: Frames, folder: Path, floats: Sequence[Pat
 def compiled(report: Path) -> Path | None:
     """The PDF of `report`/latex/main.tex, written into `report`; None where no LaTeX is installed.
 
-    Raises UserError, with LaTeX's own error, where it does not compile.
+    On stderr a line says how long that took, and another what of it does not fit its page. Raises UserError, with
+    LaTeX's own error, where it does not compile.
     """
+    began = time.monotonic()
     (report / PDF).unlink(missing_ok=True)
     options = ["-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "main.tex"]
     if shutil.which("latexmk") and shutil.which("pdflatex"):
@@ -163,11 +173,29 @@ def compiled(report: Path) -> Path | None:
                 said = re.findall(r"^(?:!|\S+:\d+:) .*", done.stdout, re.MULTILINE) or [f"exit {done.returncode}"]
                 raise UserError(f"{report / 'latex' / 'main.tex'}: {command[0]}: {said[0]}")
         shutil.copy(place / "latex" / "main.pdf", report / PDF)
+        found = too_large((place / "latex" / "main.log").read_text(encoding="latin-1"))
+    print(f"{report / PDF}: compiled in {time.monotonic() - began:.1f} s", file=sys.stderr)
+    if found:
+        print(f"warning: {report / PDF}: not everything fits its page: {'; '.join(found)}", file=sys.stderr)
     return report / PDF
+
+
+def too_large(log: str) -> list[str]:
+    """What LaTeX's log says of lines, pages and floats that are larger than there is room for."""
+    found = re.findall(r"Float too large for page by ([\d.]+)pt|Overfull \\([hv])box \(([\d.]+)pt too", log)
+    lines = {"h": "a line is %spt too wide", "v": "a page is %spt too high", "": "a float is %spt too high"}
+    return [lines[box] % (points or high) for high, box, points in found if float(points or high) > FITS]
 
 
 def _template(name: str) -> str:
     return (resources.files("analysis.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _references(main: str) -> str:
+    """The references that `main` cites, as BibTeX would set them, where there is no BibTeX."""
+    cited = {key for keys in re.findall(r"\\cite\{([\w,]+)\}", main) for key in keys.split(",")}
+    item = re.compile(r"\\bibitem\{(\w+)\}.*?\n\n", re.DOTALL)
+    return item.sub(lambda found: found[0] if found[1] in cited else "", _template("references.bbl"))
 
 
 def _context(findings: Findings, frames: Frames, numbers: Numbers, floats: set[str]) -> dict[str, Any]:
@@ -183,6 +211,8 @@ def _context(findings: Findings, frames: Frames, numbers: Numbers, floats: set[s
         "headline": page.headline(findings),
         "study": about,
         "settings": about.settings,
+        "tuned": len(about.learning_rates) > 1,
+        "names": Tex(" ".join(_letters([about.dataset, *(model.name for model in about.models)]))),
         "n": n,
         "models": models,
         "comparisons": [_comparison(findings, numbers, i, names) for i in range(len(findings.comparisons))],
@@ -192,14 +222,15 @@ def _context(findings: Findings, frames: Frames, numbers: Numbers, floats: set[s
         "answer": findings.answer.split("\n\n")[-1],
         "recipe": _recipe(findings, n),
         "writers": about.dataset == "mnist" and about.clusters is not None and about.clusters.sha256 == WRITERS,
-        "clusters_file": frames.clusters_file,
+        "clusters_file": frames.clusters_file and as_command(frames.clusters_file),
         "preregistration": findings.preregistration,
         "published": _published(findings),
         "facts": provenance.facts(findings, frames),
-        "commands": {name: shown for name, _, shown in provenance.again(findings, frames)},
+        "commands": {name: as_command(shown) for name, _, shown in provenance.again(findings, frames)},
         "warnings": findings.warnings,
         "floats": floats,
         "inline": [Tex(name) for name in IN_TEXT if name in floats],
+        "computed": _computed(findings),
         "appendix": [
             (title, [Tex(name) for name, of in others if of == section]) for section, title in page.SECTIONS.items()
         ],
@@ -208,6 +239,11 @@ def _context(findings: Findings, frames: Frames, numbers: Numbers, floats: set[s
         "verdict_level": text.level(about.settings.verdict_level),
         "too_short": phrases.TOO_SHORT,
     }
+
+
+def _letters(names: Sequence[str]) -> list[str]:
+    """What of names LaTeX would take for words, and break with a hyphen."""
+    return list(dict.fromkeys(re.findall("[a-z]+", " ".join(names).lower())))
 
 
 def _study(findings: Findings, numbers: Numbers) -> dict[str, Tex | None]:
@@ -248,19 +284,34 @@ def _recipe(findings: Findings, n: Mapping[str, Tex | None]) -> list[tuple[str, 
 def _methods(findings: Findings) -> list[tuple[str, str]]:
     """What was computed, and how: each method once, with its baselines where these differ in it."""
     asked = {
-        "Over seeds": [c.seeds.mean.method for c in findings.comparisons],
-        "Over seeds and test images": [c.images.method for c in findings.comparisons],
-        "The test": [c.seeds.sign_flip.method for c in findings.comparisons],
+        "Over seeds": [c.seeds.mean for c in findings.comparisons],
+        "Over seeds and test images": [c.images for c in findings.comparisons],
+        "The test": [c.seeds.sign_flip for c in findings.comparisons],
     }
-    baselines = [c.baseline for c in findings.comparisons]
     said = []
-    for what, methods in asked.items():
+    for what, found in asked.items():
         groups: dict[str, list[str]] = {}
-        for method, baseline in zip(methods, baselines, strict=True):
-            groups.setdefault(method, []).append(baseline)
+        for c, e in zip(findings.comparisons, found, strict=True):
+            if e.interval or e.p_value is not None:
+                groups.setdefault(e.method, []).append(c.baseline)
         several = len(groups) > 1
-        said.append((what, "; ".join(f"{m} ({text.listed(of)})" if several else m for m, of in groups.items())))
+        methods = [f"{method} ({text.listed(of)})" if several else method for method, of in groups.items()]
+        said += [(what, "; ".join(methods))] if methods else []
     return said
+
+
+def _computed(findings: Findings) -> dict[str, bool]:
+    """What has come out of the data of at least one comparison: no other method is described."""
+    over_seeds, crossed = [c.seeds for c in findings.comparisons], [i.crossed for i in findings.images.values()]
+    return {
+        "seeds": phrases.over_seeds(findings),
+        "images": any(c.images.interval for c in findings.comparisons),
+        "tests": any(c.p_holm is not None for c in findings.comparisons),
+        "verdicts": any(gap.verdict.words for gap in over_seeds),
+        "outperforming": any(gap.effect.bouthillier for gap in over_seeds),
+        "bca": any(gap.checks.bca.interval for gap in over_seeds),
+        "pigeonhole": any(found.bootstrap.interval for found in crossed if found),
+    }
 
 
 def _published(findings: Findings) -> Tex:
@@ -317,6 +368,7 @@ def _model(findings: Findings, numbers: Numbers, i: int, words: Mapping[str, str
         "Rate": None if rate is None else numbers.add(f"Rate{word}", chosen, text.plain),
         "Accuracy": numbers.add(f"Accuracy{word}", (*accuracy, "estimate"), text.percent) if at else None,
         "Runs": numbers.add(f"Runs{word}", (*accuracy, "n"), text.count) if at else None,
+        "n": findings.configurations[at[0]].test_accuracy.n if at else 0,
     }
 
 
@@ -355,11 +407,24 @@ def _comparison(findings: Findings, numbers: Numbers, i: int, words: Mapping[str
 
 def breakable(shown: str) -> Tex:
     """Text for LaTeX, escaped, in which long words, such as paths and checksums, may be broken between lines."""
-    words = [
-        [word[k : k + UNIT] for k in range(0, len(word), UNIT)] if len(word) > LONG else [word]
-        for word in shown.split()
-    ]
-    return Tex(" ".join(r"\allowbreak{}".join(map(text.latex, parts)) for parts in words))
+    return Tex(" ".join(_parts(word, "/_") if len(word) > latex.LONG else latex.prose(word) for word in shown.split()))
+
+
+def as_command(shown: str) -> Tex:
+    """The same for a command: broken between its words and after slashes; a hyphen could seem to be put there."""
+    escaped = (_parts(word, "/") if len(word) > latex.LONG else text.latex(word) for word in shown.split())
+    return Tex(" ".join(escaped).replace(r"{-}\allowbreak{}", "{-}").replace(r"\_\allowbreak{}", r"\_"))
+
+
+def _parts(word: str, free: str) -> str:
+    """A long word for LaTeX: broken after what is `free` and in checksums; elsewhere where no other way is left."""
+    shown = ""
+    for part in PART.findall(word):
+        units = [part[k : k + UNIT] for k in range(0, len(part), UNIT)] if len(part) > latex.LONG else [part]
+        within = r"\allowbreak{}" if re.fullmatch("[0-9a-f]+", part) else latex.AVOIDED
+        shown += within.join(text.latex(unit).replace(r"\allowbreak{}", "") for unit in units)
+        shown += r"\allowbreak{}" if part[-1] in free else latex.AVOIDED
+    return shown.removesuffix(latex.AVOIDED)
 
 
 def _words(models: Sequence[str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from study.ledger.records import Layer
 NARROW, WIDE = 6, 12
 """Layers that stand side by side in a column and on a page, the image among them."""
 
-MOST = 8
+MOST = 7
 """Rows that a page holds."""
 
 ROW, SIDE, SHEETS = 1.08, 0.38, 6

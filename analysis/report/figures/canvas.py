@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from matplotlib.lines import Line2D
 from analysis import text
 from analysis.findings.schema import Comparison, Findings
 from analysis.frames import Frames
-from analysis.report.figures.style import Look
+from analysis.report.figures.style import TALLEST, Look
 
 BINS = 30
 """Places along a dot plot in which dots pile up."""
@@ -51,7 +52,13 @@ class Drawing:
     section: str
     title: str
     says: Callable[[Findings, Frames], Caption]
-    draw: Callable[[Scene], Figure]
+    draws: Callable[[Scene], Figure]
+
+    def draw(self, scene: Scene) -> Figure:
+        """Draw it; what would be taller than a page has room for, denser."""
+        drawn = self.draws(scene)
+        drawn.set_figheight(min(drawn.get_figheight(), TALLEST))
+        return drawn
 
     def caption(self, findings: Findings, frames: Frames) -> Caption:
         """What the figure shows in this study, in words."""
@@ -148,6 +155,19 @@ def axis_within(linear: float | None) -> str:
     if linear is None:
         return ""
     return f"The axis is linear within ±{text.plain(linear)} point{'s' * (linear != 1)}, logarithmic beyond."
+
+
+def in_lines(label: str, width: int) -> str:
+    """A label in lines of at most `width` characters, broken before a minus, at spaces, and after _, - and …."""
+    lines: list[str] = []
+    for whole in label.split("\n"):
+        for line in [whole] if len(whole) <= width else re.split(" (?=− )", whole):
+            lines.append("")
+            for part in re.findall(r"(?:− )?[^\s_…-]*[\s_…-]*", line):
+                if lines[-1] and len(lines[-1] + part.rstrip()) > width:
+                    lines.append("")
+                lines[-1] += part
+    return "\n".join(text.shortened(line.strip(), max(3, width)) for line in lines)
 
 
 def name_rows(axes: Axes, labels: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from analysis import text
 from analysis.findings.across import Across, StudyGap
 from analysis.report.figures import style
 from analysis.report.figures.canvas import name_rows
-from analysis.report.figures.style import COLOURS, INK, MUTED, PAGE
+from analysis.report.figures.style import COLOURS, INK, MUTED, PAGE, TALLEST
 from analysis.stats.estimate import Estimate
 
 PANELS = 3
@@ -58,7 +58,7 @@ def _forest(found: Across) -> Figure:
     columns = min(PANELS, len(pairs))
     lines = -(-len(pairs) // columns)
     rows = max(len(_rows(found, pair)) for pair in pairs)
-    figure = Figure(figsize=(PAGE if columns > 1 else PAGE / 1.6, lines * (0.75 + 0.19 * rows)))
+    figure = Figure(figsize=(PAGE if columns > 1 else PAGE / 1.6, min(TALLEST, lines * (0.75 + 0.19 * rows))))
     panels = figure.subplots(lines, columns, squeeze=False).flat
     for axes in panels[len(pairs) :]:
         axes.set_visible(False)

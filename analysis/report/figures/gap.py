@@ -21,6 +21,7 @@ from analysis.report.figures.canvas import (
     Caption,
     Scene,
     axis_within,
+    in_lines,
     legend,
     linear_within,
     name_rows,
@@ -28,20 +29,23 @@ from analysis.report.figures.canvas import (
     stacked,
 )
 from analysis.report.figures.style import COLUMN, INK, MARGIN, MUTED, PAGE
-from analysis.report.phrases import each, level, new_images, over_seeds, pairs
+from analysis.report.phrases import OVER_SEEDS, each, level, new_images, over_seeds, pairs
 from analysis.stats.estimate import Estimate
 from analysis.stats.robustness import FEWER, WAYS, Coinciding, coinciding
 
-SLOPES = 6
-"""Baselines whose pairs of accuracies fit side by side."""
+SLOPES = 12
+"""Baselines whose pairs of accuracies fit side by side on a page."""
+
+NARROW = 3
+"""Baselines whose gaps are drawn in one column; of more, rows and caption take the page's width."""
 
 CURVES = 3
 """Baselines whose specification curves fit side by side; the table holds all."""
 
 
-def curve_baselines(findings: Findings) -> list[str]:
-    """The baselines whose specification curves are drawn."""
-    return [baseline for baseline, asked in findings.robustness.items() if asked.specifications][:CURVES]
+def _with_curves(findings: Findings) -> list[str]:
+    """The baselines that have specification curves, of which the first `CURVES` are drawn."""
+    return [baseline for baseline, asked in findings.robustness.items() if asked.specifications]
 
 
 def gap_caption(findings: Findings, frames: Frames) -> Caption:
@@ -52,23 +56,27 @@ def gap_caption(findings: Findings, frames: Frames) -> Caption:
     at_chance = each((baseline, text.points(e.estimate)) for baseline, e in scored if e is not None)
     verdicts = "; ".join(f"{c.baseline}: {c.verdicts}" for c in findings.comparisons if c.verdicts)
     intervals = (
-        f"Thick bars: mean and {level(findings)} t interval over seeds (this test set). Thin bars: {level(findings)} "
+        f"Thick bars: mean and {level(findings)} t interval {OVER_SEEDS}. Thin bars: {level(findings)} "
         f"interval over seeds and test images ({new_images(findings)}). "
         if over_seeds(findings)
         else ""
     )
-    above = "Above: test accuracies of every pair, each joined by a line; black: their means. Below: t"
+    above = (
+        f"Above: test accuracies of every pair, {settings.candidate}'s left and the baseline's right, each joined "
+        "by a line; thick lines: their means. Below: t"
+    )
     return Caption(
         f"{above if _has_slopes(findings) else 'T'}est accuracy of {settings.candidate} minus that of the baseline, "
         f"each at its selected learning rate. Numbers beside: the mean{' and both intervals' if intervals else ''}. "
         "Each point is one pair of trainings that share their seed. "
-        f"{intervals or 'Black: the mean; one pair has no interval. '}"
+        f"{intervals or 'Upright strokes: the mean; one pair has no interval. '}"
         f"Grey: the margin of ±{text.plain(100 * settings.margin)} points. Planned pairs in "
         f"which both models learned: {pairs(findings)}."
         + (f" Runs at these rates that did not learn and so make no pair: {not_learned}." if not_learned else "")
         + (f" With them scored at chance the gap is {at_chance} points." if at_chance else "")
         + (f" Verdict at {text.level(settings.verdict_level)}, {verdicts}." if verdicts else ""),
         _no_pairs(findings),
+        wide=len(findings.comparisons) > NARROW,
     )
 
 
@@ -77,11 +85,12 @@ def gap(scene: Scene) -> Figure:
     """Above: both accuracies of every pair. Below: its difference, both intervals and the margin, numbers beside."""
     comparisons = scene.findings.comparisons
     slopes = _has_slopes(scene.findings)
-    figure = Figure(figsize=(COLUMN, 0.85 + 0.75 * len(comparisons) + 1.35 * slopes))
+    wide = len(comparisons) > NARROW
+    figure = Figure(figsize=(PAGE if wide else COLUMN, 0.85 + 0.75 * len(comparisons) + 1.35 * slopes))
     heights = dict(height_ratios=[1.2, 0.4 + 0.75 * len(comparisons)])
     panels = figure.subplots(2, 1, gridspec_kw=heights) if slopes else [figure.subplots()]
     if slopes:
-        _slopes(panels[0], scene)
+        _slopes(panels[0], scene, figure.get_figwidth())
     axes = panels[-1]
     margin = 100 * scene.findings.about.settings.margin
     axes.axvspan(-margin, margin, color=MARGIN, lw=0, zorder=0)
@@ -118,8 +127,8 @@ def _has_slopes(findings: Findings) -> bool:
     return len(findings.comparisons) <= SLOPES and any(c.pairs for c in findings.comparisons)
 
 
-def _slopes(axes: Axes, scene: Scene) -> None:
-    """The accuracies of every pair, joined: the candidate's left, the baseline's right."""
+def _slopes(axes: Axes, scene: Scene, width: float) -> None:
+    """The accuracies of every pair, joined: the candidate's left, the baseline's right; in a figure of this width."""
     runs = scene.frames.runs[scene.frames.runs["learned"]]
     candidate = scene.findings.about.settings.candidate
     places, names = [], []
@@ -140,14 +149,16 @@ def _slopes(axes: Axes, scene: Scene) -> None:
         axes.plot(x, joined.mean(), color=INK, lw=1.2, marker="_", ms=8, mew=1.2)
         places += list(x)
         names += [first.label, look.label]
-    wide = 0.05 / 1.7 * (places[-1] + 1.4)  # of a letter, when the axes are 1.7 inches wide
-    slanted: dict[str, Any] = {}
-    if wide * max(map(len, names)) > 2.5:
-        slanted = dict(rotation=20, ha="right")
+    axes.set_xlim(-0.7, places[-1] + 0.7)
+    # Beside the axes stand the names of the rows below, and numbers.
+    inches = max(0.6, width - 0.8 - 0.055 * max(map(len, names)))
+    wide = 0.05 / inches * (places[-1] + 1.4)  # of a letter
+    if wide * max(map(len, names)) > 2.5:  # only the baselines', each below its pair
+        places = [place + 0.5 for place in places[::2]]
+        names = [in_lines(name, int(2.5 / wide)) for name in names[1::2]]
     elif any(wide * (len(own) + len(other)) > 1.8 for own, other in zip(names[::2], names[1::2], strict=True)):
         names[1::2] = [f"\n{name}" for name in names[1::2]]  # the baselines' a line further down
-    axes.set_xticks(places, names, fontsize=6, **slanted)
-    axes.set_xlim(-0.7, places[-1] + 0.7)
+    axes.set_xticks(places, names, fontsize=6)
     axes.tick_params(axis="x", length=0)
     axes.spines["bottom"].set_visible(False)
     axes.set_ylabel("Test accuracy (%)")
@@ -163,7 +174,7 @@ def sweep_caption(findings: Findings, frames: Frames) -> Caption:
         counts = f"{next(iter(pairs_of.values()))} for each {'interval' if over_seeds(findings) else 'rate'}"
     without = any(at.gap.estimate is None for s in findings.sweep.values() for at in s.rates)
     said = [
-        "Mean paired difference where both models use the same learning rate, over seeds (this test set).",
+        f"Mean paired difference where both models use the same learning rate, {OVER_SEEDS}.",
         f"Thick: {level(findings)} t interval for that rate alone. Thin, with caps: simultaneous {level(findings)} "
         "band over all rates drawn."
         if over_seeds(findings)
@@ -271,18 +282,20 @@ def classes(scene: Scene) -> Figure:
 
 def specifications_caption(findings: Findings, frames: Frames) -> Caption:
     """Caption of the specification curve."""
-    asked = curve_baselines(findings)
+    known = _with_curves(findings)
+    asked = known[:CURVES]
     robustness = {baseline: findings.robustness[baseline] for baseline in asked}
     same = each((b, text.of(r.same_sign, r.distinct)) for b, r in robustness.items() if r.same_sign is not None)
     specs = [coinciding(r.specifications) for r in robustness.values()]
     near = [_near(drawn) for drawn in specs]
     beyond = any(_beyond(limits, drawn) for limits, drawn in zip(near, specs, strict=True) if limits)
     said = [
-        "Top: every different estimate of the gap that the choices at the bottom give, in order; each square is a "
-        "choice that gives it. Black, and the dashed line: the primary analysis.",
+        f"The first {len(asked)} of {len(known)} baselines." if len(known) > len(asked) else "",
+        "Top: every different estimate of the gap that the choices at the bottom give, in order; each mark there is a "
+        "choice that gives it. Diamonds, and the dashed line: the primary analysis.",
         axis_within(_specified_linear(specs)),
         f"Middle: the same around the intervals, each panel on its own axis. Bars: {level(findings)} intervals where "
-        f"one is defined; thick, over seeds (this test set); thin, over seeds and test images ({new_images(findings)})."
+        f"one is defined; thick, {OVER_SEEDS}; thin, over seeds and test images ({new_images(findings)})."
         if any(near)
         else "",
         "Arrows: further that way." if beyond else "",
@@ -290,9 +303,6 @@ def specifications_caption(findings: Findings, frames: Frames) -> Caption:
         if any(spec.selection.startswith(FEWER) for r in robustness.values() for spec in r.specifications)
         else "",
         f"Other estimates with the same sign: {same or 'none'}. Descriptive, for analyses share data.",
-        f"The first {len(asked)} of {len(findings.comparisons)} baselines."
-        if len(findings.comparisons) > len(asked)
-        else "",
         f"Planned pairs that learned: {pairs(findings)}.",
     ]
     missing = None if asked else "No pair of runs has learned."
@@ -302,7 +312,7 @@ def specifications_caption(findings: Findings, frames: Frames) -> Caption:
 @canvas.figure(section="robustness", title="Every way to analyse the same data", caption=specifications_caption)
 def specifications(scene: Scene) -> Figure:
     """From the top: the gap by every way to analyse the same data, those near the intervals, their choices."""
-    asked = {b: coinciding(scene.findings.robustness[b].specifications) for b in curve_baselines(scene.findings)}
+    asked = {b: coinciding(scene.findings.robustness[b].specifications) for b in _with_curves(scene.findings)[:CURVES]}
     near = {baseline: _near(specs) for baseline, specs in asked.items()}
     choices = _choices(scene.findings, asked)
     heights = [1.0, *([1.3] if any(near.values()) else []), 0.115 * len(choices)]
@@ -327,7 +337,8 @@ def specifications(scene: Scene) -> Figure:
                 axes.set_visible(False)
         for x, same in enumerate(specs, 1):
             rows = [choices.index((way, value)) for way in WAYS for value in same.choices[way]]
-            lower.plot([x] * len(rows), rows, "s", ms=1.7, color=INK if same.first.primary else look.colour)
+            mark, size, own = ("D", 2.2, INK) if same.first.primary else ("s", 1.7, look.colour)
+            lower.plot([x] * len(rows), rows, mark, ms=size, color=own)
         lower.set_ylim(len(choices) - 0.5, -0.5)
         lower.tick_params(axis="y", length=0)
         lower.spines["left"].set_visible(False)
@@ -346,7 +357,7 @@ def specifications(scene: Scene) -> Figure:
     ]
     panels[-1, 0].set_yticks(range(len(choices)), labels, fontsize=6)
     for axes in panels[:-1, 0]:
-        axes.set_ylabel(scene.gap)
+        axes.set_ylabel(in_lines(scene.gap, 19))
     figure.align_ylabels(panels[:-1, 0])
     return figure
 
@@ -416,9 +427,9 @@ def _choices(findings: Findings, asked: dict[str, list[Coinciding]]) -> list[tup
 
 
 def _counting(n: int) -> list[int]:
-    """Ticks of an axis that counts from 1 to n: 1, and round numbers after it."""
-    step = next(s * 10**k for k in range(9) for s in (1, 2, 5) if n <= 5 * s * 10**k)
-    return [1, *(t for t in range(step, n + 1, step) if t > 1)]
+    """Ticks of an axis that counts from 1 to n."""
+    step = next(s * 10**k for k in range(9) for s in (1, 2, 5) if n <= 6 * s * 10**k)
+    return list(range(step, n + 1, step))
 
 
 def _interval(axes: Axes, e: Estimate, y: float, colour: str, *, thick: bool) -> None:

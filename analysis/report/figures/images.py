@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -18,8 +19,8 @@ from analysis import text
 from analysis.findings.schema import Findings
 from analysis.frames import Frames
 from analysis.report.figures import canvas
-from analysis.report.figures.canvas import Caption, Scene
-from analysis.report.figures.style import COLUMN, INK, PAGE
+from analysis.report.figures.canvas import Caption, Scene, in_lines
+from analysis.report.figures.style import COLUMN, INK, LETTER, PAGE
 from analysis.report.phrases import each, pairs
 
 TALL = 1.3
@@ -31,6 +32,9 @@ HIGH = 1.6
 # Light enough that dark numbers stand out on all of it.
 SHADES = sns.light_palette("#56B4E9", as_cmap=True)
 CONTRAST = sns.diverging_palette(240, 35, s=85, l=72, as_cmap=True)
+
+SHARE, DIFFERENCE = 3, 4
+"""Letters of a number in a cell: 0.8, +0.8."""
 
 PER_ROW = 14
 """Images drawn side by side across the page ..."""
@@ -185,9 +189,10 @@ def _taken_for(frames: Frames, run_ids: Sequence[str], wrong: NDArray[np.bool_],
 def confusion_caption(findings: Findings, frames: Frames) -> Caption:
     """Caption of the confusion matrices."""
     n = each((model, text.of(found.rests_on.n, found.rests_on.planned)) for model, found in findings.confusion.items())
+    numbered = _numbered(len(findings.confusion), findings.about.classes, SHARE)
     return Caption(
-        "Per cent of each true class predicted as each other class, mean over the runs that learned, as a number where "
-        f"that is 0.1 or more when rounded; the diagonal, of right answers, is blank. Planned runs: {n}.",
+        "Per cent of each true class predicted as each other class, mean over the runs that learned, "
+        f"{_shown(numbered)}; the diagonal, of right answers, is blank. Planned runs: {n}.",
         None if findings.confusion else "No run has learned whose predictions are there.",
         wide=len(findings.confusion) > 1,
     )
@@ -197,21 +202,21 @@ def confusion_caption(findings: Findings, frames: Frames) -> Caption:
 def confusion(scene: Scene) -> Figure:
     """Mean share of each true class predicted as each class, right answers left out."""
     matrices = scene.findings.confusion
-    figure, panels = _panels(len(matrices))
+    figure, panels = _panels([scene.looks[model].label for model in matrices])
     wrong = {model: 100 * np.array(matrix.shares) for model, matrix in matrices.items()}
     for matrix in wrong.values():
         np.fill_diagonal(matrix, np.nan)
     highest = max(np.nanmax(matrix, initial=0.0) for matrix in wrong.values()) or 1.0
-    for axes, (model, matrix) in zip(panels.flat, wrong.items(), strict=False):
-        _shares(axes, matrix, highest)
-        axes.set_title(scene.looks[model].label)
+    for axes, matrix in zip(panels.flat, wrong.values(), strict=False):
+        numbers = _numbers(matrix, "{:.1f}".format)
+        _matrix(axes, matrix, numbers if _numbered(len(wrong), len(matrix), SHARE) else None, SHADES, (0, highest))
     _name_axes(panels)
     return figure
 
 
-def _shares(axes: Axes, matrix: np.ndarray, highest: float) -> None:
-    """One model's shares in per cent, written into their cells where there is room for it."""
-    _matrix(axes, matrix, _numbers(matrix, "{:.1f}".format), SHADES, (0, highest))
+def _shown(numbered: bool) -> str:
+    """How a matrix shows its values, in words."""
+    return "as a number where that is 0.1 or more when rounded" if numbered else "as a shade"
 
 
 def _numbers(matrix: np.ndarray, written: Callable[[float], str]) -> np.ndarray:
@@ -220,9 +225,10 @@ def _numbers(matrix: np.ndarray, written: Callable[[float], str]) -> np.ndarray:
     return np.array([["" if word == "0.0" else word for word in row] for row in words])
 
 
-def _matrix(axes: Axes, matrix: np.ndarray, shown: np.ndarray, shades: Colormap, limits: tuple[float, float]) -> None:
-    """A matrix of classes as a heat map, with what is `shown` in its cells where there is room for it."""
-    few = len(matrix) <= 12
+def _matrix(
+    axes: Axes, matrix: np.ndarray, numbers: np.ndarray | None, shades: Colormap, limits: tuple[float, float]
+) -> None:
+    """A matrix of classes as a heat map, with these numbers in its cells."""
     sns.heatmap(
         pd.DataFrame(matrix),
         ax=axes,
@@ -231,10 +237,10 @@ def _matrix(axes: Axes, matrix: np.ndarray, shown: np.ndarray, shades: Colormap,
         vmax=limits[1],
         square=True,
         cbar=False,
-        annot=shown if few else False,
+        annot=numbers,
         fmt="",
         annot_kws={"fontsize": 5.6, "color": INK},
-        linewidths=0.3 if few else 0,
+        linewidths=0 if numbers is None else 0.3,
         linecolor="#f2f2f2",
     )
     axes.tick_params(length=0, rotation=0)
@@ -245,11 +251,12 @@ def confusion_difference_caption(findings: Findings, frames: Frames) -> Caption:
     drawn = _differences(findings)
     shares = findings.confusion
     candidate = findings.about.settings.candidate
+    numbered = _numbered(len(drawn), findings.about.classes, DIFFERENCE)
     n = each((m, text.of(shares[m].rests_on.n, shares[m].rests_on.planned)) for m in (candidate, *drawn) if m in shares)
     return Caption(
         f"Share of each true class predicted as each other class by the baseline minus that by {candidate}, in "
-        f"percentage points: orange, mistakes that {candidate} makes less often; blue, more often. Numbers: where "
-        f"that is 0.1 or more when rounded; the diagonal, of right answers, is blank. Descriptive. Planned runs: {n}.",
+        f"percentage points, {_shown(numbered)}: orange, mistakes that {candidate} makes less often; blue, more often; "
+        f"the diagonal, of right answers, is blank. Descriptive. Planned runs: {n}.",
         None if drawn else "There are no two models whose predictions are there.",
         wide=len(drawn) > 1,
     )
@@ -263,12 +270,12 @@ def confusion_difference_caption(findings: Findings, frames: Frames) -> Caption:
 def confusion_difference(scene: Scene) -> Figure:
     """The baseline's confusions minus the candidate's, a panel for each baseline."""
     matrices = _differences(scene.findings)
-    figure, panels = _panels(len(matrices))
+    figure, panels = _panels([f"{scene.looks[baseline].label} − {scene.candidate}" for baseline in matrices])
     highest = max(np.nanmax(np.abs(matrix), initial=0.0) for matrix in matrices.values()) or 1.0
-    for axes, (baseline, matrix) in zip(panels.flat, matrices.items(), strict=False):
-        shown = _numbers(matrix, lambda x: text.signed(x, 1))
-        _matrix(axes, matrix, shown, CONTRAST, (-highest, highest))
-        axes.set_title(f"{scene.looks[baseline].label} − {scene.candidate}")
+    for axes, matrix in zip(panels.flat, matrices.values(), strict=False):
+        numbers = _numbers(matrix, lambda x: text.signed(x, 1))
+        numbered = _numbered(len(matrices), len(matrix), DIFFERENCE)
+        _matrix(axes, matrix, numbers if numbered else None, CONTRAST, (-highest, highest))
     _name_axes(panels)
     return figure
 
@@ -292,13 +299,29 @@ def _name_axes(panels: np.ndarray) -> None:
         axes.set_ylabel("True class")
 
 
-def _panels(n: int) -> tuple[Figure, np.ndarray]:
-    """A figure of `n` square panels, three in a row, as high as they are with their titles and labels."""
-    columns = min(n, 3)
+def _columns(n: int) -> int:
+    """How many of `n` square panels stand in a row: three, or more where the page would not hold as many rows."""
+    return min(n, max(3, math.ceil(math.sqrt(n))))
+
+
+def _numbered(n: int, classes: int, letters: int) -> bool:
+    """Whether the cells of `n` matrices of so many classes have room for numbers of so many letters."""
+    return 72 * (PAGE / max(3, _columns(n)) - 0.25) >= 3.1 * letters * classes
+
+
+def _panels(titles: Sequence[str]) -> tuple[Figure, np.ndarray]:
+    """A figure of square panels, as high as they are with these titles and their labels."""
+    n = len(titles)
+    columns = _columns(n)
     rows = -(-n // columns)
     width = PAGE if columns > 1 else COLUMN
-    figure = Figure(figsize=(width, rows * ((width - 0.3) / columns - 0.15 + 0.55)))
+    side = (width - 0.3) / columns - 0.15
+    broken = [in_lines(title, int(side / LETTER)) for title in titles]
+    above = 0.12 * max(title.count("\n") for title in broken)
+    figure = Figure(figsize=(width, rows * (side + 0.55 + above)))
     panels = figure.subplots(rows, columns, squeeze=False)
+    for axes, title in zip(panels.flat, broken, strict=False):
+        axes.set_title(title)
     for axes in panels.flat[n:]:
         axes.set_visible(False)
     return figure, panels

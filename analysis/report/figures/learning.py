@@ -18,6 +18,7 @@ from analysis.report.figures import canvas, style
 from analysis.report.figures.canvas import Caption, Scene, error, legend, spread
 from analysis.report.figures.style import COLUMN, INK, MUTED, PAGE, Look
 from analysis.report.phrases import each, guessing, level, over_seeds, runs
+from analysis.stats.selection import Choice
 
 PANELS = 18
 """Learning rates that get a panel each; of more, only the selected ones do."""
@@ -186,13 +187,16 @@ def losses(scene: Scene) -> Figure:
 
 def selection_caption(findings: Findings, frames: Frames) -> Caption:
     """Caption of how near the choice of each learning rate was."""
-    known = [c for c in findings.selection.values() if c.luck]
-    images = "and validation images " if known and all(c.images_resampled for c in known) else ""
+    known = _selected(findings)
+    images = "and validation images " if known and all(c.images_resampled for c in known.values()) else ""
+    missing = None if known else "No learning rate could be selected."
+    if len(findings.about.learning_rates) == 1:
+        missing = "There is only one learning rate to choose."
     return Caption(
         f"Share of {text.count(findings.about.settings.resamples)} resamples of seeds {images}in which each learning "
         "rate has the best mean validation accuracy. Without a claim to coverage. Models are set slightly apart. "
         f"{runs(findings)}",
-        None if known and len(findings.about.learning_rates) > 1 else "There is only one learning rate to choose.",
+        missing,
     )
 
 
@@ -202,7 +206,8 @@ def selection(scene: Scene) -> Figure:
     figure = Figure(figsize=(COLUMN, 1.9))
     axes = figure.subplots()
     apart = dict(zip(scene.looks, spread(len(scene.looks), min(0.06, 0.25 * scene.room)), strict=True))
-    for model, choice in scene.findings.selection.items():
+    known = _selected(scene.findings)
+    for model, choice in known.items():
         look = scene.looks[model]
         x = np.array([float(rate) for rate in choice.luck]) * 10 ** apart[model]
         share = 100 * np.array(list(choice.luck.values()))
@@ -212,8 +217,13 @@ def selection(scene: Scene) -> Figure:
     axes.set_ylim(0, 105)
     axes.set_ylabel("Selected in resamples (%)")
     axes.grid(axis="y")
-    legend(figure, scene.looks.values())
+    legend(figure, (scene.looks[model] for model in known))
     return figure
+
+
+def _selected(findings: Findings) -> dict[str, Choice]:
+    """The choices of the models for which any resample has one."""
+    return {model: choice for model, choice in findings.selection.items() if any(choice.luck.values())}
 
 
 def _against_rate(axes: Axes, scene: Scene, metric: str, shown: Callable[[pd.Series], pd.Series]) -> None:
@@ -281,15 +291,17 @@ def _not_learned(findings: Findings) -> str:
     """Where the runs drawn are not all in the mean, or none is."""
     shown = panel_rates(findings)
     rates: dict[str, list[str]] = {}
+    alike = 0
     for c in findings.completeness:
         if c.learning_rate in shown and c.diverged + c.collapsed:
             ended = c.finished + c.diverged
             learned = c.finished - c.collapsed
+            alike = max(alike, c.collapsed)
             rates.setdefault(c.model, []).append(f"{text.of(learned, ended)} at {text.plain(c.learning_rate)}")
     if not rates:
         return ""
     counts = each((model, " and ".join(found)) for model, found in rates.items())
-    return f"Not all learned: {counts}; lines of runs that guess lie upon each other."
+    return f"Not all learned: {counts}{'; lines of runs that guess lie upon each other' if alike > 1 else ''}."
 
 
 def _nothing_finished(frames: Frames) -> str | None:

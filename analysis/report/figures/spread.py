@@ -240,7 +240,7 @@ def components(scene: Scene) -> Figure:
             axes.barh(row, 100 * (1 - share), 0.6, left=100 * share, color=MARGIN)
         name_rows(axes, [scene.looks[baseline].label for baseline in shares])
         axes.set_xlim(0, 100)
-        axes.set_xlabel("Share of the gap's squared standard error (%)")
+        axes.set_xlabel("Share of squared standard error (%)")
     marks = [("on these images", MUTED), ("on all such images", "white")]
     keys: list[Artist] = [
         Line2D([], [], ls="", marker="o", mfc=face, mec=MUTED, mew=0.8, label=label) for label, face in marks

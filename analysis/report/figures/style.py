@@ -26,9 +26,18 @@ from analysis.text import plain, short_names
 COLUMN, PAGE = 3.35, 7.0
 """Widths in inches: one column and the full text width of a two-column paper."""
 
+TALLEST = 7.5
+"""Inches of a page's height that its caption leaves for a figure."""
+
+LETTER = 0.065
+"""Inches that a letter of a title takes, or a little less."""
+
 SUFFIXES = (".pdf", ".svg", ".png")
 DOTS = 300
 """Of a PNG, an inch."""
+
+APART = 0.12
+"""Of the height of an axis with ticks at uneven distances, what must lie between two of them."""
 
 TOLD, BETWEEN = "told:", "\u241e"
 """How `tell` hands values through matplotlib: in the id of the artist, this character between them."""
@@ -198,14 +207,23 @@ def log_axis(axes: Axes, label: str, which: str = "y") -> None:
 def signed_axis(axes: Axes, linear: float, mantissas: Sequence[int] = (1,)) -> None:
     """A vertical axis that is linear within ±`linear`, a power of ten, and logarithmic beyond, 0 among its ticks.
 
-    Ticks outside the linear part are the `mantissas` of each power of ten.
+    Ticks outside the linear part are the `mantissas` of each power of ten, as far as there is room: the first are
+    preferred.
     """
     axes.set_yscale("symlog", linthresh=linear)
     decades = 1 + max(0, math.ceil(math.log10(max(map(abs, axes.get_ylim())) / linear)))
-    beyond = {k: [m * linear * 10**d for d in range(decades) for m in k] for k in (tuple(mantissas), range(1, 10))}
-    ticks, small = ([0.0, *beyond[k], *(-x for x in beyond[k])] for k in beyond)
     low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(FixedLocator([x for x in ticks if low <= x <= high]))
-    axes.yaxis.set_minor_locator(FixedLocator([x for x in small if low <= x <= high]))
+
+    def ticks(of: Iterable[int]) -> list[float]:
+        both = (sign * m * linear * 10**d for m in of for d in range(decades) for sign in (1, -1))
+        return [0.0, *(x for x in both if low <= x <= high)]
+
+    places: dict[float, float] = {}
+    for tick in ticks(mantissas):
+        place = axes.transLimits.transform(axes.transScale.transform((0, tick)))[1]
+        if all(abs(place - other) >= APART for other in places.values()):
+            places[tick] = place
+    axes.yaxis.set_major_locator(FixedLocator(list(places)))
+    axes.yaxis.set_minor_locator(FixedLocator(ticks(range(1, 10))))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda tick, _: plain(tick).replace("-", "−")))
     axes.yaxis.set_minor_formatter(NullFormatter())

@@ -13,9 +13,10 @@ from analysis import text
 from analysis.findings.schema import Findings
 from analysis.frames import Frames
 from analysis.report.figures import canvas, style
-from analysis.report.figures.canvas import Caption, Scene, legend
-from analysis.report.figures.style import COLUMN, INK, MUTED, PAGE
+from analysis.report.figures.canvas import Caption, Scene, in_lines, legend
+from analysis.report.figures.style import COLUMN, INK, LETTER, MUTED, PAGE
 from analysis.report.phrases import each, level, over_seeds, runs
+from analysis.stats.curves import curves
 
 SPLITS = {"train": ("-", 1.0), "val": ((0, (3, 1.2)), 1.0), "test": ("-", 1.8)}
 """The dash and the width of each split's curve."""
@@ -26,7 +27,7 @@ MARKS = {"train": "^", "val": "o", "test": "s"}
 NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 WITHIN = 1.0
-"""Percentage points within which the axis of the generalisation gap is linear, so that the first epochs' lag fits."""
+"""Percentage points within which the axis of the generalisation gap is linear; beyond it the first epochs' lag fits."""
 
 CELLS = 20_000
 """Runs that are drawn as cells; of more the picture would show nothing."""
@@ -45,12 +46,14 @@ def generalisation_caption(findings: Findings, frames: Frames) -> Caption:
     rates = selected_rates(findings, frames)
     counts = {(c.model, c.learning_rate): c for c in findings.configurations}
     with_interval = f", with its {level(findings)} t interval over seeds where all runs learned" * over_seeds(findings)
+    points = curves(_at(rates, frames.runs), frames.epochs, findings.about.settings.confidence)
+    within = canvas.axis_within(_linear(points))
     n = each((m, text.of(counts[m, r].test_accuracy.n, counts[m, r].test_accuracy.planned)) for m, r in rates.items())
     return Caption(
         "Above: error after each epoch at the selected learning rate, mean over the runs that learned; training error "
         "is the mean over the epoch's batches, as the weights change, so that it lags behind, most in the first "
         f"epochs. Below: generalisation gap, test error minus training error{with_interval}. "
-        f"{canvas.axis_within(WITHIN)} Planned runs: {n}.",
+        f"{within and f'{within} '}Planned runs: {n}.",
         None if rates else "No run learned at a selected learning rate.",
         wide=len(rates) > 1,
     )
@@ -62,6 +65,7 @@ def generalisation(scene: Scene) -> Figure:
     rates = selected_rates(scene.findings, scene.frames)
     figure = Figure(figsize=(PAGE if len(rates) > 1 else COLUMN, 3.1))
     heights = dict(height_ratios=[1.6, 1])
+    letters = int((figure.get_figwidth() - 0.6) / len(rates) / LETTER)  # of a title above a panel
     alone = scene.findings.about.epochs == 1
     panels = figure.subplots(2, len(rates), squeeze=False, sharex=True, sharey="row", gridspec_kw=heights)
     for (upper, lower), (model, rate) in zip(panels.T, rates.items(), strict=True):
@@ -82,13 +86,14 @@ def generalisation(scene: Scene) -> Figure:
         lower.axhline(0, color=INK, lw=0.6)
         lower.plot(gap["epoch"], 100 * gap["mean"], color=look.colour, marker="o" if alone else "")
         lower.fill_between(gap["epoch"], 100 * gap["low"], 100 * gap["high"], color=look.colour, alpha=0.2, lw=0)
-        upper.set_title(f"{look.label} at {text.plain(rate)}")
+        upper.set_title(in_lines(f"{look.label} at {text.plain(rate)}", letters))
         lower.xaxis.set_major_locator(FixedLocator([1]) if alone else MaxNLocator(5, integer=True))
         lower.set_xlabel("Epoch")
         for axes in (upper, lower):
             axes.grid(axis="y")
     style.log_axis(panels[0, 0], "Error (%)")
-    style.signed_axis(panels[1, 0], WITHIN, (1, 2, 5))
+    if linear := _linear(_at(rates, scene.curves)):
+        style.signed_axis(panels[1, 0], linear, (1, 5, 2))
     panels[1, 0].set_ylabel("Test − training error\n(percentage points)")
     keys = [
         Line2D([], [], color=MUTED, ls="", marker=MARKS[split], label=NAMES[split])
@@ -98,6 +103,17 @@ def generalisation(scene: Scene) -> Figure:
     ]
     figure.legend(handles=keys, loc="outside upper center", ncols=3)
     return figure
+
+
+def _at(rates: dict[str, float], table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table that are of a model's selected rate."""
+    return table[table["learning_rate"] == table["model"].map(rates)]
+
+
+def _linear(points: pd.DataFrame) -> float | None:
+    """Within what distance of 0 the axis of the generalisation gap is linear, where it is not so everywhere."""
+    gaps = points.loc[points["metric"] == "generalisation_gap", ["mean", "low", "high"]]
+    return WITHIN if (100 * gaps.abs() > WITHIN).any(axis=None) else None
 
 
 def every_run_caption(findings: Findings, frames: Frames) -> Caption:
@@ -124,6 +140,7 @@ def every_run(scene: Scene) -> Figure:
     size = (PAGE if _wide_map(scene.findings) else COLUMN, 0.75 + min(3.5, max(0.8, 0.07 * len(seeds))))
     figure = Figure(figsize=size)
     panels = figure.subplots(1, len(scene.looks), squeeze=False, sharey=True)[0]
+    letters = int((size[0] - 0.9) / len(panels) / LETTER)  # of a title above a panel
     low, high = table["error"].min(), table["error"].max()
     norm = LogNorm(low, max(high, low * 1.5))
     for axes, (model, look) in zip(panels, scene.looks.items(), strict=True):
@@ -133,7 +150,7 @@ def every_run(scene: Scene) -> Figure:
         lost = own[own["state"] == "diverged"]
         x = [scene.rates.index(rate) + 0.5 for rate in lost["learning_rate"]]
         axes.plot(x, [seeds.index(seed) + 0.5 for seed in lost["seed"]], "x", ms=2.5, mew=0.6, color=INK)
-        axes.set_title(look.label)
+        axes.set_title(in_lines(look.label, letters))
         every = -(-len(scene.rates) // 6)
         where = range(0, len(scene.rates), every)
         axes.set_xticks([k + 0.5 for k in where], [text.plain(scene.rates[k]) for k in where], rotation=90)

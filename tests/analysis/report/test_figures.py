@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from itertools import pairwise
+from itertools import combinations, pairwise
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -14,13 +14,17 @@ from statsmodels.stats.power import TTestPower
 
 from analysis import frames, text
 from analysis.findings import build
+from analysis.findings.across import across
 from analysis.report import figures
-from analysis.report.figures import architecture, calibration, canvas, images, style
+from analysis.report.figures import architecture, calibration, canvas, forest, images, style
 from analysis.stats import curves
 from tests import synthetic
 
 RATES = (0.003, 0.01, 0.03)
 TWO = {"lenet5": synthetic.LENET, "mlp": synthetic.MLP}
+EVERYDAY = ("convnet_small", "convnet_with_dropout", "mlp_matched_dropout")
+LONG = tuple(f"my_laboratory.experiments.networks_of_2026:A_rather_long_name_of_a_network_{k}" for k in range(4))
+TEN = tuple(f"model_number_{k}" for k in range(10))
 PIXELS = ("hard_images", "gallery", "every_run")
 """Figures that hold images, or a scale of colours."""
 STATES = {
@@ -136,35 +140,113 @@ def drawn_alone(study, name):
     return figure, [t.get_text() for t in shown]
 
 
+def boxes(figure):
+    """The legends, and the texts outside them, with the place of each; of ticks those in view."""
+    found = figure.findobj(mpl.legend.Legend)
+    skipped = [word for legend in found for word in legend.findobj(mpl.text.Text)]
+    for axes in figure.axes:
+        if not axes.get_visible():
+            skipped += axes.findobj(mpl.text.Text)
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+                if not (axes.axison and low <= tick.get_loc() <= high):
+                    skipped += [tick.label1, tick.label2]
+    unseen = set(map(id, skipped))
+    words = (word for word in figure.findobj(mpl.text.Text) if word.get_visible() and word.get_text().strip())
+    found += [word for word in words if id(word) not in unseen]
+    return [(artist, box_of(artist)) for artist in found]
+
+
+def box_of(artist):
+    """Where an artist is; of the names of ticks that stand a line further down only that line."""
+    box = artist.get_window_extent()
+    if isinstance(artist, mpl.text.Text) and artist.get_text().startswith("\n"):
+        return mpl.transforms.Bbox.from_extents(box.x0, box.y0, box.x1, box.y0 + box.height / 2)
+    return box
+
+
 def cut_off(figure):
-    """The legends, titles, labels and texts that are shown, and those of them that reach out of the figure."""
-    texts = [t for a in figure.axes for t in (a.title, a.xaxis.label, a.yaxis.label, *a.texts)] + figure.texts
-    shown = figure.findobj(mpl.legend.Legend) + [t for t in texts if t.get_text() and t.get_visible()]
+    """The legends and texts that reach out of the figure."""
     room = figure.bbox.padded(1)
-    boxes = [artist.get_window_extent() for artist in shown]
-    return shown, [
+    return [
         artist
-        for artist, box in zip(shown, boxes, strict=True)
+        for artist, box in boxes(figure)
         if not (room.x0 <= box.x0 < box.x1 <= room.x1 and room.y0 <= box.y0 < box.y1 <= room.y1)
     ]
 
 
+def overprinted(figure):
+    """The legends and texts that lie upon each other, two by two."""
+    near = [(artist, box.padded(-0.75)) for artist, box in boxes(figure)]
+    return [(one, other) for (one, a), (other, b) in combinations(near, 2) if a.overlaps(b)]
+
+
+@pytest.fixture(scope="module", params=[tuple(TWO), EVERYDAY, LONG, TEN], ids=["two", "everyday", "long", "ten"])
+def named(request, tmp_path_factory):
+    """A study of models with these names, the candidate first and the others ever worse."""
+    models = {name: synthetic.Truth(8.3 - 0.3 * k, 3.4, 0.05) for k, name in enumerate(request.param)}
+    options = dict(seeds=3, n_test=300, n_val=100, states={}, analysis={"resamples": 100})
+    return analysed(tmp_path_factory.mktemp("named"), models=models, **options)
+
+
 @pytest.mark.parametrize("name", list(figures.FIGURES))
-def test_nothing_is_cut_off(drawn, name):
-    findings, data, *_ = drawn
-    if figures.FIGURES[name].caption(findings, data).missing is not None:
+def test_nothing_is_cut_off_overprinted_or_taller_than_a_page(named, name):
+    if figures.FIGURES[name].caption(*named).missing is not None:
         pytest.skip("not drawn")
-    figure, _ = drawn_alone(drawn, name)
-    shown, cut = cut_off(figure)
-    assert shown
-    assert cut == []
+    figure, _ = drawn_alone(named, name)
+    assert boxes(figure)
+    assert cut_off(figure) == []
+    assert overprinted(figure) == []
+    assert figure.get_figheight() <= style.TALLEST
 
 
-def test_what_is_cut_off_is_seen(drawn):
+def test_what_is_cut_off_or_overprinted_is_seen(drawn):
     figure, _ = drawn_alone(drawn, "gap")
     label = next(a.xaxis.label for a in figure.axes if a.xaxis.label.get_text())
     label.set_text(label.get_text() * 5)
-    assert cut_off(figure)[1] == [label]
+    assert cut_off(figure) == [label]
+    above, below = figure.axes
+    above.set_title("twice")
+    below.set_title("twice")
+    above.set_position(below.get_position())
+    assert [{a.get_text(), b.get_text()} for a, b in overprinted(figure) if "twice" in a.get_text()] == [{"twice"}]
+
+
+def test_pairs_of_many_baselines_are_drawn_across_the_page(tmp_path, monkeypatch):
+    study = analysed(tmp_path, models=dict.fromkeys(TEN, synthetic.LENET), seeds=2, n_test=100, n_val=50)
+    caption = figures.FIGURES["gap"].caption(*study)
+    assert caption.wide
+    assert "model_number_0's left and the baseline's right" in caption.text
+    figure, _ = drawn_alone(study, "gap")
+    above, below = figure.axes
+    assert figure.get_figwidth() == style.PAGE
+    assert len([line for line in above.lines if line.get_color() == style.INK]) == 9 == len(below.get_yticks())
+    assert [t.get_text().replace("\n", "") for t in above.get_xticklabels()] == list(TEN[1:])
+    assert figures.FIGURES["specifications"].caption(*study).text.startswith("The first 3 of 9 baselines.")
+    assert len(drawn_alone(study, "specifications")[0].axes) == 9
+    panels = [axes for axes in drawn_alone(study, "confusion")[0].axes if axes.get_visible()]
+    assert len({round(axes.get_position().y0, 3) for axes in panels}) == 3, "four in a row are larger than three"
+    found = across({"ten": study[0]})
+    assert 2 < forest._forest(found).get_figheight() <= style.TALLEST
+    monkeypatch.setattr(forest, "TALLEST", 2)
+    assert forest._forest(found).get_figheight() == 2
+
+
+@pytest.mark.parametrize(
+    ("label", "width", "lines"),
+    [
+        ("convnet_with_dropout", 20, ["convnet_with_dropout"]),
+        ("convnet_with_dropout", 13, ["convnet_with_", "dropout"]),
+        ("A_rather_l…a_network_2", 12, ["A_rather_l…", "a_network_2"]),
+        ("lenet5 − baseline\n(percentage points)", 16, ["lenet5", "− baseline", "(percentage", "points)"]),
+        ("lenet5 − baseline\n(percentage points)", 19, ["lenet5 − baseline", "(percentage points)"]),
+        ("convolutional_net", 9, ["conv…nal_", "net"]),
+        ("one − a_model_of", 12, ["one", "− a_model_of"]),
+    ],
+)
+def test_labels_are_broken_between_their_parts(label, width, lines):
+    assert canvas.in_lines(label, width).split("\n") == lines
 
 
 def test_both_accuracies_of_every_pair_are_above_its_difference(drawn):
@@ -266,6 +348,7 @@ def test_of_one_seed_and_one_epoch_there_are_marks_and_no_word_of_intervals(tmp_
     for caption in figures.captions(findings, data):
         if caption.missing is None and caption.name not in ("specifications", "hard_images"):
             assert not re.search(r"95%|bars: ", caption.text), caption.name
+            assert not re.search(r"[Bb]lack|[Ww]hite", caption.text), caption.name
     for name in ("gap", "sweep"):
         drawing = figures.plot(findings, data, name)
         legends = [*drawing.legends, *(axes.get_legend() for axes in drawing.axes if axes.get_legend())]
@@ -293,6 +376,7 @@ def test_an_architecture_of_any_depth_is_drawn_or_it_is_said_why_not(layers, say
         return
     assert caption.missing is None
     drawing = figures.plot(findings, changed, "architecture")
+    assert architecture.MOST * architecture.ROW < 1.01 * style.TALLEST, "pressed into less, words lie upon each other"
     assert len(drawing.axes) == 2 * -(-(layers + 1) // (architecture.WIDE if caption.wide else architecture.NARROW))
     assert caption.wide == (drawing.get_figwidth() == style.PAGE) == (layers > 5)
 
@@ -467,6 +551,7 @@ def test_no_epoch_leaves_the_frame_of_the_generalisation_gap(drawn):
 def test_no_caption_speaks_of_what_the_figure_lacks_or_repeats_its_title(drawn):
     for caption in figures.captions(*drawn[:2]):
         assert not re.search(r"[Nn]ot drawn|left out|leave the frame|in the table", caption.text), caption.name
+        assert not re.search(r"[Bb]lack|[Ww]hite", caption.text), f"{caption.name}: where the page is dark it is not"
         assert not caption.text.startswith(caption.title), caption.name
 
 
@@ -569,7 +654,14 @@ def test_specifications_are_all_drawn_and_can_be_told_apart(drawn):
     low, high = middle.get_ylim()
     arrows = [line for line in middle.lines if line.get_marker() in ("^", "v")]
     assert len(arrows) == sum(not low <= height <= high for height in heights) > 0
-    assert "drawn" not in figures.FIGURES["specifications"].caption(findings, data).text
+    said = figures.FIGURES["specifications"].caption(findings, data).text
+    assert "drawn" not in said
+    assert "Diamonds, and the dashed line: the primary analysis." in said
+    primary = 1 + expected.index(round(100 * comparison.seeds.mean.estimate, 9))
+    assert {x for axes in figure.axes for line in axes.lines if line.get_marker() == "D" for x in line.get_xdata()} == {
+        primary
+    }
+    assert [any(line.get_marker() == "D" for line in axes.lines) for axes in figure.axes] == [True] * 3
 
 
 @pytest.mark.parametrize(
@@ -587,6 +679,26 @@ def test_a_signed_axis_shows_zero_and_every_decade():
         style.signed_axis(axes, 1.0)
         assert list(np.sort(axes.get_yticks())) == [-10, -1, 0, 1, 10]
         assert axes.yaxis.get_major_formatter()(-10) == "−10"
+
+
+def test_ticks_of_a_signed_axis_have_room():
+    with style.applied():
+        axes = Figure().subplots()
+        axes.set_ylim(-8, 2.3)
+        style.signed_axis(axes, 1.0, (1, 5, 2))
+        assert list(np.sort(axes.get_yticks())) == [-5, -1, 0, 1], "-2 and 2 would lie next to -1 and 1"
+
+
+@pytest.mark.parametrize(("lag", "within"), [(0.002, False), (0.2, True)])
+def test_the_axis_of_the_generalisation_gap_is_logarithmic_only_where_that_is_needed(lag, within, tmp_path):
+    findings, data = analysed(tmp_path, models=TWO, seeds=3, n_test=400, analysis={"resamples": 100})
+    epochs = data.epochs.assign(train_accuracy=data.epochs["test_accuracy"] - lag / data.epochs["epoch"])
+    study = findings, dataclasses.replace(data, epochs=epochs)
+    figure, _ = drawn_alone(study, "generalisation")
+    low, high = figure.axes[2].get_ylim()
+    assert len([tick for tick in figure.axes[2].get_yticks() if low <= tick <= high]) > 1
+    assert (figure.axes[2].get_yscale() == "symlog") is within
+    assert ("linear within ±1 point" in figures.FIGURES["generalisation"].caption(*study).text) is within
 
 
 def test_every_hard_image_has_a_frame(drawn):
@@ -610,9 +722,51 @@ def test_text_in_an_svg_is_text(drawn):
     assert ">Learning rate</text>" in (folder / "learning_rates.svg").read_text()
 
 
-def test_specifications_count_from_one(drawn):
-    figure, _ = drawn_alone(drawn, "specifications")
-    assert figure.axes[1].get_xticks()[0] == 1
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_specifications_are_counted_at_even_distances(seeds, tmp_path):
+    study = analysed(tmp_path, models=TWO, seeds=seeds, n_test=300, n_val=100, analysis={"resamples": 100})
+    figure, _ = drawn_alone(study, "specifications")
+    n = len([line for line in figure.axes[0].lines if line.get_marker() in ("o", "D")])
+    ticks = list(figure.axes[-1].get_xticks())
+    assert len(set(np.diff([0, *ticks]))) == 1
+    assert 1 < len(ticks) <= 6
+    assert ticks[-1] <= n
+
+
+def test_cells_without_room_have_no_numbers_and_the_captions_say_so(tmp_path):
+    study = analysed(tmp_path, models=TWO, classes=20, seeds=2, n_test=400, analysis={"resamples": 100})
+    for name in ("confusion", "confusion_difference"):
+        figure, _ = drawn_alone(study, name)
+        assert not [word for axes in figure.axes for word in axes.texts], name
+        said = figures.FIGURES[name].caption(*study).text
+        assert "as a shade" in said
+        assert "number" not in said
+
+
+@pytest.mark.parametrize(
+    ("states", "alike"),
+    [
+        ({1: "diverged", 2: "diverged"}, False),
+        ({1: "diverged", 2: "collapsed"}, False),
+        ({1: "collapsed", 2: "collapsed"}, True),
+    ],
+)
+def test_lines_lie_upon_each_other_where_several_runs_guess(states, alike, tmp_path):
+    states = {("mlp", 0.03, seed): state for seed, state in states.items()}
+    study = analysed(tmp_path, models=TWO, seeds=3, n_test=100, states=states, analysis={"resamples": 100})
+    said = figures.FIGURES["learning_curves"].caption(*study).text
+    assert "Not all learned: mlp 1 of 3 at 0.03" in said
+    assert ("lie upon each other" in said) is alike
+
+
+def test_luck_is_drawn_of_the_models_that_could_be_chosen_for(tmp_path):
+    diverged = {key: state for key, state in everywhere("diverged").items() if key[0] == "mlp"}
+    study = analysed(tmp_path / "one", models=TWO, seeds=2, n_test=100, states=diverged)
+    figure, texts = drawn_alone(study, "selection")
+    assert [line.get_marker() for line in figure.axes[0].lines] == [style.MARKERS[0]]
+    assert "mlp" not in texts
+    none = analysed(tmp_path / "none", models=TWO, seeds=2, n_test=100, states=everywhere("diverged"))
+    assert figures.FIGURES["selection"].caption(*none).missing == "No learning rate could be selected."
 
 
 def test_guessing_is_marked_across_learning_rates(drawn):

@@ -69,12 +69,16 @@ def test_tables_of_any_size_and_names_of_any_kind_fit(tmp_path, columns):
         "long": made(3, 200, notes=["A note that says a little more. " * 8] * 12),
         "nasty": made(2, 2, name=NASTY),
         "named": made(2, 2, name=LONG),
+        "starred": made(10, 2, name="model_number_1 ★ and whatever follows"),
+        "crowded": made(12, 2, name="model_number_2"),
     }
+    assert r"\begin{tabular}{@{}>" in latex.as_latex(tables["starred"])  # its first column is in paragraphs
     for name, example in tables.items():
         (tmp_path / f"{name}.tex").write_text(latex.as_latex(example))
     printed = compiled(tmp_path, list(tables), columns=columns)
     assert NASTY in printed
     assert printed.count("A note that says") > 0
+    assert printed.count("model_number_1") == printed.count("model_number_2") == 3, "in captions and rows"
 
 
 @needs_latex
@@ -122,3 +126,30 @@ def test_a_narrow_table_takes_one_column():
     rows.add(Name=table.words("name", "mlp"), Gap=table.number("gap", 1, "1"))
     assert r"\begin{table}" in latex.as_latex(rows.table("x", "X"))
     assert r"\begin{table*}" in latex.as_latex(made(14, 1))
+
+
+def test_a_figure_and_its_caption_share_a_page():
+    short, long = (figures.canvas.Caption("A word. " * n, name="gap", title="Gap") for n in (5, 100))
+    room = [
+        int(re.search(r"height=\\dimexpr\\textheight-(\d+)\\baselineskip,", latex.as_figure(c))[1])
+        for c in (short, long)
+    ]
+    assert room[0] < 10
+    assert 20 < room[1] < 30
+    wide = latex.as_figure(figures.canvas.Caption("A word. " * 100, wide=True, name="gap", title="Gap"))
+    assert int(re.search(r"textheight-(\d+)", wide)[1]) < room[1] - 5
+
+
+def test_captions_count_many_models_and_name_a_few():
+    models = [f"m_{k}" for k in range(7)]
+    pairs = ", ".join(f"{m} {4 - (m == 'm_3')} of 4" for m in models)
+    verdicts = "; ".join(f"{m}: for these images: undecided, p = 0.1" for m in models)
+    said = f"Over m_1, m_2 and others. Planned pairs: {pairs}. Verdict at 95%, {verdicts}. With m_1, less."
+    assert latex.counted(said, models) == (
+        "Over m_1, m_2 and others. Planned pairs: 4 of 4 (6 models); 3 of 4 (1 model). "
+        "Verdict at 95%: for these images: undecided, p = 0.1 (7 models). With m_1, less."
+    )
+    few = f"Planned pairs: {', '.join(f'{m} 4 of 4' for m in models[:4])}."
+    differ = f"Gaps: {', '.join(f'{m} +{k}.0' for k, m in enumerate(models))} points."
+    for kept in (few, differ):
+        assert latex.counted(kept, models) == kept
