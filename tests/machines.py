@@ -175,10 +175,10 @@ def _child(pid: int) -> int:
     return children[0].pid
 
 
-def lines(process: subprocess.Popen[str], until: Sequence[str], seconds: float = PATIENCE) -> list[str]:
+def lines(process: subprocess.Popen[str], until: Sequence[str]) -> list[str]:
     """What a process prints until a line holds one of some texts."""
     found: list[str] = []
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE
     assert process.stdout is not None
     for line in process.stdout:
         found.append(line)

@@ -19,11 +19,11 @@ from analysis.stats.variance import Component
 NAMED = 3
 """Unusable files that are named; the page names them all."""
 
-LUCK_LEAST = "89%"
-"""What that interval covers at least where it should cover 95%: analysis/published/calibration.csv."""
-
 WIDER = 1.1
 """Times the primary interval's width from which on the one that allows for the choice of learning rates is told."""
+
+LUCK_LEAST = "89%"
+"""The least that this one was simulated to cover where it should cover 95%: analysis/published/calibration.csv."""
 
 SKEWED = 0.01
 """p-value from which on differences are called skewed: one gap in a hundred whose differences are normal."""
